@@ -1,0 +1,153 @@
+/* The configuration, checked and in its final units.
+ *
+ * config_load() reads a YAML file, checks every value and every reference between values, and fills a
+ * struct config that the rest of the program can trust: there is no second check elsewhere. The
+ * structure owns all it points to, is never changed after loading and is shared by all threads. */
+#ifndef COAPGW_CONFIG_CONFIG_H
+#define COAPGW_CONFIG_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "gateway/net.h"
+#include "gateway/session/transmission.h"
+
+#define CONFIG_WORKERS_MAX 64
+
+enum config_idle {
+    CONFIG_IDLE_ADAPTIVE, /* sleep when there is nothing to do, below 1 ms at a time */
+    CONFIG_IDLE_SPIN,     /* poll without a pause */
+};
+
+enum config_huge_pages { CONFIG_HUGE_AUTO, CONFIG_HUGE_NEVER, CONFIG_HUGE_ALWAYS };
+
+enum config_device {
+    CONFIG_DEVICE_TAP,       /* tap:NAME */
+    CONFIG_DEVICE_AF_XDP,    /* af_xdp:IF */
+    CONFIG_DEVICE_AF_PACKET, /* af_packet:IF */
+    CONFIG_DEVICE_MEMIF,     /* memif:SOCKET, the server end of it */
+    CONFIG_DEVICE_PCI,       /* pci:ADDRESS */
+    CONFIG_DEVICE_VDEV,      /* vdev:ARGS, as EAL's --vdev takes them */
+};
+
+struct config_address { /* "10.99.0.2/24" */
+    struct address address;
+    uint8_t prefix; /* bits of the family: 0-32 or 0-128 */
+};
+
+struct config_interface {
+    char *name;
+    enum config_device device;
+    char *device_argument; /* what stands behind the colon, up to the first comma for all but vdev: */
+    char *device_options;  /* what stands behind that comma, given to the driver as it is; or "" */
+    bool mac_set;          /* false: the device's own, or a random local one */
+    uint8_t mac[6];
+    struct config_address *addresses;
+    unsigned address_count;
+    struct address gateway, gateway6;       /* next hop outside the subnets */
+    bool has_gateway, has_gateway6;
+    struct config_address *host_addresses;  /* tap: what the kernel's end gets */
+    unsigned host_address_count;
+    uint16_t vlan;   /* 802.1Q tag 1-4094; 0: untagged */
+    uint16_t mtu;    /* bytes of an IP packet, 1280 to 1500 */
+    uint16_t queues; /* 0: one for each worker, as far as the device has them */
+    uint16_t rx_descriptors, tx_descriptors; /* a power of two, 64 to 4096 */
+};
+
+struct config_listener {
+    uint16_t local; /* index into config.locals */
+    uint16_t port;
+    enum transport transport;
+    bool has_transmission;
+    struct transmission transmission; /* of the listener, or the global one */
+};
+
+struct config_server {
+    struct endpoint endpoint;
+    enum transport transport;
+    uint16_t local; /* index into config.locals: the address from which it is reached */
+};
+
+enum config_balance { CONFIG_BALANCE_HASH, CONFIG_BALANCE_ROUND_ROBIN };
+
+struct config_upstream {
+    char *name;
+    struct config_server *servers;
+    unsigned server_count;
+    enum config_balance balance;
+    bool reliable;       /* CON towards the origin (default), or NON */
+    uint32_t timeout_ms; /* until 5.04; default: MAX_TRANSMIT_WAIT of `transmission` */
+    uint16_t ports;      /* the most local ports (sessions) to one server from one worker */
+    struct transmission transmission;
+};
+
+enum config_route_kind { CONFIG_ROUTE_UPSTREAM, CONFIG_ROUTE_RESPOND };
+
+struct config_respond {
+    uint8_t *payload;
+    uint32_t payload_length; /* up to limits.body */
+    bool has_content_format;
+    uint16_t content_format;
+    bool has_max_age;
+    uint32_t max_age_s;
+};
+
+struct config_route {
+    char *host; /* Uri-Host, lower case; NULL: any host */
+    char *path; /* normalised: starts with '/', no '/' at the end but for the root, still %-encoded */
+    enum config_route_kind kind;
+    unsigned upstream; /* index into config.upstreams */
+    struct config_respond respond;
+};
+
+/* Limits hold for each worker unless they say otherwise. */
+struct config_limits {
+    uint32_t sessions;        /* all workers together; divided among them */
+    uint64_t session_idle_us; /* at least EXCHANGE_LIFETIME */
+    uint32_t exchanges;       /* requests being worked on */
+    uint32_t outbound;        /* confirmable messages unacknowledged or queued */
+    uint32_t queue;           /* confirmable messages queued for one peer beyond NSTART */
+    uint32_t remembered;      /* message IDs remembered for deduplication */
+    uint64_t message_bytes;   /* memory for messages that are kept */
+    uint32_t token;           /* longest token accepted, bytes; 8 to 1024 */
+    uint32_t body;            /* largest representation, bytes */
+};
+
+struct config {
+    char *file; /* as given on the command line */
+    char *instance;
+    unsigned workers;
+    bool cores_auto;
+    uint16_t cores[CONFIG_WORKERS_MAX]; /* one for each worker, unless cores_auto */
+    enum config_idle idle;
+    enum config_huge_pages huge_pages;
+    uint64_t memory_bytes;
+    uint16_t upstream_port_base;  /* first upstream port; a multiple of the block size */
+    uint8_t upstream_port_shift;  /* each worker owns 1 << shift ports */
+    struct config_interface *interfaces;
+    unsigned interface_count;
+    struct local_address *locals; /* all addresses of all interfaces, in order */
+    unsigned local_count;
+    struct config_listener *listeners;
+    unsigned listener_count;
+    struct config_upstream *upstreams;
+    unsigned upstream_count;
+    struct config_route *routes;
+    unsigned route_count;
+    struct transmission transmission;
+    uint64_t separate_after_us;
+    struct config_limits limits;
+};
+
+/* Reads, checks and resolves FILE. NULL when anything is wrong: each error is one line on `errors`,
+ * "FILE:LINE: KEY: what is wrong; what to write instead", as many as can be found in one go. */
+struct config *config_load(const char *file, FILE *errors);
+
+/* The same from memory; `name` stands for the file in messages. For tests and the simulator. */
+struct config *config_load_text(const char *name, const char *text, size_t length, FILE *errors);
+
+void config_free(struct config *config);
+
+#endif

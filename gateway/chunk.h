@@ -1,0 +1,35 @@
+/* Messages that are kept: bytes of any length in a chain of fixed chunks out of one pool, so that the
+ * memory for retransmission and for repeated answers has one limit and no fragmentation.
+ *
+ * One worker owns a store; no locking. */
+#ifndef COAPGW_GATEWAY_CHUNK_H
+#define COAPGW_GATEWAY_CHUNK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "gateway/pool.h"
+
+#define CHUNK_BYTES   128
+#define CHUNK_PAYLOAD (CHUNK_BYTES - sizeof(uint32_t))
+#define CHUNK_NONE    POOL_NONE
+
+struct chunks {
+    struct pool pool;
+};
+
+/* Room for `bytes` in all, links included. 0 or a negative errno from pool_init(). */
+int chunks_init(struct chunks *chunks, size_t bytes);
+void chunks_fini(struct chunks *chunks);
+
+/* Copies `length` bytes in. The handle of the chain, or CHUNK_NONE when there is not room for all
+ * (nothing is kept then). Length 0 takes one chunk. */
+uint32_t chunks_write(struct chunks *chunks, const void *data, size_t length);
+
+/* Copies the first `length` bytes of the chain out: no more than were written. */
+void chunks_read(const struct chunks *chunks, uint32_t handle, void *out, size_t length);
+
+/* Gives the chain back. CHUNK_NONE is allowed and does nothing. */
+void chunks_free(struct chunks *chunks, uint32_t handle);
+
+#endif

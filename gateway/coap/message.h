@@ -1,0 +1,149 @@
+/* The wire format of a CoAP message over a datagram (RFC 7252 3, RFC 8974): reading and writing.
+ *
+ * Reading does not copy: a struct message points into the datagram, lives on the caller's stack and
+ * is valid as long as the datagram is. Writing goes through a cursor with a sticky error, so that a
+ * caller adds everything and checks once at the end.
+ *
+ * Pure functions without state; any thread may call them. */
+#ifndef COAPGW_GATEWAY_COAP_MESSAGE_H
+#define COAPGW_GATEWAY_COAP_MESSAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "gateway/coap/code.h"
+#include "gateway/coap/option.h"
+
+enum message_type { TYPE_CON = 0, TYPE_NON = 1, TYPE_ACK = 2, TYPE_RST = 3 };
+
+#define MESSAGE_HEADER_BYTES  4
+#define MESSAGE_VERSION       1
+#define MESSAGE_PAYLOAD_START 0xff
+#define TOKEN_INLINE_BYTES    8     /* the longest token of RFC 7252 */
+#define TOKEN_MAX_BYTES       65804 /* the longest token of RFC 8974 */
+
+/* What the parser found. VERDICT_SHORT and VERDICT_VERSION: silently ignored (RFC 7252 3). The rest
+ * but VERDICT_OK are message format errors: a CON is rejected with a RST, others are ignored (4.2,
+ * 4.3). */
+enum message_verdict {
+    VERDICT_OK = 0,
+    VERDICT_SHORT,          /* fewer than 4 bytes */
+    VERDICT_VERSION,        /* not version 1 */
+    VERDICT_TOKEN_LENGTH,   /* token length nibble 15, reserved (RFC 8974 2.1) */
+    VERDICT_TOKEN_OVERRUN,  /* the token, or its extended length, runs past the end */
+    VERDICT_CODE_CLASS,     /* reserved code class 1, 6 or 7 */
+    VERDICT_EMPTY_TRAILING, /* an Empty message with a token or anything after the header */
+    VERDICT_OPTION_NIBBLE,  /* nibble 15 that is no payload marker */
+    VERDICT_OPTION_OVERRUN, /* an option, or its extended delta or length, runs past the end */
+    VERDICT_OPTION_NUMBER,  /* a number above 65,535 */
+    VERDICT_PAYLOAD_EMPTY,  /* a payload marker with nothing behind it */
+    VERDICT_COUNT
+};
+
+struct option_view {
+    const uint8_t *value;
+    uint16_t length;
+};
+
+/* A parsed message. `first[slot]` is set only where the bit of `present` is.
+ *
+ * An option counts as present when it is registered and its length is in its range; of an option
+ * that may not repeat, only the first occurrence does. Every other occurrence is unrecognised
+ * (RFC 7252 5.4.3, 5.4.5) and goes into `unknown_critical` or `unknown_elective_unsafe`: the number of
+ * the first such option, 0 when there is none (0 is reserved and never an option of its own: when
+ * it occurs it is elective and safe). */
+struct message {
+    const uint8_t *data; /* the whole message, as received */
+    uint16_t length;
+    uint16_t mid;
+    uint8_t type; /* enum message_type */
+    uint8_t code;
+    uint16_t option_count; /* occurrences, repeated ones included */
+    uint32_t token_length;
+    const uint8_t *token;
+    const uint8_t *options; /* the first option's first byte; = end of the token when there is none */
+    uint16_t options_length;
+    uint16_t payload_length;
+    const uint8_t *payload; /* NULL when there is none */
+    uint32_t present;       /* SLOT_BIT of each recognised option */
+    uint16_t unknown_critical;           /* first unrecognised critical option, 0 = none */
+    uint16_t unknown_critical_unsafe;    /* first such that is unsafe to forward, 0 = none */
+    uint16_t unknown_elective_unsafe;    /* first unrecognised elective one that is unsafe, 0 = none */
+    struct option_view first[SLOT_COUNT];
+};
+
+/* Parses `length` bytes (at most 65,535). With every verdict but VERDICT_SHORT and VERDICT_VERSION the
+ * header fields type, code and mid are set, so that the message can be rejected. With VERDICT_OK all
+ * is set. */
+enum message_verdict message_parse(const uint8_t *data, size_t length, struct message *m);
+
+/* A name for counters and logs: "option-overrun". */
+const char *message_verdict_name(enum message_verdict verdict);
+
+static inline bool message_has(const struct message *m, enum option_slot slot)
+{
+    return m->present & SLOT_BIT(slot);
+}
+
+/* The value of a uint option that is present; otherwise `absent`. */
+uint32_t message_uint(const struct message *m, enum option_slot slot, uint32_t absent);
+
+/* Walks the options in order. */
+struct option_cursor {
+    const uint8_t *at, *end;
+    uint16_t number; /* of the option that option_next() just returned */
+};
+
+static inline struct option_cursor option_cursor(const struct message *m)
+{
+    struct option_cursor c = {m->options, m->options + m->options_length, 0};
+    return c;
+}
+
+/* The next option, false at the end. Only for the options of a message with VERDICT_OK. */
+bool option_next(struct option_cursor *c, struct option_view *view);
+
+/* Starts at the first occurrence of a repeatable option and stops after its last:
+ *     struct option_cursor c = option_cursor_at(m, SLOT_URI_PATH);
+ *     while (option_next_same(&c, &view)) ...
+ * Returns nothing at all when the option is not present. */
+struct option_cursor option_cursor_at(const struct message *m, enum option_slot slot);
+bool option_next_same(struct option_cursor *c, struct option_view *view);
+
+/* ---- writing ---- */
+
+/* A cursor over a buffer of the caller's. Once something does not fit, or an option comes out of
+ * order, `failed` is set and all further calls do nothing. */
+struct encoder {
+    uint8_t *data;
+    uint32_t room;
+    uint32_t length;
+    uint16_t last_option;
+    bool failed;
+};
+
+/* Starts a message: header and token. Up to 12 bytes the length stands in the nibble; longer tokens
+ * take the extended length of RFC 8974 2.1. */
+void encoder_begin(struct encoder *e, uint8_t *data, size_t room, enum message_type type,
+                   uint8_t code, uint16_t mid, const uint8_t *token, size_t token_length);
+
+/* Options in ascending order of number; equal numbers repeat. */
+void encoder_option(struct encoder *e, uint16_t number, const void *value, size_t length);
+
+/* With the fewest bytes: 0 is an empty value (RFC 7252 3.2). */
+void encoder_uint(struct encoder *e, uint16_t number, uint32_t value);
+
+/* The payload marker and the payload; nothing at all for length 0. The last call. */
+void encoder_payload(struct encoder *e, const void *payload, size_t length);
+
+/* Bytes written, or 0 when anything failed. */
+static inline size_t encoder_end(const struct encoder *e)
+{
+    return e->failed ? 0 : e->length;
+}
+
+/* An Empty message (ACK, RST or ping): always 4 bytes. */
+void message_write_empty(uint8_t out[MESSAGE_HEADER_BYTES], enum message_type type, uint16_t mid);
+
+#endif

@@ -1,0 +1,101 @@
+/* Addresses, endpoints and flows: how the gateway names who talks to whom.
+ *
+ * An address is always 16 bytes; IPv4 is held as ::ffff:a.b.c.d (RFC 4291 2.5.5.2), so that one key
+ * and one comparison serve both families. Ports are in host byte order.
+ *
+ * The gateway's own addresses form one table (struct local_address), made from the configuration
+ * before anything starts and never changed after. A flow names its local end by an index into it,
+ * which stands for interface and address together.
+ *
+ * Pure functions and plain values: any thread may call them. */
+#ifndef COAPGW_GATEWAY_NET_H
+#define COAPGW_GATEWAY_NET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+struct address {
+    uint8_t bytes[16];
+};
+
+struct endpoint {
+    struct address address;
+    uint16_t port;
+};
+
+enum transport { TRANSPORT_UDP = 0, TRANSPORT_COUNT };
+
+/* One of the gateway's own unicast addresses. */
+struct local_address {
+    struct address address;
+    uint16_t interface; /* index into the configuration's interfaces */
+    uint16_t mtu;       /* of the interface: the largest IP packet, in bytes */
+    uint8_t prefix;     /* length of the subnet's prefix in bits of the family: 0-32 or 0-128 */
+};
+
+/* The two ends of a conversation: the key of a session. All 32 bytes are compared and hashed, so
+ * `zero` must be zero: start from flow_make() or a zeroed struct. */
+struct flow {
+    struct address peer;
+    uint16_t peer_port;
+    uint16_t local_port;
+    uint16_t local; /* index into the table of local addresses */
+    uint8_t transport;
+    uint8_t zero[9];
+};
+_Static_assert(sizeof(struct flow) == 32, "rte_hash compares 32-byte keys with its fast path");
+
+/* "[2001:db8::1]:65535" and the final zero, with a margin. */
+#define ENDPOINT_TEXT_BYTES 56
+
+static inline bool address_is_v4(const struct address *a)
+{
+    static const uint8_t mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    return memcmp(a->bytes, mapped, sizeof(mapped)) == 0;
+}
+
+static inline bool address_equal(const struct address *a, const struct address *b)
+{
+    return memcmp(a->bytes, b->bytes, sizeof(a->bytes)) == 0;
+}
+
+static inline bool flow_equal(const struct flow *a, const struct flow *b)
+{
+    return memcmp(a, b, sizeof(*a)) == 0;
+}
+
+static inline struct flow flow_make(uint16_t local, uint16_t local_port,
+                                    const struct endpoint *peer, enum transport transport)
+{
+    struct flow flow;
+    memset(&flow, 0, sizeof(flow));
+    flow.peer = peer->address;
+    flow.peer_port = peer->port;
+    flow.local_port = local_port;
+    flow.local = local;
+    flow.transport = (uint8_t)transport;
+    return flow;
+}
+
+/* Four bytes in network order to an address. */
+struct address address_from_v4(const uint8_t bytes[4]);
+bool address_is_multicast(const struct address *a);
+bool address_is_link_local(const struct address *a);
+bool address_is_unspecified(const struct address *a);
+
+/* True when the first `prefix` bits of the family are equal; addresses of different families never
+ * match. */
+bool address_in_subnet(const struct address *a, const struct address *subnet, unsigned prefix);
+
+/* "10.0.0.1" or "2001:db8::1" (no brackets, no zone). 0, or -EINVAL. */
+int address_parse(const char *text, struct address *out);
+
+/* Writes the address, IPv6 without brackets. Returns `text`. */
+const char *address_format(const struct address *a, char text[ENDPOINT_TEXT_BYTES]);
+
+/* Writes "10.0.0.1:5683" or "[2001:db8::1]:5683". Returns `text`. */
+const char *endpoint_format(const struct address *a, uint16_t port, char text[ENDPOINT_TEXT_BYTES]);
+
+#endif
