@@ -1,5 +1,5 @@
-/* Messages that are kept: bytes of any length in a chain of fixed chunks out of one pool, so that the
- * memory for retransmission and for repeated answers has one limit and no fragmentation.
+/* Messages that are kept: bytes of any length in a chain of fixed chunks out of one pool, so that
+ * the memory for retransmission and for repeated answers has one limit and no fragmentation.
  *
  * One worker owns a store; no locking. */
 #ifndef COAPGW_GATEWAY_CHUNK_H
@@ -18,15 +18,23 @@ struct chunks {
     struct pool pool;
 };
 
-/* Room for `bytes` in all, links included. 0 or a negative errno from pool_init(). */
+/* Room for `bytes` in all, links included; less than one chunk is refused, more than 512 GiB is not
+ * used. 0 or a negative errno from pool_init(). */
 int chunks_init(struct chunks *chunks, size_t bytes);
 void chunks_fini(struct chunks *chunks);
 
+/* The longest message that chunks_write() would take now. */
+static inline size_t chunks_room(const struct chunks *chunks)
+{
+    return (size_t)(chunks->pool.capacity - pool_used(&chunks->pool)) * CHUNK_PAYLOAD;
+}
+
 /* Copies `length` bytes in. The handle of the chain, or CHUNK_NONE when there is not room for all
- * (nothing is kept then). Length 0 takes one chunk. */
+ * (nothing is kept then). Length 0 takes one chunk. `data` is not kept. */
 uint32_t chunks_write(struct chunks *chunks, const void *data, size_t length);
 
-/* Copies the first `length` bytes of the chain out: no more than were written. */
+/* Copies the first `length` bytes of the chain out; `length` must not exceed what was written: the
+ * chain does not know it. */
 void chunks_read(const struct chunks *chunks, uint32_t handle, void *out, size_t length);
 
 /* Gives the chain back. CHUNK_NONE is allowed and does nothing. */

@@ -1,7 +1,9 @@
 /* Transmission parameters (RFC 7252 4.8) and what is derived from them (4.8.2).
  *
  * Values are integers with a precision of 1/1000, so that what is configured is what is used.
- * Plain values: a session points to the set that governs it and never owns one. */
+ * Within the ranges below nothing overflows; whoever fills the struct keeps to them. Lifetimes that
+ * are not whole milliseconds are rounded up: they are promises not to be earlier. Plain values: a
+ * session points to the set that governs it and never owns one. */
 #ifndef COAPGW_GATEWAY_SESSION_TRANSMISSION_H
 #define COAPGW_GATEWAY_SESSION_TRANSMISSION_H
 
@@ -18,18 +20,19 @@ struct transmission {
 };
 
 /* RFC 7252 table 2. */
-#define TRANSMISSION_DEFAULTS                                                                      \
-    {                                                                                              \
-        .ack_timeout_ms = 2000, .ack_random_factor_milli = 1500, .default_leisure_ms = 5000,       \
-        .nstart = 1, .max_retransmit = 4,                                                          \
+#define TRANSMISSION_DEFAULTS                                                                \
+    {                                                                                        \
+        .ack_timeout_ms = 2000, .ack_random_factor_milli = 1500, .default_leisure_ms = 5000, \
+        .nstart = 1, .max_retransmit = 4,                                                    \
     }
 
 #define MAX_LATENCY_MS       100000u
 #define EXCHANGE_LIFETIME_MS 247000u /* with default parameters */
 #define NON_LIFETIME_MS      145000u
 
-/* The first timeout: uniform in [ack_timeout, ack_timeout * ack_random_factor], both ends included
- * (4.2). Drawn once for each message; retransmission n waits for it doubled n times. */
+/* The first timeout: uniform over the whole milliseconds in
+ * [ack_timeout, ack_timeout * ack_random_factor], both ends included (4.2). Drawn once for each
+ * message; retransmission n waits for it doubled n times. */
 uint32_t transmission_initial_timeout_ms(const struct transmission *t, struct random *random);
 
 /* MAX_TRANSMIT_SPAN: from the first transmission to the last retransmission, at the longest. */
@@ -38,7 +41,8 @@ uint64_t transmission_max_span_ms(const struct transmission *t);
 /* MAX_TRANSMIT_WAIT: from the first transmission to giving up, at the longest. */
 uint64_t transmission_max_wait_ms(const struct transmission *t);
 
-/* EXCHANGE_LIFETIME: how long a message ID of a CON may not be used again. */
+/* EXCHANGE_LIFETIME: how long a message ID of a CON may not be used again. MAX_LATENCY is fixed and
+ * PROCESSING_DELAY is ack_timeout, as 4.8.2 has them. */
 uint64_t transmission_exchange_lifetime_ms(const struct transmission *t);
 
 /* NON_LIFETIME: the same for a NON. */
