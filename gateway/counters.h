@@ -1,8 +1,9 @@
 /* What one worker counts. Every datagram that is not answered or forwarded ends in exactly one drop
  * counter, so that nothing is lost without a trace.
  *
- * The owner adds with plain increments; the control thread reads single values with relaxed loads and
- * may see a value that is a moment old. One structure for each worker, on cache lines of its own. */
+ * The owner adds with plain increments; the control thread reads single values with relaxed loads
+ * and may see a value that is a moment old. One structure for each worker, on cache lines of its
+ * own. */
 #ifndef COAPGW_GATEWAY_COUNTERS_H
 #define COAPGW_GATEWAY_COUNTERS_H
 
@@ -11,50 +12,56 @@
 
 #include "gateway/coap/message.h"
 
-/* X(name, meaning). Counters whose name begins with drop_ are packets or messages that ended there. */
-#define COUNTERS_DEVICE(X)                                                                         \
-    X(rx_packets, "packets received from devices")                                                 \
-    X(rx_bytes, "bytes of these packets")                                                          \
-    X(tx_packets, "packets handed to devices")                                                     \
-    X(tx_bytes, "bytes of these packets")                                                          \
-    X(steered_in, "packets taken over from another worker's queue")                                \
-    X(steered_out, "packets handed to the worker that owns their flow")                            \
-    X(drop_steer_full, "the ring to the owning worker was full")                                   \
-    X(drop_no_buffer, "no packet buffer was free")                                                 \
+/* X(name, meaning). Counters whose name begins with drop_ are packets or messages that ended there.
+ */
+#define COUNTERS_DEVICE(X)                                              \
+    X(rx_packets, "packets received from devices")                      \
+    X(rx_bytes, "bytes of these packets")                               \
+    X(tx_packets, "packets handed to devices")                          \
+    X(tx_bytes, "bytes of these packets")                               \
+    X(steered_in, "packets taken over from another worker's queue")     \
+    X(steered_out, "packets handed to the worker that owns their flow") \
+    X(drop_steer_full, "the ring to the owning worker was full")        \
+    X(drop_no_buffer, "no packet buffer was free")                      \
     X(drop_tx_full, "the device took no more packets")
 
-#define COUNTERS_CORE(X)                                                                           \
-    X(sessions_opened, "sessions created")                                                         \
-    X(sessions_expired, "sessions removed because they were idle")                                 \
-    X(sessions_evicted, "idle sessions removed to make room for new ones")                         \
-    X(sessions_refused, "peers that could have no session because all were busy")                  \
-    X(requests, "requests accepted for handling, duplicates not counted")                          \
-    X(responses, "responses received for our requests")                                            \
-    X(duplicates, "messages recognised as duplicates")                                             \
-    X(duplicates_replayed, "duplicates answered with the stored answer")                           \
-    X(pings, "CoAP pings answered")                                                                \
-    X(empty_acks, "Empty ACKs sent because the answer took longer")                                \
-    X(separate_responses, "responses sent apart from the ACK")                                     \
-    X(retransmissions, "retransmissions of confirmable messages")                                  \
-    X(give_ups, "confirmable messages without an ACK after all retransmissions")                   \
-    X(nstart_waits, "confirmable messages that had to wait for NSTART")                            \
-    X(resets_sent, "RST messages sent")                                                            \
-    X(unreachables, "ICMP errors matched to an exchange")                                          \
-    X(forwards, "requests forwarded to an origin")                                                 \
-    X(forward_timeouts, "forwarded requests without an answer in time (5.04)")                     \
-    X(forward_failures, "forwarded requests that the origin refused or answered wrongly (5.02)")   \
-    X(drop_no_listener, "datagrams to a port on which nothing listens")                            \
-    X(drop_unmatched_ack, "ACK messages that match nothing")                                       \
-    X(drop_unmatched_rst, "RST messages that match nothing")                                       \
-    X(drop_unmatched_response, "responses that match no request")                                  \
-    X(drop_duplicate, "duplicates that ask for no answer")                                         \
-    X(drop_request_type, "requests in ACK or RST messages, Empty NON messages")                    \
-    X(drop_bad_option, "NON or multicast messages with an option that is not understood")          \
-    X(drop_multicast, "multicast messages that are not NON requests")                              \
-    X(drop_stray_icmp, "ICMP errors that match no exchange")                                       \
-    X(drop_reply_buffer, "answers that were lost because no outgoing buffer was free")             \
-    X(drop_leisure_full, "multicast requests beyond the limit of delayed answers")                 \
-    X(refused_memory, "requests answered 5.03 because a table or the message memory was full")     \
+#define COUNTERS_CORE(X)                                                                         \
+    X(sessions_opened, "sessions created")                                                       \
+    X(sessions_expired, "sessions removed because they were idle")                               \
+    X(sessions_evicted, "idle sessions removed to make room for new ones")                       \
+    X(sessions_refused, "peers that could have no session because all were busy")                \
+    X(requests, "requests accepted for handling, duplicates not counted")                        \
+    X(responses, "responses received for our requests")                                          \
+    X(duplicates, "messages recognised as duplicates")                                           \
+    X(duplicates_replayed, "duplicates answered with the stored answer")                         \
+    X(pings, "CoAP pings answered")                                                              \
+    X(empty_acks, "Empty ACKs sent because the answer took longer")                              \
+    X(separate_responses, "responses sent apart from the ACK")                                   \
+    X(unkept_responses, "separate responses sent as NON because they could not be kept")         \
+    X(retransmissions, "retransmissions of confirmable messages")                                \
+    X(give_ups, "confirmable messages without an ACK after all retransmissions")                 \
+    X(nstart_waits, "confirmable messages that had to wait for NSTART")                          \
+    X(resets_sent, "RST messages sent")                                                          \
+    X(unreachables, "ICMP errors matched to an exchange")                                        \
+    X(forwards, "requests forwarded to an origin")                                               \
+    X(forward_timeouts, "forwarded requests without an answer in time (5.04)")                   \
+    X(forward_failures, "forwarded requests that the origin refused or answered wrongly (5.02)") \
+    X(drop_no_listener, "datagrams to a port on which nothing listens")                          \
+    X(drop_unmatched_ack, "ACK messages that match nothing")                                     \
+    X(drop_unmatched_rst, "RST messages that match nothing")                                     \
+    X(drop_unmatched_response, "responses that match no request")                                \
+    X(drop_duplicate, "duplicates that ask for no answer")                                       \
+    X(drop_request_type, "requests in ACK or RST messages, Empty NON messages")                  \
+    X(drop_bad_option, "NON or multicast messages with an option that is not understood")        \
+    X(drop_multicast, "multicast messages that are not NON requests")                            \
+    X(drop_multicast_error, "error answers to multicast requests, which are suppressed")         \
+    X(drop_long_token, "NON requests with a token beyond limits.token")                          \
+    X(drop_upstream_request, "requests that an origin sent on an upstream flow")                 \
+    X(drop_no_mid, "messages that were not sent because all message IDs had been used")          \
+    X(drop_stray_icmp, "ICMP errors that match no exchange")                                     \
+    X(drop_reply_buffer, "answers that were lost because no outgoing buffer was free")           \
+    X(drop_leisure_full, "multicast requests beyond the limit of delayed answers")               \
+    X(refused_memory, "requests answered 5.03 because a table or the message memory was full")   \
     X(refused_queue, "requests answered 5.03 because the queue to a peer was full")
 
 struct counters {
@@ -62,8 +69,9 @@ struct counters {
     COUNTERS_DEVICE(X)
     COUNTERS_CORE(X)
 #undef X
-    uint64_t rx_type[4], tx_type[4];     /* by enum message_type */
-    uint64_t rx_verdict[VERDICT_COUNT];  /* by enum message_verdict; VERDICT_OK counts the good ones */
+    uint64_t rx_type[4], tx_type[4]; /* by enum message_type */
+    uint64_t
+        rx_verdict[VERDICT_COUNT]; /* by enum message_verdict; VERDICT_OK counts the good ones */
     uint64_t rx_code[256], tx_code[256]; /* by code */
 } __attribute__((aligned(64)));
 

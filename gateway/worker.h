@@ -4,8 +4,8 @@
  * datagrams and the time, and emits datagrams through the interface that it was created with. The
  * lcore loop drives it with mbufs and the TSC, the simulator with plain memory and virtual time.
  *
- * One thread drives a worker. Time is microseconds from one monotonic origin that all workers share;
- * when it goes back, it is treated as standing still. */
+ * One thread drives a worker. Time is microseconds from one monotonic origin that all workers
+ * share; when it goes back, it is treated as standing still. */
 #ifndef COAPGW_GATEWAY_WORKER_H
 #define COAPGW_GATEWAY_WORKER_H
 
@@ -14,43 +14,8 @@
 
 #include "config/config.h"
 #include "gateway/counters.h"
-#include "gateway/net.h"
+#include "gateway/datagram.h"
 #include "gateway/random.h"
-
-#define WORKER_BURST 64 /* the most datagrams of one call: a limit of rte_hash's bulk look-up */
-
-/* A UDP payload that came in. The caller owns it; the worker reads `data` during the call only and
- * keeps no pointer into it. */
-struct datagram {
-    const uint8_t *data;
-    uint16_t length;
-    bool multicast;   /* was sent to a group; flow.local is the address to answer from */
-    struct flow flow; /* as of the local end: `peer` is the sender */
-};
-
-/* An outgoing buffer: room for one UDP payload of at least the MTU less the IP and UDP headers. */
-struct outgoing {
-    uint8_t *data;
-    uint16_t room;
-    void *buffer; /* the emitter's */
-};
-
-/* How a worker emits. Calls come from the worker's own thread, from within worker_*() only. */
-struct worker_io {
-    void *context;
-
-    /* A buffer for one datagram of `flow`, or false when none is free. What is allocated is either
-     * sent or cancelled before the worker_*() call returns. */
-    bool (*alloc)(void *context, const struct flow *flow, struct outgoing *out);
-    void (*send)(void *context, const struct flow *flow, struct outgoing *out, uint16_t length);
-    void (*cancel)(void *context, struct outgoing *out);
-
-    /* The n-th upstream port (n from 0) that belongs to this worker for replies from `server` to local
-     * address `local`; 0 when there is no n-th one. The same n gives the same port. Replies to it must
-     * reach this worker, on whatever queue they arrive. */
-    uint16_t (*upstream_port)(void *context, uint16_t local, const struct endpoint *server,
-                              unsigned n);
-};
 
 struct worker_setup {
     const struct config *config; /* shared by all workers, not changed while they run */
@@ -61,8 +26,8 @@ struct worker_setup {
 
 struct worker;
 
-/* NULL when memory is short (errno is set). All memory is reserved here. rte_eal_init() must have been
- * called: the session table is an rte_hash. */
+/* NULL when memory is short (errno is set). All memory is reserved here. rte_eal_init() must have
+ * been called: the session table is an rte_hash. */
 struct worker *worker_create(const struct worker_setup *setup, uint64_t now);
 
 /* Frees everything; sends nothing. */
@@ -78,16 +43,18 @@ unsigned worker_advance(struct worker *w, uint64_t now);
 uint64_t worker_next_us(const struct worker *w);
 
 /* An ICMP error says that a datagram of ours did not arrive: destination unreachable other than
- * "fragmentation needed" (RFC 1122 3.2.2.1, RFC 4443 3.1). `quoted` is what it quotes of our UDP payload; `length` may be 0. An
- * exchange whose message ID is quoted, or any outstanding one of the flow when none is, ends at once
- * (RFC 7252 4.2). */
+ * "fragmentation needed" (RFC 1122 3.2.2.1, RFC 4443 3.1). `quoted` is what it quotes of our UDP
+ * payload; `length` may be 0. An exchange whose message ID is quoted, or any outstanding one of the
+ * flow when none is, ends at once (RFC 7252 4.2). */
 void worker_unreachable(struct worker *w, const struct flow *flow, const uint8_t *quoted,
                         size_t length, uint64_t now);
 
-/* From now on new requests that need an origin are answered 5.03, so that what is in flight can end. */
+/* From now on new requests that need an origin are answered 5.03, so that what is in flight can
+ * end. */
 void worker_drain(struct worker *w);
 
-/* True when no exchange is open: nothing waits for an origin, an ACK or a timer but idle sessions. */
+/* True when no exchange is open: nothing waits for an origin, an ACK or a timer but idle sessions.
+ */
 bool worker_is_quiet(const struct worker *w);
 
 const struct counters *worker_counters(const struct worker *w);
@@ -98,12 +65,12 @@ struct counters *worker_counters_mutable(struct worker *w);
 /* How much of each bounded thing is in use: for metrics and for the test that nothing leaks. */
 struct worker_usage {
     uint32_t sessions, sessions_max;
-    uint32_t exchanges, exchanges_max; /* requests of clients that are being worked on */
-    uint32_t forwards, forwards_max;   /* requests at an origin */
-    uint32_t outbound, outbound_max;   /* confirmable messages waiting for an ACK or for NSTART */
+    uint32_t exchanges, exchanges_max;   /* requests of clients that are being worked on */
+    uint32_t forwards, forwards_max;     /* requests at an origin */
+    uint32_t outbound, outbound_max;     /* confirmable messages waiting for an ACK or for NSTART */
     uint32_t remembered, remembered_max; /* message IDs remembered for deduplication */
-    uint32_t chunks, chunks_max;       /* message memory, in chunks of CHUNK_BYTES */
-    uint64_t timers;                   /* armed ones */
+    uint32_t chunks, chunks_max;         /* message memory, in chunks of CHUNK_BYTES */
+    uint64_t timers;                     /* armed ones */
 };
 void worker_usage(const struct worker *w, struct worker_usage *usage);
 

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "gateway/coap/code.h"
 #include "gateway/coap/option.h"
@@ -137,10 +138,28 @@ void encoder_uint(struct encoder *e, uint16_t number, uint32_t value);
 /* The payload marker and the payload; nothing at all for length 0. The last call. */
 void encoder_payload(struct encoder *e, const void *payload, size_t length);
 
+/* Bytes that were encoded before: options and payload of a message, whose first option's delta counts
+ * from 0. Right behind encoder_begin(); nothing but encoder_end() may follow. */
+static inline void encoder_raw(struct encoder *e, const uint8_t *bytes, size_t length)
+{
+    if (e->failed || e->room - e->length < length) {
+        e->failed = true;
+        return;
+    }
+    memcpy(e->data + e->length, bytes, length);
+    e->length += (uint32_t)length;
+}
+
 /* Bytes written, or 0 when anything failed. */
 static inline size_t encoder_end(const struct encoder *e)
 {
     return e->failed ? 0 : e->length;
+}
+
+/* Turns a message that has been written into one of another type. */
+static inline void message_set_type(uint8_t *data, enum message_type type)
+{
+    data[0] = (uint8_t)((data[0] & 0xcf) | type << 4);
 }
 
 /* An Empty message (ACK, RST or ping): always 4 bytes. */

@@ -1,0 +1,48 @@
+/* What goes into a worker and comes out of it: UDP payloads with the flow that they belong to.
+ *
+ * This is all that the core knows of devices. The lcore loop implements it with mbufs, the
+ * simulator with plain memory. */
+#ifndef COAPGW_GATEWAY_DATAGRAM_H
+#define COAPGW_GATEWAY_DATAGRAM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "gateway/net.h"
+
+#define WORKER_BURST 64 /* the most datagrams of one call: a limit of rte_hash's bulk look-up */
+
+/* A UDP payload that came in. The caller owns it; the worker reads `data` during the call only and
+ * keeps no pointer into it. */
+struct datagram {
+    const uint8_t *data;
+    uint16_t length;
+    bool multicast;   /* was sent to a group; flow.local is the address to answer from */
+    struct flow flow; /* as of the local end: `peer` is the sender */
+};
+
+/* An outgoing buffer: room for one UDP payload of at least the MTU less the IP and UDP headers. */
+struct outgoing {
+    uint8_t *data;
+    uint16_t room;
+    void *buffer; /* the emitter's */
+};
+
+/* How a worker emits. Calls come from the worker's own thread, from within worker_*() only. */
+struct worker_io {
+    void *context;
+
+    /* A buffer for one datagram of `flow`, or false when none is free. What is allocated is either
+     * sent or cancelled before the worker_*() call returns. */
+    bool (*alloc)(void *context, const struct flow *flow, struct outgoing *out);
+    void (*send)(void *context, const struct flow *flow, struct outgoing *out, uint16_t length);
+    void (*cancel)(void *context, struct outgoing *out);
+
+    /* The n-th upstream port (n from 0) that belongs to this worker for replies from `server` to
+     * local address `local`; 0 when there is no n-th one. The same n gives the same port. Replies
+     * to it must reach this worker, on whatever queue they arrive. */
+    uint16_t (*upstream_port)(void *context, uint16_t local, const struct endpoint *server,
+                              unsigned n);
+};
+
+#endif

@@ -1,0 +1,466 @@
+#include "gateway/session/messaging.h"
+
+#include <errno.h>
+#include <stddef.h>
+
+#define TIMERS_PER_TURN 4096
+#define EXPIRE_PER_TURN 1024
+
+#define IP4_UDP_BYTES 28
+#define IP6_UDP_BYTES 48
+
+/* ---- sending ---- */
+
+uint16_t messaging_room(const struct messaging *m, const struct flow *flow)
+{
+    uint16_t room = m->config->locals[flow->local].mtu;
+
+    room -= address_is_v4(&flow->peer) ? IP4_UDP_BYTES : IP6_UDP_BYTES;
+    return room < MESSAGE_MAX_BYTES ? room : MESSAGE_MAX_BYTES;
+}
+
+void messaging_send(struct messaging *m, const struct flow *flow, struct outgoing *out,
+                    uint16_t length)
+{
+    m->counters->tx_type[(out->data[0] >> 4) & 3]++;
+    m->counters->tx_code[out->data[1]]++;
+    m->io.send(m->io.context, flow, out, length);
+}
+
+void messaging_send_empty(struct messaging *m, const struct flow *flow, enum message_type type,
+                          uint16_t mid)
+{
+    struct outgoing out;
+
+    if (!m->io.alloc(m->io.context, flow, &out)) {
+        m->counters->drop_reply_buffer++;
+        return;
+    }
+    message_write_empty(out.data, type, mid);
+    if (type == TYPE_RST)
+        m->counters->resets_sent++;
+    messaging_send(m, flow, &out, MESSAGE_HEADER_BYTES);
+}
+
+static void reject(struct messaging *m, const struct flow *flow, const struct message *msg)
+{
+    messaging_send_empty(m, flow, TYPE_RST, msg->mid);
+}
+
+/* ---- sessions ---- */
+
+static const struct config_listener *listener_of(const struct messaging *m, const struct flow *flow)
+{
+    for (unsigned i = 0; i < m->config->listener_count; i++) {
+        const struct config_listener *l = &m->config->listeners[i];
+
+        if (l->port == flow->local_port && l->local == flow->local &&
+            l->transport == flow->transport)
+            return l;
+    }
+    return NULL;
+}
+
+struct session *messaging_open_session(struct messaging *m, const struct flow *flow, uint32_t hash,
+                                       const struct transmission *transmission)
+{
+    struct session *s = session_add(&m->sessions, flow, hash);
+
+    if (!s) {
+        struct session *victim = session_victim(&m->sessions);
+
+        if (!victim)
+            return NULL;
+        dedup_forget(&m->dedup, victim);
+        wheel_cancel(&m->wheel, &victim->idle);
+        session_remove(&m->sessions, victim);
+        m->counters->sessions_evicted++;
+        s = session_add(&m->sessions, flow, hash);
+        if (!s)
+            return NULL;
+    }
+    s->transmission = transmission;
+    s->seen_us = m->now;
+    s->next_mid = session_first_mid(flow, m->mid_key, m->now);
+    wheel_arm(&m->wheel, &s->idle, m->now + m->config->limits.session_idle_us);
+    m->counters->sessions_opened++;
+    return s;
+}
+
+static void on_idle(void *context, struct timer *timer, uint64_t now_us)
+{
+    struct messaging *m = context;
+    struct session *s =
+        (struct session *)(void *)((uint8_t *)timer - offsetof(struct session, idle));
+    uint64_t idle_us = m->config->limits.session_idle_us;
+
+    if (s->outbound != POOL_NONE || s->exchanges != POOL_NONE) {
+        wheel_arm(&m->wheel, &s->idle, now_us + idle_us);
+        return;
+    }
+    if (s->seen_us + idle_us > now_us) {
+        wheel_arm(&m->wheel, &s->idle, s->seen_us + idle_us);
+        return;
+    }
+    if (s->role == SESSION_UPSTREAM)
+        m->ops.session_closed(m->ops.context, s);
+    dedup_forget(&m->dedup, s);
+    session_remove(&m->sessions, s);
+    m->counters->sessions_expired++;
+}
+
+/* A client without a session whom the table has no room for: answered without any state. */
+static void refuse_stateless(struct messaging *m, const struct flow *flow,
+                             const struct message *msg)
+{
+    struct outgoing out;
+    struct encoder e;
+
+    m->counters->sessions_refused++;
+    if (msg->type != TYPE_CON)
+        return;
+    if (!m->io.alloc(m->io.context, flow, &out)) {
+        m->counters->drop_reply_buffer++;
+        return;
+    }
+    encoder_begin(&e, out.data, out.room, TYPE_ACK, CODE_SERVICE_UNAVAILABLE, msg->mid, msg->token,
+                  msg->token_length);
+    encoder_uint(&e, OPTION_MAX_AGE, BUSY_MAX_AGE_S);
+    if (encoder_end(&e) == 0)
+        m->io.cancel(m->io.context, &out);
+    else
+        messaging_send(m, flow, &out, (uint16_t)encoder_end(&e));
+}
+
+/* ---- receiving ---- */
+
+static void serve_request(struct messaging *m, struct session *s, const struct message *msg,
+                          bool multicast)
+{
+    struct request rq = {.message = msg, .session = s, .dedup = POOL_NONE, .multicast = multicast};
+
+    if (msg->token_length > m->config->limits.token) {
+        /* RFC 8974 2.2.2: longer than this implementation supports. The token is echoed, as the
+         * client could not match the answer without. */
+        if (msg->type == TYPE_CON)
+            reply_code(m, &rq, CODE_BAD_REQUEST, "token too long");
+        else
+            m->counters->drop_long_token++;
+        return;
+    }
+    m->ops.request(m->ops.context, &rq);
+}
+
+static void receive_request(struct messaging *m, const struct flow *flow, struct session *s,
+                            uint32_t hash, const struct message *msg, bool multicast)
+{
+    if (msg->type != TYPE_CON && msg->type != TYPE_NON) {
+        m->counters->drop_request_type++;
+        return;
+    }
+    if (!s) {
+        const struct config_listener *l = listener_of(m, flow);
+
+        if (!l) {
+            m->counters->drop_no_listener++;
+            return;
+        }
+        s = messaging_open_session(m, flow, hash, &l->transmission);
+        if (!s) {
+            refuse_stateless(m, flow, msg);
+            return;
+        }
+    } else if (s->role == SESSION_UPSTREAM) {
+        /* We are no server on this flow: there is no context for a request (RFC 7252 4.2). */
+        m->counters->drop_upstream_request++;
+        if (msg->type == TYPE_CON)
+            reject(m, flow, msg);
+        return;
+    }
+    s->seen_us = m->now;
+    serve_request(m, s, msg, multicast);
+}
+
+/* A CON response: acknowledged when it belongs to us, also when it comes again; rejected when not.
+ */
+static void receive_con_response(struct messaging *m, struct session *s, const struct message *msg)
+{
+    struct dedup_entry *entry = dedup_find(&m->dedup, s, msg->mid, m->now);
+
+    if (entry) {
+        m->counters->duplicates++;
+        m->counters->duplicates_replayed++;
+        messaging_send_empty(m, &s->flow, TYPE_ACK, msg->mid);
+        return;
+    }
+    if (!m->ops.response(m->ops.context, s, msg)) {
+        m->counters->drop_unmatched_response++;
+        reject(m, &s->flow, msg);
+        return;
+    }
+    entry = dedup_add(&m->dedup, s, msg->mid, true, true, m->now);
+    if (entry)
+        entry->state = DEDUP_ACKED;
+    m->counters->responses++;
+    messaging_send_empty(m, &s->flow, TYPE_ACK, msg->mid);
+}
+
+static void receive_response(struct messaging *m, const struct flow *flow, struct session *s,
+                             const struct message *msg)
+{
+    if (msg->type == TYPE_RST) {
+        m->counters->drop_request_type++;
+        return;
+    }
+    if (!s || s->role != SESSION_UPSTREAM) {
+        m->counters->drop_unmatched_response++;
+        if (msg->type == TYPE_CON)
+            reject(m, flow, msg);
+        return;
+    }
+    s->seen_us = m->now;
+    if (msg->type == TYPE_CON) {
+        receive_con_response(m, s, msg);
+        return;
+    }
+    /* Piggybacked: only with the ACK of a message that is waiting for it. */
+    if (msg->type == TYPE_ACK && !outbound_settle(m, s, msg->mid, OUTBOUND_ACKED)) {
+        m->counters->drop_unmatched_ack++;
+        return;
+    }
+    if (m->ops.response(m->ops.context, s, msg))
+        m->counters->responses++;
+    else
+        m->counters->drop_unmatched_response++;
+}
+
+static void receive_empty(struct messaging *m, const struct flow *flow, struct session *s,
+                          const struct message *msg)
+{
+    if (s)
+        s->seen_us = m->now;
+    switch ((enum message_type)msg->type) {
+    case TYPE_CON:
+        if (!s && !listener_of(m, flow)) {
+            m->counters->drop_no_listener++;
+            return;
+        }
+        m->counters->pings++;
+        reject(m, flow, msg);
+        return;
+    case TYPE_NON:
+        m->counters->drop_request_type++;
+        return;
+    case TYPE_ACK:
+        if (!s || !outbound_settle(m, s, msg->mid, OUTBOUND_ACKED))
+            m->counters->drop_unmatched_ack++;
+        return;
+    case TYPE_RST:
+        if (!s || !outbound_settle(m, s, msg->mid, OUTBOUND_RESET))
+            m->counters->drop_unmatched_rst++;
+        return;
+    }
+}
+
+/* A message format error (RFC 7252 4.2, 4.3). */
+static void receive_malformed(struct messaging *m, const struct datagram *d, struct session *s,
+                              const struct message *msg, enum message_verdict verdict)
+{
+    if (verdict == VERDICT_SHORT || verdict == VERDICT_VERSION || d->multicast)
+        return;
+    if (msg->type == TYPE_CON) {
+        if (s || listener_of(m, &d->flow))
+            reject(m, &d->flow, msg);
+        return;
+    }
+    /* The header of an ACK names the message that it answers: no use to wait for a better one. */
+    if (msg->type == TYPE_ACK && s)
+        outbound_settle(m, s, msg->mid, OUTBOUND_MALFORMED);
+}
+
+/* A multicast request is answered at a random time within the leisure (RFC 7252 8.2). */
+static void receive_multicast(struct messaging *m, const struct datagram *d,
+                              const struct message *msg)
+{
+    const struct config_listener *l = listener_of(m, &d->flow);
+    struct leisure *leisure;
+    uint32_t delay_us;
+
+    if (msg->type != TYPE_NON || !code_is_request(msg->code) || !l ||
+        d->length > MESSAGE_MAX_BYTES) {
+        m->counters->drop_multicast++;
+        return;
+    }
+    leisure = pool_get(&m->leisure);
+    if (!leisure) {
+        m->counters->drop_leisure_full++;
+        return;
+    }
+    leisure->chunk = chunks_write(&m->chunks, d->data, d->length);
+    if (leisure->chunk == CHUNK_NONE) {
+        pool_put(&m->leisure, leisure);
+        m->counters->drop_leisure_full++;
+        return;
+    }
+    leisure->length = d->length;
+    leisure->flow = d->flow;
+    timer_init(&leisure->timer, TIMER_LEISURE);
+    delay_us = random_below(&m->random, l->transmission.default_leisure_ms + 1) * 1000u;
+    wheel_arm(&m->wheel, &leisure->timer, m->now + delay_us);
+}
+
+static void on_leisure(void *context, struct timer *timer, uint64_t now_us)
+{
+    struct messaging *m = context;
+    struct leisure *leisure =
+        (struct leisure *)(void *)((uint8_t *)timer - offsetof(struct leisure, timer));
+    struct flow flow = leisure->flow;
+    uint8_t bytes[MESSAGE_MAX_BYTES];
+    uint16_t length = leisure->length;
+    struct message msg;
+    uint32_t hash;
+
+    (void)now_us;
+    chunks_read(&m->chunks, leisure->chunk, bytes, length);
+    chunks_free(&m->chunks, leisure->chunk);
+    pool_put(&m->leisure, leisure);
+    if (message_parse(bytes, length, &msg) != VERDICT_OK)
+        return; /* it was parsed when it came in: cannot be */
+    hash = session_hash(&m->sessions, &flow);
+    receive_request(m, &flow, session_find(&m->sessions, &flow, hash), hash, &msg, true);
+}
+
+void messaging_receive(struct messaging *m, const struct datagram *d, struct session *s,
+                       uint32_t hash)
+{
+    struct message msg;
+    enum message_verdict verdict = message_parse(d->data, d->length, &msg);
+
+    /* What the burst's look-up found may be gone, or may be there now, by what came before in it.
+     */
+    if (s ? !s->open || !flow_equal(&s->flow, &d->flow) : m->sessions.changed)
+        s = session_find(&m->sessions, &d->flow, hash);
+    m->counters->rx_verdict[verdict]++;
+    if (verdict != VERDICT_OK) {
+        receive_malformed(m, d, s, &msg, verdict);
+        return;
+    }
+    m->counters->rx_type[msg.type]++;
+    m->counters->rx_code[msg.code]++;
+    if (d->multicast)
+        receive_multicast(m, d, &msg);
+    else if (code_is_request(msg.code))
+        receive_request(m, &d->flow, s, hash, &msg, false);
+    else if (msg.code == CODE_EMPTY)
+        receive_empty(m, &d->flow, s, &msg);
+    else
+        receive_response(m, &d->flow, s, &msg);
+}
+
+void messaging_unreachable(struct messaging *m, const struct flow *flow, const uint8_t *quoted,
+                           size_t length)
+{
+    struct session *s = session_find(&m->sessions, flow, session_hash(&m->sessions, flow));
+    unsigned settled = 0;
+
+    if (s && length >= MESSAGE_HEADER_BYTES)
+        settled =
+            outbound_settle(m, s, (uint16_t)(quoted[2] << 8 | quoted[3]), OUTBOUND_UNREACHABLE);
+    else if (s)
+        settled = outbound_settle_all(m, s, OUTBOUND_UNREACHABLE);
+    if (settled)
+        m->counters->unreachables += settled;
+    else
+        m->counters->drop_stray_icmp++;
+}
+
+/* ---- time ---- */
+
+unsigned messaging_advance(struct messaging *m)
+{
+    unsigned done = wheel_advance(&m->wheel, m->now, TIMERS_PER_TURN);
+
+    return done + dedup_expire(&m->dedup, m->now, EXPIRE_PER_TURN);
+}
+
+uint64_t messaging_next_us(const struct messaging *m)
+{
+    uint64_t timers = wheel_next_us(&m->wheel), dedup = dedup_next_us(&m->dedup);
+
+    return timers < dedup ? timers : dedup;
+}
+
+/* ---- start and end ---- */
+
+/* How long peers may repeat a message: by default parameters or by the listeners' slower ones. */
+static void lifetimes(const struct config *config, uint64_t *con_us, uint64_t *non_us)
+{
+    uint64_t con_ms = EXCHANGE_LIFETIME_MS, non_ms = NON_LIFETIME_MS;
+
+    for (unsigned i = 0; i < config->listener_count; i++) {
+        const struct transmission *t = &config->listeners[i].transmission;
+
+        if (transmission_exchange_lifetime_ms(t) > con_ms)
+            con_ms = transmission_exchange_lifetime_ms(t);
+        if (transmission_non_lifetime_ms(t) > non_ms)
+            non_ms = transmission_non_lifetime_ms(t);
+    }
+    *con_us = con_ms * 1000;
+    *non_us = non_ms * 1000;
+}
+
+static int init_memory(struct messaging *m, uint32_t sessions)
+{
+    const struct config_limits *limits = &m->config->limits;
+    uint64_t con_us, non_us;
+    int err;
+
+    lifetimes(m->config, &con_us, &non_us);
+    if ((err = session_table_init(&m->sessions, sessions, (uint32_t)random_u64(&m->random))))
+        return err;
+    if ((err = chunks_init(&m->chunks, limits->message_bytes)))
+        return err;
+    if ((err = dedup_init(&m->dedup, limits->remembered, con_us, non_us, &m->chunks, &m->sessions)))
+        return err;
+    if ((err = pool_init(&m->outbound, sizeof(struct outbound), limits->outbound)))
+        return err;
+    if ((err = mid_index_init(&m->outbound_index, &m->outbound)))
+        return err;
+    if ((err = pool_init(&m->exchanges, sizeof(struct exchange), limits->exchanges)))
+        return err;
+    return pool_init(&m->leisure, sizeof(struct leisure), LEISURE_MAX);
+}
+
+int messaging_init(struct messaging *m, const struct messaging_setup *setup, uint64_t now)
+{
+    int err;
+
+    memset(m, 0, sizeof(*m));
+    m->now = now;
+    m->config = setup->config;
+    m->io = setup->io;
+    m->ops = setup->ops;
+    m->counters = setup->counters;
+    random_seed(&m->random, setup->seed);
+    m->mid_key = random_u64(&m->random);
+    wheel_init(&m->wheel, now);
+    wheel_handle(&m->wheel, TIMER_SESSION_IDLE, on_idle, m);
+    wheel_handle(&m->wheel, TIMER_RETRANSMIT, outbound_on_timer, m);
+    wheel_handle(&m->wheel, TIMER_SEPARATE, exchange_on_timer, m);
+    wheel_handle(&m->wheel, TIMER_LEISURE, on_leisure, m);
+    err = init_memory(m, setup->sessions);
+    if (err)
+        messaging_fini(m);
+    return err;
+}
+
+void messaging_fini(struct messaging *m)
+{
+    pool_fini(&m->leisure);
+    pool_fini(&m->exchanges);
+    mid_index_fini(&m->outbound_index);
+    pool_fini(&m->outbound);
+    dedup_fini(&m->dedup);
+    chunks_fini(&m->chunks);
+    session_table_fini(&m->sessions);
+}

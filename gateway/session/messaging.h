@@ -1,0 +1,252 @@
+/* The messaging layer of one worker (RFC 7252 4): sessions, reliability, deduplication, and the
+ * matching of answers to requests on both legs.
+ *
+ *     datagram -> messaging_receive() -> ops.request()   a client asks something
+ *                                     -> ops.response()  an origin answers
+ *                                     -> ops.settled()   a message of ours reached its end
+ *
+ * The layer above answers a request at once (reply_*), or opens an exchange and answers later;
+ * whether the answer is piggybacked or separate is decided here. It sends requests to origins with
+ * outbound_submit().
+ *
+ * Everything belongs to one worker and one thread. `now` is set at each entry and holds for the
+ * whole call. */
+#ifndef COAPGW_GATEWAY_SESSION_MESSAGING_H
+#define COAPGW_GATEWAY_SESSION_MESSAGING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "config/config.h"
+#include "gateway/chunk.h"
+#include "gateway/coap/message.h"
+#include "gateway/counters.h"
+#include "gateway/datagram.h"
+#include "gateway/list.h"
+#include "gateway/random.h"
+#include "gateway/session/dedup.h"
+#include "gateway/session/mid_index.h"
+#include "gateway/session/session.h"
+#include "gateway/timer/wheel.h"
+
+/* The largest message that is built or kept: more than any UDP payload of a 1,500-byte MTU. */
+#define MESSAGE_MAX_BYTES 2048
+
+/* What a client is told to wait before it tries again, with 5.03 (RFC 7252 5.9.3.4). */
+#define BUSY_MAX_AGE_S 5
+
+/* Multicast requests whose answers wait for their leisure, for each worker. */
+#define LEISURE_MAX 1024
+
+struct messaging;
+
+/* ---- messages of ours that wait for an acknowledgement ---- */
+
+enum outbound_outcome {
+    OUTBOUND_ACKED,
+    OUTBOUND_RESET,       /* the peer sent a RST */
+    OUTBOUND_TIMED_OUT,   /* no ACK after all retransmissions */
+    OUTBOUND_UNREACHABLE, /* an ICMP error */
+    OUTBOUND_MALFORMED,   /* acknowledged by a message with a format error */
+};
+
+enum owner_kind {
+    OWNER_NONE,    /* a separate response: nobody waits for its end */
+    OWNER_FORWARD, /* a request to an origin */
+};
+
+/* A CON until it is acknowledged, or a NON request until it is answered: both count against NSTART
+ * (RFC 7252 4.7). The message is kept as plain bytes in the message memory. */
+struct outbound {
+    struct mid_key key;
+    uint32_t chunk;
+    uint16_t length;
+    uint8_t type; /* TYPE_CON or TYPE_NON */
+    uint8_t retransmits;
+    uint8_t owner_kind;
+    bool sent; /* false: waits for NSTART */
+    uint32_t owner;
+    uint64_t timeout_us; /* of the transmission under way */
+    struct timer timer;
+    struct links by_session, by_gate;
+};
+
+/* Sends a message, or queues it when NSTART messages are outstanding to the peer. `bytes` is the
+ * whole message with `mid` in it, up to MESSAGE_MAX_BYTES, and is copied. 0 and the index; -ENOMEM
+ * when a table or the message memory is full; -ENOBUFS when the queue to the peer is. ops.settled()
+ * is not called for a message that is refused. */
+int outbound_submit(struct messaging *m, struct session *s, enum message_type type, uint16_t mid,
+                    const void *bytes, uint16_t length, enum owner_kind owner_kind, uint32_t owner,
+                    uint32_t *index);
+
+/* Ends it without a word to the owner. */
+void outbound_cancel(struct messaging *m, uint32_t index);
+
+/* Ends the message with this ID and tells the owner. False when there is none that was sent. An ACK
+ * ends a CON only. */
+bool outbound_settle(struct messaging *m, const struct session *s, uint16_t mid,
+                     enum outbound_outcome outcome);
+
+/* Ends those that were sent in a session, 64 at most. Returns how many. */
+unsigned outbound_settle_all(struct messaging *m, const struct session *s,
+                             enum outbound_outcome outcome);
+
+/* ---- requests of clients ---- */
+
+/* A request under the hands of the layer above, during one call. */
+struct request {
+    const struct message *message;
+    struct session *session;
+    uint32_t dedup; /* index of its entry, POOL_NONE: none */
+    bool multicast; /* no errors are answered (RFC 7252 8.2) */
+};
+
+/* To be called before the request has any effect. False when there is nothing more to do: it was a
+ * duplicate, which has been dealt with, or it was refused for want of memory. `pure` says that the
+ * answer depends on the request alone and that nothing happens but the answer: such a CON request
+ * is simply answered again, and needs no memory. */
+bool request_admit(struct messaging *m, struct request *rq, bool pure);
+
+/* An answer being written: add options and payload to `encoder`, then reply_end(). */
+struct reply {
+    struct encoder encoder;
+    struct outgoing out; /* buffer NULL while it is built in the scratch buffer */
+    struct session *session;
+    uint32_t dedup;
+    uint32_t bare_length; /* of header and token: what the message is when nothing is added */
+    uint16_t mid;
+    uint8_t type; /* enum message_type */
+    uint8_t code;
+};
+
+/* Starts the answer to a request. False when none can or may be sent (counted): the request is done
+ * with then. */
+bool reply_begin(struct messaging *m, const struct request *rq, uint8_t code, struct reply *reply);
+
+/* Sends it. False when it did not fit: nothing was sent, and a smaller answer may be begun. */
+bool reply_end(struct messaging *m, struct reply *reply);
+
+/* A whole answer: a code, and a diagnostic payload (RFC 7252 5.5.2) unless NULL. */
+void reply_code(struct messaging *m, const struct request *rq, uint8_t code,
+                const char *diagnostic);
+
+/* 5.03 with Max-Age. */
+void reply_busy(struct messaging *m, const struct request *rq, const char *diagnostic);
+
+/* ---- requests that take longer ---- */
+
+/* A client's request until its answer: holds what the answer needs. */
+struct exchange {
+    struct timer separate; /* Empty ACK */
+    uint32_t session;
+    uint32_t dedup;
+    uint32_t token_chunk; /* a token longer than 8 bytes */
+    uint16_t token_length;
+    uint16_t mid;
+    uint8_t type; /* TYPE_CON or TYPE_NON */
+    uint8_t code; /* the method */
+    bool acked;   /* the Empty ACK has gone: the answer is separate */
+    uint8_t token[TOKEN_INLINE_BYTES];
+    struct links by_session;
+};
+
+/* NULL when the table or the message memory is full. */
+struct exchange *exchange_open(struct messaging *m, const struct request *rq);
+
+/* The same pair as for a request: piggybacked while the request is not acknowledged, separate
+ * after; CON for a CON, NON for a NON (RFC 7252 5.2). exchange_reply_end() frees the exchange when
+ * it returns true. When exchange_reply_begin() returns false the exchange has been freed. */
+bool exchange_reply_begin(struct messaging *m, struct exchange *x, uint8_t code,
+                          struct reply *reply);
+bool exchange_reply_end(struct messaging *m, struct exchange *x, struct reply *reply);
+
+/* A code and a diagnostic, and the exchange is freed. Max-Age is added to 5.03. */
+void exchange_reply_code(struct messaging *m, struct exchange *x, uint8_t code,
+                         const char *diagnostic);
+
+/* ---- the layer ---- */
+
+struct messaging_ops {
+    void *context;
+    void (*request)(void *context, struct request *rq);
+    /* True when the response belongs to an open request: the layer then acknowledges a CON. */
+    bool (*response)(void *context, struct session *s, const struct message *response);
+    void (*settled)(void *context, enum owner_kind kind, uint32_t owner,
+                    enum outbound_outcome outcome);
+    /* An upstream session is about to go: nothing hangs on it. */
+    void (*session_closed)(void *context, struct session *s);
+};
+
+/* A multicast request that waits for its leisure. */
+struct leisure {
+    struct timer timer;
+    struct flow flow;
+    uint32_t chunk;
+    uint16_t length;
+};
+
+struct messaging {
+    uint64_t now;
+    struct counters *counters;
+    const struct config *config;
+    struct worker_io io;
+    struct messaging_ops ops;
+    struct random random;
+    uint64_t mid_key; /* of session_first_mid() */
+    struct session_table sessions;
+    struct wheel wheel;
+    struct chunks chunks;
+    struct dedup dedup;
+    struct pool outbound, exchanges, leisure;
+    struct mid_index outbound_index;
+    uint8_t scratch[MESSAGE_MAX_BYTES];
+};
+
+struct messaging_setup {
+    const struct config *config;
+    struct worker_io io;
+    struct messaging_ops ops;
+    struct counters *counters;
+    uint32_t sessions;   /* this worker's share of limits.sessions */
+    const uint8_t *seed; /* RANDOM_SEED_BYTES */
+};
+
+/* 0 or a negative errno; nothing is left behind then. */
+int messaging_init(struct messaging *m, const struct messaging_setup *setup, uint64_t now);
+void messaging_fini(struct messaging *m);
+
+/* One datagram. `s` is what the table had for its flow when the burst was looked up, NULL for none;
+ * `hash` is the flow's. */
+void messaging_receive(struct messaging *m, const struct datagram *d, struct session *s,
+                       uint32_t hash);
+
+/* See worker_unreachable(). */
+void messaging_unreachable(struct messaging *m, const struct flow *flow, const uint8_t *quoted,
+                           size_t length);
+
+/* Fires timers and forgets what has expired, within a budget. Returns how much was done. */
+unsigned messaging_advance(struct messaging *m);
+uint64_t messaging_next_us(const struct messaging *m);
+
+/* The session of a flow, made when there is none. NULL when the table is full and no session can be
+ * evicted. */
+struct session *messaging_open_session(struct messaging *m, const struct flow *flow, uint32_t hash,
+                                       const struct transmission *transmission);
+
+/* The largest message to a flow: the MTU of its interface less the IP and UDP headers. */
+uint16_t messaging_room(const struct messaging *m, const struct flow *flow);
+
+/* Counts a message that is about to be sent, and sends it. */
+void messaging_send(struct messaging *m, const struct flow *flow, struct outgoing *out,
+                    uint16_t length);
+
+/* An Empty message to a flow: ACK or RST. */
+void messaging_send_empty(struct messaging *m, const struct flow *flow, enum message_type type,
+                          uint16_t mid);
+
+/* ---- between the files of this layer ---- */
+
+void outbound_on_timer(void *context, struct timer *timer, uint64_t now_us);
+void exchange_on_timer(void *context, struct timer *timer, uint64_t now_us);
+
+#endif

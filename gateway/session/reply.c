@@ -1,0 +1,333 @@
+/* Answers to requests: at once, or from an exchange later (RFC 7252 5.2), and deduplication of the
+ * requests themselves (4.5). */
+#include <stddef.h>
+
+#include "gateway/session/messaging.h"
+
+#define BY_SESSION offsetof(struct exchange, by_session)
+
+/* ---- duplicates ---- */
+
+/* The answer that is known by its code alone: an ACK with the duplicate's own token. */
+static void replay_code(struct messaging *m, const struct request *rq, uint8_t code)
+{
+    const struct message *msg = rq->message;
+    struct outgoing out;
+    struct encoder e;
+
+    if (!m->io.alloc(m->io.context, &rq->session->flow, &out)) {
+        m->counters->drop_reply_buffer++;
+        return;
+    }
+    encoder_begin(&e, out.data, out.room, TYPE_ACK, code, msg->mid, msg->token, msg->token_length);
+    if (e.failed)
+        m->io.cancel(m->io.context, &out);
+    else
+        messaging_send(m, &rq->session->flow, &out, (uint16_t)encoder_end(&e));
+}
+
+static void replay_bytes(struct messaging *m, const struct request *rq,
+                         const struct dedup_entry *entry)
+{
+    struct outgoing out;
+
+    if (!m->io.alloc(m->io.context, &rq->session->flow, &out)) {
+        m->counters->drop_reply_buffer++;
+        return;
+    }
+    chunks_read(&m->chunks, entry->chunk, out.data, entry->length);
+    messaging_send(m, &rq->session->flow, &out, entry->length);
+}
+
+static void replay(struct messaging *m, const struct request *rq, const struct dedup_entry *entry)
+{
+    m->counters->duplicates++;
+    switch ((enum dedup_state)entry->state) {
+    case DEDUP_PENDING:
+    case DEDUP_SILENT:
+        m->counters->drop_duplicate++;
+        return;
+    case DEDUP_ACKED:
+        messaging_send_empty(m, &rq->session->flow, TYPE_ACK, rq->message->mid);
+        break;
+    case DEDUP_ANSWERED:
+        if (entry->chunk == CHUNK_NONE)
+            replay_code(m, rq, entry->code);
+        else
+            replay_bytes(m, rq, entry);
+        break;
+    }
+    m->counters->duplicates_replayed++;
+}
+
+bool request_admit(struct messaging *m, struct request *rq, bool pure)
+{
+    const struct message *msg = rq->message;
+    bool confirmable = msg->type == TYPE_CON;
+    bool safe = pure || code_is_safe(msg->code);
+    struct dedup_entry *entry;
+
+    if (pure && confirmable) {
+        m->counters->requests++;
+        return true;
+    }
+    entry = dedup_find(&m->dedup, rq->session, msg->mid, m->now);
+    if (entry) {
+        replay(m, rq, entry);
+        return false;
+    }
+    entry = dedup_add(&m->dedup, rq->session, msg->mid, confirmable, safe, m->now);
+    if (entry) {
+        rq->dedup = dedup_index_of(&m->dedup, entry);
+    } else if (!safe) {
+        m->counters->refused_memory++;
+        reply_busy(m, rq, "too many recent requests");
+        return false;
+    }
+    m->counters->requests++;
+    return true;
+}
+
+/* ---- answers ---- */
+
+static bool reply_start(struct messaging *m, struct reply *reply, struct session *s,
+                        const uint8_t *token, size_t token_length)
+{
+    reply->session = s;
+    if (!m->io.alloc(m->io.context, &s->flow, &reply->out)) {
+        m->counters->drop_reply_buffer++;
+        return false;
+    }
+    encoder_begin(&reply->encoder, reply->out.data, reply->out.room, reply->type, reply->code,
+                  reply->mid, token, token_length);
+    reply->bare_length = reply->encoder.length;
+    return true;
+}
+
+bool reply_begin(struct messaging *m, const struct request *rq, uint8_t code, struct reply *reply)
+{
+    const struct message *msg = rq->message;
+
+    if (rq->multicast && code_class(code) != 2) {
+        m->counters->drop_multicast_error++;
+        return false;
+    }
+    reply->code = code;
+    reply->dedup = rq->dedup;
+    if (msg->type == TYPE_CON) {
+        reply->type = TYPE_ACK;
+        reply->mid = msg->mid;
+    } else {
+        reply->type = TYPE_NON;
+        if (!session_take_mid(rq->session, m->now, &reply->mid)) {
+            m->counters->drop_no_mid++;
+            return false;
+        }
+    }
+    return reply_start(m, reply, rq->session, msg->token, msg->token_length);
+}
+
+/* Keeps what was answered to a CON, for its duplicates. */
+static void remember(struct messaging *m, const struct reply *reply, const void *bytes,
+                     uint16_t length)
+{
+    struct dedup_entry *entry;
+
+    if (reply->dedup == POOL_NONE || reply->type != TYPE_ACK)
+        return;
+    entry = dedup_at(&m->dedup, reply->dedup);
+    if (length == reply->bare_length) {
+        /* Header and token can be made again from the duplicate: no memory needed. */
+        entry->state = DEDUP_ANSWERED;
+        entry->code = reply->code;
+        return;
+    }
+    dedup_store(&m->dedup, entry, reply->code, bytes, length);
+}
+
+bool reply_end(struct messaging *m, struct reply *reply)
+{
+    uint16_t length = (uint16_t)encoder_end(&reply->encoder);
+
+    if (length == 0) {
+        m->io.cancel(m->io.context, &reply->out);
+        return false;
+    }
+    remember(m, reply, reply->out.data, length);
+    messaging_send(m, &reply->session->flow, &reply->out, length);
+    return true;
+}
+
+/* What every error answer has besides its code. */
+static void put_diagnostic(struct encoder *e, uint8_t code, const char *diagnostic)
+{
+    if (code == CODE_SERVICE_UNAVAILABLE)
+        encoder_uint(e, OPTION_MAX_AGE, BUSY_MAX_AGE_S);
+    if (diagnostic)
+        encoder_payload(e, diagnostic, strlen(diagnostic));
+}
+
+void reply_code(struct messaging *m, const struct request *rq, uint8_t code, const char *diagnostic)
+{
+    struct reply reply;
+
+    if (!reply_begin(m, rq, code, &reply))
+        return;
+    put_diagnostic(&reply.encoder, code, diagnostic);
+    if (!reply_end(m, &reply))
+        m->counters->drop_reply_buffer++;
+}
+
+void reply_busy(struct messaging *m, const struct request *rq, const char *diagnostic)
+{
+    reply_code(m, rq, CODE_SERVICE_UNAVAILABLE, diagnostic);
+}
+
+/* ---- exchanges ---- */
+
+struct exchange *exchange_open(struct messaging *m, const struct request *rq)
+{
+    const struct message *msg = rq->message;
+    struct exchange *x = pool_get(&m->exchanges);
+
+    if (!x)
+        return NULL;
+    x->token_chunk = CHUNK_NONE;
+    if (msg->token_length > TOKEN_INLINE_BYTES) {
+        x->token_chunk = chunks_write(&m->chunks, msg->token, msg->token_length);
+        if (x->token_chunk == CHUNK_NONE) {
+            pool_put(&m->exchanges, x);
+            return NULL;
+        }
+    } else if (msg->token_length) {
+        memcpy(x->token, msg->token, msg->token_length);
+    }
+    x->token_length = (uint16_t)msg->token_length;
+    x->session = session_index(&m->sessions, rq->session);
+    x->dedup = rq->dedup;
+    x->mid = msg->mid;
+    x->type = msg->type;
+    x->code = msg->code;
+    x->acked = false;
+    timer_init(&x->separate, TIMER_SEPARATE);
+    if (x->type == TYPE_CON)
+        wheel_arm(&m->wheel, &x->separate, m->now + m->config->separate_after_us);
+    if (x->dedup != POOL_NONE)
+        dedup_at(&m->dedup, x->dedup)->busy = true;
+    chain_push(&rq->session->exchanges, &m->exchanges, BY_SESSION, pool_index(&m->exchanges, x));
+    return x;
+}
+
+static void exchange_free(struct messaging *m, struct exchange *x)
+{
+    struct session *s = session_at(&m->sessions, x->session);
+
+    wheel_cancel(&m->wheel, &x->separate);
+    if (x->dedup != POOL_NONE)
+        dedup_at(&m->dedup, x->dedup)->busy = false;
+    chunks_free(&m->chunks, x->token_chunk);
+    chain_remove(&s->exchanges, &m->exchanges, BY_SESSION, pool_index(&m->exchanges, x));
+    pool_put(&m->exchanges, x);
+}
+
+void exchange_on_timer(void *context, struct timer *timer, uint64_t now_us)
+{
+    struct messaging *m = context;
+    struct exchange *x =
+        (struct exchange *)(void *)((uint8_t *)timer - offsetof(struct exchange, separate));
+
+    (void)now_us;
+    x->acked = true;
+    if (x->dedup != POOL_NONE)
+        dedup_at(&m->dedup, x->dedup)->state = DEDUP_ACKED;
+    m->counters->empty_acks++;
+    messaging_send_empty(m, &session_at(&m->sessions, x->session)->flow, TYPE_ACK, x->mid);
+}
+
+bool exchange_reply_begin(struct messaging *m, struct exchange *x, uint8_t code,
+                          struct reply *reply)
+{
+    struct session *s = session_at(&m->sessions, x->session);
+    uint8_t long_token[MESSAGE_MAX_BYTES];
+    const uint8_t *token = x->token;
+    bool started;
+
+    if (x->token_chunk != CHUNK_NONE) {
+        chunks_read(&m->chunks, x->token_chunk, long_token, x->token_length);
+        token = long_token;
+    }
+    reply->code = code;
+    reply->dedup = x->dedup;
+    reply->mid = x->mid;
+    reply->type = TYPE_ACK;
+    if (x->type != TYPE_CON || x->acked) {
+        reply->type = x->type;
+        if (!session_take_mid(s, m->now, &reply->mid)) {
+            m->counters->drop_no_mid++;
+            exchange_free(m, x);
+            return false;
+        }
+    }
+    if (reply->type == TYPE_CON) { /* kept for retransmission: built where it can be copied from */
+        reply->session = s;
+        reply->out = (struct outgoing){.data = m->scratch, .room = messaging_room(m, &s->flow)};
+        encoder_begin(&reply->encoder, m->scratch, reply->out.room, TYPE_CON, code, reply->mid,
+                      token, x->token_length);
+        return true;
+    }
+    started = reply_start(m, reply, s, token, x->token_length);
+    if (!started)
+        exchange_free(m, x);
+    return started;
+}
+
+/* A separate response that is confirmable, or, where it cannot be kept for retransmission, one that
+ * is not: a client must expect either (RFC 7252 5.2.2). */
+static void send_separate(struct messaging *m, struct reply *reply, uint16_t length)
+{
+    struct session *s = reply->session;
+    uint32_t index;
+
+    if (outbound_submit(m, s, TYPE_CON, reply->mid, m->scratch, length, OWNER_NONE, 0, &index) == 0)
+        return;
+    m->counters->unkept_responses++;
+    if (!m->io.alloc(m->io.context, &s->flow, &reply->out)) {
+        m->counters->drop_reply_buffer++;
+        return;
+    }
+    memcpy(reply->out.data, m->scratch, length);
+    message_set_type(reply->out.data, TYPE_NON);
+    messaging_send(m, &s->flow, &reply->out, length);
+}
+
+bool exchange_reply_end(struct messaging *m, struct exchange *x, struct reply *reply)
+{
+    uint16_t length = (uint16_t)encoder_end(&reply->encoder);
+
+    if (reply->type != TYPE_CON) {
+        if (!reply_end(m, reply))
+            return false;
+    } else {
+        if (length == 0)
+            return false;
+        send_separate(m, reply, length);
+    }
+    if (x->type == TYPE_NON || x->acked)
+        m->counters->separate_responses++;
+    exchange_free(m, x);
+    return true;
+}
+
+void exchange_reply_code(struct messaging *m, struct exchange *x, uint8_t code,
+                         const char *diagnostic)
+{
+    struct reply reply;
+
+    if (!exchange_reply_begin(m, x, code, &reply))
+        return;
+    put_diagnostic(&reply.encoder, code, diagnostic);
+    if (!exchange_reply_end(m, x, &reply)) { /* no room even for this: a token near the MTU */
+        m->counters->drop_reply_buffer++;
+        exchange_free(m, x);
+    }
+}

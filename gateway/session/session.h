@@ -1,0 +1,121 @@
+/* Sessions: one for each flow that talks CoAP with us, client or origin, and the table that finds
+ * them.
+ *
+ * The table is an rte_hash over the 32 bytes of the flow; the position that it returns is the
+ * session's index, stable while the session lives. Sessions are looked up in bursts. The number of
+ * sessions is capped at three quarters of the hash, because insertion into a cuckoo hash degrades
+ * beyond.
+ *
+ * One worker owns a table; no locking. */
+#ifndef COAPGW_GATEWAY_SESSION_SESSION_H
+#define COAPGW_GATEWAY_SESSION_SESSION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "gateway/net.h"
+#include "gateway/pool.h"
+#include "gateway/session/transmission.h"
+#include "gateway/timer/wheel.h"
+
+struct rte_hash;
+
+/* NSTART (RFC 7252 4.7): how many messages towards one peer are outstanding, and those that wait. A
+ * client's session has its own; all sessions to one origin server share that of the server. */
+struct gate {
+    uint32_t head, tail; /* waiting outbound messages, oldest first */
+    uint16_t outstanding, waiting;
+};
+
+enum session_role { SESSION_CLIENT, SESSION_UPSTREAM };
+
+struct session {
+    /* First line: what every packet reads and writes. */
+    struct flow flow;
+    uint64_t seen_us;  /* when something was last received, or an own request sent */
+    struct timer idle; /* looks at seen_us when it fires; not re-armed by packets */
+
+    /* Second line: what only messages with state need. */
+    const struct transmission *transmission;
+    union {
+        struct gate own;     /* SESSION_CLIENT */
+        struct gate *shared; /* SESSION_UPSTREAM: the server's */
+    } gate;
+    uint32_t mid_left_s[2]; /* when each half of the message ID space was last used up, 0: never */
+    uint32_t outbound;      /* chain of confirmable messages, POOL_NONE when there is none */
+    uint32_t exchanges;     /* chain of requests that are being worked on */
+    uint32_t remembered;    /* chain of remembered message IDs */
+    uint16_t remembered_count, remembered_unsafe;
+    uint32_t owner; /* SESSION_UPSTREAM: index of the server; the port's number is in `port_n` */
+    uint16_t port_n;
+    uint16_t next_mid;
+    uint8_t role; /* enum session_role */
+    bool open;    /* false: the slot is free */
+};
+_Static_assert(sizeof(struct session) == 128, "two cache lines for each of millions");
+
+struct session_table {
+    struct rte_hash *hash;
+    struct session *sessions; /* by position */
+    size_t sessions_bytes;
+    uint32_t positions; /* size of `sessions` */
+    uint32_t count, max;
+    uint32_t hash_seed;
+    uint32_t hand; /* of the clock that looks for a session to evict */
+    bool changed;  /* a session was added since the caller last cleared this */
+};
+
+/* Room for `max` sessions. 0, -ENOMEM, or another negative errno of rte_hash_create(). */
+int session_table_init(struct session_table *table, uint32_t max, uint32_t hash_seed);
+void session_table_fini(struct session_table *table);
+
+uint32_t session_hash(const struct session_table *table, const struct flow *flow);
+
+/* NULL when there is none. */
+struct session *session_find(const struct session_table *table, const struct flow *flow,
+                             uint32_t hash);
+
+/* Looks up to 64 flows up at once; found[i] is NULL where there is none. */
+void session_find_burst(const struct session_table *table, const struct flow *const *flows,
+                        uint32_t *hashes, unsigned n, struct session **found);
+
+/* A new session, zeroed but for the flow, its chains and `open`; NULL when the table is at its
+ * limit. The flow must have none. */
+struct session *session_add(struct session_table *table, const struct flow *flow, uint32_t hash);
+
+/* Takes it out of the table. Everything that hangs on it must be gone. */
+void session_remove(struct session_table *table, struct session *session);
+
+static inline uint32_t session_index(const struct session_table *table, const struct session *s)
+{
+    return (uint32_t)(s - table->sessions);
+}
+
+static inline struct session *session_at(const struct session_table *table, uint32_t index)
+{
+    return &table->sessions[index];
+}
+
+/* Nothing waits for it or on it, and forgetting it breaks no promise: it has no open exchange, and
+ * no unsafe request that a duplicate could repeat (RFC 7252 4.5). */
+static inline bool session_is_evictable(const struct session *s)
+{
+    return s->open && s->role == SESSION_CLIENT && s->outbound == POOL_NONE &&
+           s->exchanges == POOL_NONE && s->remembered_unsafe == 0;
+}
+
+/* The longest idle evictable session of the next ones under the clock's hand, NULL when none of
+ * them can go. Bounded work: an approximation of the least recently used, as exact order would cost
+ * every packet a list operation. */
+struct session *session_victim(struct session_table *table);
+
+/* The first message ID of a session: a keyed hash of the flow, moved on with the time at half of
+ * the message ID space in EXCHANGE_LIFETIME. A session that is forgotten and comes back begins
+ * ahead of the IDs it used before, as long as it used fewer than that (RFC 7252 4.4). */
+uint16_t session_first_mid(const struct flow *flow, uint64_t key, uint64_t now_us);
+
+/* The next message ID in `mid`. False when all have been used within EXCHANGE_LIFETIME: the space
+ * is counted in halves, and a half is entered again only when its last use is that long ago. */
+bool session_take_mid(struct session *s, uint64_t now_us, uint16_t *mid);
+
+#endif

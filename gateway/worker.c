@@ -1,0 +1,291 @@
+#include "gateway/worker.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "gateway/memory.h"
+#include "gateway/proxy/forward.h"
+#include "gateway/serve/discovery.h"
+#include "gateway/serve/representation.h"
+#include "gateway/serve/router.h"
+#include "gateway/session/messaging.h"
+
+/* Flows spread over the workers by a hash: a worker's share of the sessions has a margin, so that
+ * the configured number is reached before one worker is full. */
+#define SHARE_MARGIN_PERCENT 112
+
+struct worker {
+    struct messaging messaging;
+    struct proxy proxy;
+    struct router *router;
+    struct discovery *discovery;
+    struct representation *fixed; /* by route; prepared for `respond` routes */
+    const struct config *config;
+    bool has_messaging, has_proxy;
+    struct counters counters;
+};
+
+/* ---- dispatch ---- */
+
+static void serve(struct worker *w, struct request *rq, int route)
+{
+    const struct config_route *r = &w->config->routes[route];
+
+    switch (r->kind) {
+    case CONFIG_ROUTE_UPSTREAM:
+        proxy_request(&w->proxy, rq, r->upstream);
+        return;
+    case CONFIG_ROUTE_RESPOND:
+        representation_serve(&w->messaging, rq, &w->fixed[route]);
+        return;
+    }
+}
+
+static bool known_method(uint8_t code)
+{
+    return code >= CODE_GET && code <= CODE_IPATCH;
+}
+
+/* Answers that need no resource: what is left when nothing serves the request. */
+static void answer_plain(struct worker *w, struct request *rq, uint8_t code, const char *text)
+{
+    if (request_admit(&w->messaging, rq, true))
+        reply_code(&w->messaging, rq, code, text);
+}
+
+static void on_request(void *context, struct request *rq)
+{
+    struct worker *w = context;
+    const struct message *msg = rq->message;
+    int route;
+
+    if (msg->present & (SLOT_BIT(SLOT_PROXY_URI) | SLOT_BIT(SLOT_PROXY_SCHEME))) {
+        answer_plain(w, rq, CODE_PROXYING_NOT_SUPPORTED, NULL);
+        return;
+    }
+    if (!known_method(msg->code)) { /* RFC 7252 5.8 */
+        answer_plain(w, rq, CODE_METHOD_NOT_ALLOWED, NULL);
+        return;
+    }
+    if (discovery_matches(msg)) {
+        discovery_serve(w->discovery, &w->messaging, rq);
+        return;
+    }
+    route = router_find(w->router, msg, rq->session->flow.local);
+    if (route >= 0) {
+        serve(w, rq, route);
+        return;
+    }
+    if (!representation_bad_option(&w->messaging, rq))
+        answer_plain(w, rq, CODE_NOT_FOUND, NULL);
+}
+
+static bool on_response(void *context, struct session *s, const struct message *response)
+{
+    struct worker *w = context;
+
+    return proxy_response(&w->proxy, s, response);
+}
+
+static void on_settled(void *context, enum owner_kind kind, uint32_t owner,
+                       enum outbound_outcome outcome)
+{
+    struct worker *w = context;
+
+    if (kind == OWNER_FORWARD)
+        proxy_settled(&w->proxy, owner, outcome);
+}
+
+static void on_session_closed(void *context, struct session *s)
+{
+    struct worker *w = context;
+
+    upstreams_closed(&w->proxy.upstreams, s);
+}
+
+/* ---- start and end ---- */
+
+static int prepare_fixed(struct worker *w)
+{
+    w->fixed = calloc(w->config->route_count + 1, sizeof(*w->fixed));
+    if (!w->fixed)
+        return -ENOMEM;
+    for (unsigned i = 0; i < w->config->route_count; i++) {
+        const struct config_respond *from = &w->config->routes[i].respond;
+        struct representation *r = &w->fixed[i];
+
+        if (w->config->routes[i].kind != CONFIG_ROUTE_RESPOND)
+            continue;
+        r->payload = from->payload;
+        r->length = from->payload_length;
+        r->has_content_format = from->has_content_format;
+        r->content_format = from->content_format;
+        r->has_max_age = from->has_max_age;
+        r->max_age_s = from->max_age_s;
+        if (representation_prepare(r) < 0)
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+static uint32_t session_share(const struct worker_setup *setup)
+{
+    uint64_t total = setup->config->limits.sessions;
+    uint64_t share;
+
+    if (setup->count <= 1)
+        return (uint32_t)total;
+    share = (total + setup->count - 1) / setup->count * SHARE_MARGIN_PERCENT / 100 + 1;
+    return (uint32_t)(share < total ? share : total);
+}
+
+static int worker_init(struct worker *w, const struct worker_setup *setup, uint64_t now)
+{
+    struct messaging_setup ms = {
+        .config = setup->config,
+        .io = setup->io,
+        .ops = {.context = w,
+                .request = on_request,
+                .response = on_response,
+                .settled = on_settled,
+                .session_closed = on_session_closed},
+        .counters = &w->counters,
+        .sessions = session_share(setup),
+        .seed = setup->seed,
+    };
+    int err;
+
+    w->config = setup->config;
+    if ((err = messaging_init(&w->messaging, &ms, now)))
+        return err;
+    w->has_messaging = true;
+    if ((err = proxy_init(&w->proxy, &w->messaging)))
+        return err;
+    w->has_proxy = true;
+    w->router = router_create(setup->config);
+    w->discovery = discovery_create(setup->config);
+    if (!w->router || !w->discovery)
+        return -ENOMEM;
+    return prepare_fixed(w);
+}
+
+struct worker *worker_create(const struct worker_setup *setup, uint64_t now)
+{
+    struct worker *w = memory_reserve(sizeof(*w));
+    int err;
+
+    if (!w)
+        return NULL;
+    err = worker_init(w, setup, now);
+    if (err) {
+        worker_destroy(w);
+        errno = -err;
+        return NULL;
+    }
+    return w;
+}
+
+void worker_destroy(struct worker *w)
+{
+    if (!w)
+        return;
+    for (unsigned i = 0; w->fixed && i < w->config->route_count; i++)
+        representation_release(&w->fixed[i]);
+    free(w->fixed);
+    discovery_destroy(w->discovery);
+    router_destroy(w->router);
+    if (w->has_proxy)
+        proxy_fini(&w->proxy);
+    if (w->has_messaging)
+        messaging_fini(&w->messaging);
+    memory_release(w, sizeof(*w));
+}
+
+/* ---- driving ---- */
+
+static void set_now(struct worker *w, uint64_t now)
+{
+    if (now > w->messaging.now)
+        w->messaging.now = now;
+}
+
+unsigned worker_receive(struct worker *w, const struct datagram *burst, unsigned n, uint64_t now)
+{
+    struct messaging *m = &w->messaging;
+    const struct flow *flows[WORKER_BURST];
+    struct session *found[WORKER_BURST];
+    uint32_t hashes[WORKER_BURST];
+
+    if (n == 0)
+        return 0;
+    set_now(w, now);
+    for (unsigned i = 0; i < n; i++)
+        flows[i] = &burst[i].flow;
+    session_find_burst(&m->sessions, flows, hashes, n, found);
+    m->sessions.changed = false;
+    for (unsigned i = 0; i < n; i++)
+        messaging_receive(m, &burst[i], found[i], hashes[i]);
+    return n;
+}
+
+unsigned worker_advance(struct worker *w, uint64_t now)
+{
+    set_now(w, now);
+    return messaging_advance(&w->messaging);
+}
+
+uint64_t worker_next_us(const struct worker *w)
+{
+    return messaging_next_us(&w->messaging);
+}
+
+void worker_unreachable(struct worker *w, const struct flow *flow, const uint8_t *quoted,
+                        size_t length, uint64_t now)
+{
+    set_now(w, now);
+    messaging_unreachable(&w->messaging, flow, quoted, length);
+}
+
+void worker_drain(struct worker *w)
+{
+    w->proxy.draining = true;
+}
+
+bool worker_is_quiet(const struct worker *w)
+{
+    const struct messaging *m = &w->messaging;
+
+    return pool_used(&m->exchanges) == 0 && pool_used(&m->outbound) == 0 &&
+           pool_used(&m->leisure) == 0;
+}
+
+const struct counters *worker_counters(const struct worker *w)
+{
+    return &w->counters;
+}
+
+struct counters *worker_counters_mutable(struct worker *w)
+{
+    return &w->counters;
+}
+
+void worker_usage(const struct worker *w, struct worker_usage *usage)
+{
+    const struct messaging *m = &w->messaging;
+
+    *usage = (struct worker_usage){
+        .sessions = m->sessions.count,
+        .sessions_max = m->sessions.max,
+        .exchanges = pool_used(&m->exchanges),
+        .exchanges_max = m->exchanges.capacity,
+        .forwards = pool_used(&w->proxy.forwards),
+        .forwards_max = w->proxy.forwards.capacity,
+        .outbound = pool_used(&m->outbound),
+        .outbound_max = m->outbound.capacity,
+        .remembered = pool_used(&m->dedup.pool),
+        .remembered_max = m->dedup.pool.capacity,
+        .chunks = pool_used(&m->chunks.pool),
+        .chunks_max = m->chunks.pool.capacity,
+        .timers = m->wheel.armed,
+    };
+}
