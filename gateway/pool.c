@@ -28,6 +28,15 @@
  * first use, so that it stays cheap to reserve. */
 #define POISON_FRESH_BYTES ((size_t)64 << 20)
 
+/* The part of the memory that may be poisoned. */
+static size_t pool_marked_bytes(const struct pool *pool)
+{
+    size_t used = (size_t)pool->fresh * pool->object_bytes;
+    size_t marked = used > POISON_FRESH_BYTES ? used : POISON_FRESH_BYTES;
+
+    return marked < pool->memory_bytes ? marked : pool->memory_bytes;
+}
+
 static void *pool_reserve(size_t bytes)
 {
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
@@ -66,8 +75,7 @@ int pool_init(struct pool *pool, size_t object_bytes, uint32_t capacity)
         .memory_bytes = memory_bytes,
         .free_bytes = free_bytes,
     };
-    ASAN_POISON_MEMORY_REGION(memory, memory_bytes < POISON_FRESH_BYTES ? memory_bytes
-                                                                        : POISON_FRESH_BYTES);
+    ASAN_POISON_MEMORY_REGION(memory, pool_marked_bytes(pool));
     return 0;
 }
 
@@ -75,7 +83,8 @@ void pool_fini(struct pool *pool)
 {
     if (!pool->memory)
         return;
-    ASAN_UNPOISON_MEMORY_REGION(pool->memory, pool->memory_bytes); /* others may be mapped here */
+    /* Others may be mapped here next. */
+    ASAN_UNPOISON_MEMORY_REGION(pool->memory, pool_marked_bytes(pool));
     munmap(pool->memory, pool->memory_bytes);
     munmap(pool->free, pool->free_bytes);
     memset(pool, 0, sizeof(*pool));
