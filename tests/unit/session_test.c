@@ -1,0 +1,120 @@
+/* The session table and message IDs (RFC 7252 4.4). */
+#include "tests/unit/worker_harness.h"
+
+#include "gateway/session/session.h"
+
+static struct flow flow_of(uint32_t n)
+{
+    struct endpoint peer = {.address = address_from_v4((const uint8_t[]){
+                                10, (uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n}),
+                            .port = 1000};
+
+    return flow_make(0, 5683, &peer, TRANSPORT_UDP);
+}
+
+static struct session *add(struct session_table *t, uint32_t n)
+{
+    struct flow flow = flow_of(n);
+
+    return session_add(t, &flow, session_hash(t, &flow));
+}
+
+static void finds_what_was_added(void **state)
+{
+    struct session_table t;
+    struct flow flows[64];
+    const struct flow *keys[64];
+    struct session *found[64];
+    uint32_t hashes[64];
+
+    (void)state;
+    assert_int_equal(session_table_init(&t, 5000, 99), 0);
+    for (uint32_t n = 0; n < 5000; n++)
+        assert_non_null(add(&t, n));
+    assert_null(add(&t, 5000)); /* the cap holds below the size of the hash */
+    for (uint32_t n = 0; n < 64; n++) {
+        flows[n] = flow_of(n * 100);
+        keys[n] = &flows[n];
+    }
+    session_find_burst(&t, keys, hashes, 64, found);
+    for (uint32_t n = 0; n < 64; n++) {
+        assert_true(n >= 50 ? !found[n] : found[n] && flow_equal(&found[n]->flow, &flows[n]));
+        assert_ptr_equal(found[n], session_find(&t, &flows[n], hashes[n]));
+    }
+    for (uint32_t n = 0; n < 5000; n++) {
+        struct flow flow = flow_of(n);
+
+        session_remove(&t, session_find(&t, &flow, session_hash(&t, &flow)));
+        assert_null(session_find(&t, &flow, session_hash(&t, &flow)));
+    }
+    assert_int_equal(t.count, 0);
+    session_table_fini(&t);
+}
+
+static void the_victim_is_idle_and_free(void **state)
+{
+    struct session_table t;
+
+    (void)state;
+    assert_int_equal(session_table_init(&t, 16, 1), 0);
+    for (uint32_t n = 0; n < 16; n++) {
+        struct session *s = add(&t, n);
+
+        s->seen_us = n == 9 ? 10 : 1000 + n;
+        s->exchanges = n == 9 ? 0 : POOL_NONE; /* the oldest is at work */
+    }
+    struct session *victim = session_victim(&t);
+    assert_non_null(victim);
+    assert_int_equal(victim->seen_us, 1000);
+    for (uint32_t n = 0; n < 16; n++) {
+        struct flow flow = flow_of(n);
+        struct session *s = session_find(&t, &flow, session_hash(&t, &flow));
+
+        s->remembered_unsafe = 1;
+    }
+    assert_null(session_victim(&t));
+    session_table_fini(&t);
+}
+
+static void message_ids_rest_for_their_lifetime(void **state)
+{
+    struct session s = {.next_mid = 0xfff0};
+    uint64_t now = 5 * SECOND_US, last[65536] = {0};
+    uint32_t taken = 0;
+    uint16_t mid;
+
+    (void)state;
+    /* As fast as they come for half an hour: each is used again only after EXCHANGE_LIFETIME. */
+    for (; now < 1800 * SECOND_US; now += 100000) {
+        for (int i = 0; i < 2000 && session_take_mid(&s, now, &mid); i++) {
+            assert_true(last[mid] == 0 || now - last[mid] > EXCHANGE_LIFETIME_MS * 1000ull);
+            last[mid] = now;
+            taken++;
+        }
+    }
+    assert_true(taken > 5 * 65536);
+}
+
+static void message_ids_go_on_when_a_session_comes_back(void **state)
+{
+    struct flow flow = flow_of(7);
+    uint16_t first = session_first_mid(&flow, 42, 1000 * SECOND_US);
+    uint16_t later = session_first_mid(&flow, 42, 1010 * SECOND_US);
+
+    (void)state;
+    assert_in_range((uint16_t)(later - first), 1326, 1327); /* 32,768 / 247 s * 10 s */
+    assert_int_not_equal(first, session_first_mid(&flow, 43, 1000 * SECOND_US));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(finds_what_was_added),
+        cmocka_unit_test(the_victim_is_idle_and_free),
+        cmocka_unit_test(message_ids_rest_for_their_lifetime),
+        cmocka_unit_test(message_ids_go_on_when_a_session_comes_back),
+    };
+
+    harness_eal();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
