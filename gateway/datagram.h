@@ -25,7 +25,7 @@ struct datagram {
 struct outgoing {
     uint8_t *data;
     uint16_t room;
-    void *buffer; /* the emitter's */
+    void *buffer; /* the emitter's; never NULL */
 };
 
 /* How a worker emits. Calls come from the worker's own thread, from within worker_*() only. */

@@ -110,7 +110,7 @@ bool request_admit(struct messaging *m, struct request *rq, bool pure);
 /* An answer being written: add options and payload to `encoder`, then reply_end(). */
 struct reply {
     struct encoder encoder;
-    struct outgoing out; /* buffer NULL while it is built in the scratch buffer */
+    struct outgoing out; /* buffer NULL: it is built in the scratch buffer */
     struct session *session;
     uint32_t dedup;
     uint32_t bare_length; /* of header and token: what the message is when nothing is added */

@@ -90,18 +90,17 @@ bool request_admit(struct messaging *m, struct request *rq, bool pure)
 
 /* ---- answers ---- */
 
-static bool reply_start(struct messaging *m, struct reply *reply, struct session *s,
+/* Without an outgoing buffer the answer is written all the same, so that a duplicate of the request
+ * can get it: as if it was lost on the way. */
+static void reply_start(struct messaging *m, struct reply *reply, struct session *s,
                         const uint8_t *token, size_t token_length)
 {
     reply->session = s;
-    if (!m->io.alloc(m->io.context, &s->flow, &reply->out)) {
-        m->counters->drop_reply_buffer++;
-        return false;
-    }
+    if (!m->io.alloc(m->io.context, &s->flow, &reply->out))
+        reply->out = (struct outgoing){.data = m->scratch, .room = messaging_room(m, &s->flow)};
     encoder_begin(&reply->encoder, reply->out.data, reply->out.room, reply->type, reply->code,
                   reply->mid, token, token_length);
     reply->bare_length = reply->encoder.length;
-    return true;
 }
 
 bool reply_begin(struct messaging *m, const struct request *rq, uint8_t code, struct reply *reply)
@@ -124,7 +123,8 @@ bool reply_begin(struct messaging *m, const struct request *rq, uint8_t code, st
             return false;
         }
     }
-    return reply_start(m, reply, rq->session, msg->token, msg->token_length);
+    reply_start(m, reply, rq->session, msg->token, msg->token_length);
+    return true;
 }
 
 /* Keeps what was answered to a CON, for its duplicates. */
@@ -150,11 +150,15 @@ bool reply_end(struct messaging *m, struct reply *reply)
     uint16_t length = (uint16_t)encoder_end(&reply->encoder);
 
     if (length == 0) {
-        m->io.cancel(m->io.context, &reply->out);
+        if (reply->out.buffer)
+            m->io.cancel(m->io.context, &reply->out);
         return false;
     }
     remember(m, reply, reply->out.data, length);
-    messaging_send(m, &reply->session->flow, &reply->out, length);
+    if (reply->out.buffer)
+        messaging_send(m, &reply->session->flow, &reply->out, length);
+    else
+        m->counters->drop_reply_buffer++;
     return true;
 }
 
@@ -250,7 +254,6 @@ bool exchange_reply_begin(struct messaging *m, struct exchange *x, uint8_t code,
     struct session *s = session_at(&m->sessions, x->session);
     uint8_t long_token[MESSAGE_MAX_BYTES];
     const uint8_t *token = x->token;
-    bool started;
 
     if (x->token_chunk != CHUNK_NONE) {
         chunks_read(&m->chunks, x->token_chunk, long_token, x->token_length);
@@ -275,10 +278,8 @@ bool exchange_reply_begin(struct messaging *m, struct exchange *x, uint8_t code,
                       token, x->token_length);
         return true;
     }
-    started = reply_start(m, reply, s, token, x->token_length);
-    if (!started)
-        exchange_free(m, x);
-    return started;
+    reply_start(m, reply, s, token, x->token_length);
+    return true;
 }
 
 /* A separate response that is confirmable, or, where it cannot be kept for retransmission, one that
