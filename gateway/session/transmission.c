@@ -31,7 +31,7 @@ uint64_t transmission_max_wait_ms(const struct transmission *t)
 
 uint64_t transmission_exchange_lifetime_ms(const struct transmission *t)
 {
-    return transmission_max_span_ms(t) + 2 * MAX_LATENCY_MS + t->ack_timeout_ms;
+    return transmission_max_span_ms(t) + UINT64_C(2) * MAX_LATENCY_MS + t->ack_timeout_ms;
 }
 
 uint64_t transmission_non_lifetime_ms(const struct transmission *t)

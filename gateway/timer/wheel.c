@@ -71,7 +71,7 @@ static void wheel_unlink(struct wheel *wheel, struct timer *timer)
     /* The last of its list; alone in it when the pointer is the head of a slot. */
     uintptr_t offset = (uintptr_t)link - (uintptr_t)wheel->slots;
     if (offset < sizeof(wheel->slots)) {
-        size_t slot = offset / sizeof(*link);
+        size_t slot = (size_t)(link - wheel->slots[0]);
         wheel->occupied[slot / WHEEL_SLOTS][slot % WHEEL_SLOTS / 64] &=
             ~(UINT64_C(1) << (slot % 64));
     }

@@ -54,7 +54,7 @@ static void every_length_comes_back(void **state)
     struct chunks chunks;
 
     (void)state;
-    assert_int_equal(chunks_init(&chunks, 64 * CHUNK_BYTES), 0);
+    assert_int_equal(chunks_init(&chunks, (size_t)64 * CHUNK_BYTES), 0);
     for (size_t length = 0; length <= LONGEST; length++) {
         fill(in, length, (uint32_t)length);
         uint32_t handle = chunks_write(&chunks, in, length);
@@ -76,7 +76,7 @@ static void beginning_only(void **state)
     struct chunks chunks;
 
     (void)state;
-    assert_int_equal(chunks_init(&chunks, 8 * CHUNK_BYTES), 0);
+    assert_int_equal(chunks_init(&chunks, (size_t)8 * CHUNK_BYTES), 0);
     fill(in, sizeof(in), 1);
     uint32_t handle = chunks_write(&chunks, in, sizeof(in));
     for (size_t length = 0; length <= sizeof(in); length++) {
@@ -95,7 +95,7 @@ static void nothing_is_kept_when_it_does_not_fit(void **state)
     struct chunks chunks;
 
     (void)state;
-    assert_int_equal(chunks_init(&chunks, 4 * CHUNK_BYTES), 0);
+    assert_int_equal(chunks_init(&chunks, (size_t)4 * CHUNK_BYTES), 0);
     assert_int_equal(chunks_write(&chunks, in, 4 * CHUNK_PAYLOAD + 1), CHUNK_NONE);
     assert_int_equal(chunks_write(&chunks, in, SIZE_MAX), CHUNK_NONE);
     assert_int_equal(pool_used(&chunks.pool), 0);
@@ -137,7 +137,7 @@ static void chains_do_not_disturb_each_other(void **state)
     uint32_t used = 0, refused = 0;
 
     (void)state;
-    assert_int_equal(chunks_init(&chunks, CAPACITY * CHUNK_BYTES), 0);
+    assert_int_equal(chunks_init(&chunks, (size_t)CAPACITY * CHUNK_BYTES), 0);
     for (int i = 0; i < CHAINS; i++)
         chains[i].handle = CHUNK_NONE;
     for (uint32_t step = 0; step < STEPS; step++) {
