@@ -49,7 +49,7 @@ static inline void *pool_at(const struct pool *pool, uint32_t index)
 
 /* `object` must be the start of an object. Multiplies by the reciprocal 2^64 / size, rounded up:
  * with an offset of index * size below 2^63 the rounding adds less than half a unit, so the whole
- * part is exact, for a tenth of the time of a division. */
+ * part is exact. */
 static inline uint32_t pool_index(const struct pool *pool, const void *object)
 {
     uint64_t offset = (uint64_t)((const uint8_t *)object - pool->memory);
