@@ -3,7 +3,8 @@
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
-#include <sys/mman.h>
+
+#include "gateway/memory.h"
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)
@@ -22,7 +23,6 @@
 
 #define OBJECT_ALIGN    8u
 #define OBJECT_MAX      (UINT32_C(1) << 31)
-#define HUGE_PAGE_BYTES ((size_t)2 << 20)
 
 /* Poison takes a byte of real memory for eight: of a large pool only the start is poisoned before
  * first use, so that it stays cheap to reserve. */
@@ -37,18 +37,6 @@ static size_t pool_marked_bytes(const struct pool *pool)
     return marked < pool->memory_bytes ? marked : pool->memory_bytes;
 }
 
-static void *pool_reserve(size_t bytes)
-{
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-    if (memory == MAP_FAILED)
-        return NULL;
-    if (bytes >= HUGE_PAGE_BYTES) /* a wish: the kernel may have none to give */
-        (void)madvise(memory, bytes, MADV_HUGEPAGE);
-    return memory;
-}
-
 int pool_init(struct pool *pool, size_t object_bytes, uint32_t capacity)
 {
     memset(pool, 0, sizeof(*pool));
@@ -58,12 +46,12 @@ int pool_init(struct pool *pool, size_t object_bytes, uint32_t capacity)
 
     size_t memory_bytes = object_bytes * capacity; /* below 2^63 */
     size_t free_bytes = sizeof(*pool->free) * (size_t)capacity;
-    uint8_t *memory = pool_reserve(memory_bytes);
+    uint8_t *memory = memory_reserve(memory_bytes);
     if (!memory)
         return -ENOMEM;
-    uint32_t *stack = pool_reserve(free_bytes);
+    uint32_t *stack = memory_reserve(free_bytes);
     if (!stack) {
-        munmap(memory, memory_bytes);
+        memory_release(memory, memory_bytes);
         return -ENOMEM;
     }
     *pool = (struct pool){
@@ -85,8 +73,8 @@ void pool_fini(struct pool *pool)
         return;
     /* Others may be mapped here next. */
     ASAN_UNPOISON_MEMORY_REGION(pool->memory, pool_marked_bytes(pool));
-    munmap(pool->memory, pool->memory_bytes);
-    munmap(pool->free, pool->free_bytes);
+    memory_release(pool->memory, pool->memory_bytes);
+    memory_release(pool->free, pool->free_bytes);
     memset(pool, 0, sizeof(*pool));
 }
 
