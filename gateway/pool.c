@@ -21,8 +21,8 @@
 #define ASAN_UNPOISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
 #endif
 
-#define OBJECT_ALIGN    8u
-#define OBJECT_MAX      (UINT32_C(1) << 31)
+#define OBJECT_ALIGN 8u
+#define OBJECT_MAX   (UINT32_C(1) << 31)
 
 /* Poison takes a byte of real memory for eight: of a large pool only the start is poisoned before
  * first use, so that it stays cheap to reserve. */
