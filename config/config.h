@@ -1,7 +1,7 @@
 /* The configuration, checked and in its final units.
  *
- * config_load() reads a YAML file, checks every value and every reference between values, and fills a
- * struct config that the rest of the program can trust: there is no second check elsewhere. The
+ * config_load() reads a YAML file, checks every value and every reference between values, and fills
+ * a struct config that the rest of the program can trust: there is no second check elsewhere. The
  * structure owns all it points to, is never changed after loading and is shared by all threads. */
 #ifndef COAPGW_CONFIG_CONFIG_H
 #define COAPGW_CONFIG_CONFIG_H
@@ -40,15 +40,16 @@ struct config_address { /* "10.99.0.2/24" */
 struct config_interface {
     char *name;
     enum config_device device;
-    char *device_argument; /* what stands behind the colon, up to the first comma for all but vdev: */
-    char *device_options;  /* what stands behind that comma, given to the driver as it is; or "" */
-    bool mac_set;          /* false: the device's own, or a random local one */
+    char *
+        device_argument; /* what stands behind the colon, up to the first comma for all but vdev: */
+    char *device_options; /* what stands behind that comma, given to the driver as it is; or "" */
+    bool mac_set;         /* false: the device's own, or a random local one */
     uint8_t mac[6];
     struct config_address *addresses;
     unsigned address_count;
-    struct address gateway, gateway6;       /* next hop outside the subnets */
+    struct address gateway, gateway6; /* next hop outside the subnets */
     bool has_gateway, has_gateway6;
-    struct config_address *host_addresses;  /* tap: what the kernel's end gets */
+    struct config_address *host_addresses; /* tap: what the kernel's end gets */
     unsigned host_address_count;
     uint16_t vlan;   /* 802.1Q tag 1-4094; 0: untagged */
     uint16_t mtu;    /* bytes of an IP packet, 1280 to 1500 */
@@ -96,7 +97,8 @@ struct config_respond {
 
 struct config_route {
     char *host; /* Uri-Host, lower case; NULL: any host */
-    char *path; /* normalised: starts with '/', no '/' at the end but for the root, still %-encoded */
+    char *
+        path; /* normalised: starts with '/', no '/' at the end but for the root, still %-encoded */
     enum config_route_kind kind;
     unsigned upstream; /* index into config.upstreams */
     struct config_respond respond;
@@ -124,8 +126,8 @@ struct config {
     enum config_idle idle;
     enum config_huge_pages huge_pages;
     uint64_t memory_bytes;
-    uint16_t upstream_port_base;  /* first upstream port; a multiple of the block size */
-    uint8_t upstream_port_shift;  /* each worker owns 1 << shift ports */
+    uint16_t upstream_port_base; /* first upstream port; a multiple of the block size */
+    uint8_t upstream_port_shift; /* each worker owns 1 << shift ports */
     struct config_interface *interfaces;
     unsigned interface_count;
     struct local_address *locals; /* all addresses of all interfaces, in order */

@@ -1,0 +1,52 @@
+/* The steps between what stands in the file and struct config, in the order in which they run.
+ *
+ * Each step fills its part of the configuration, checks it and reports what is wrong; it goes on
+ * with a default, so that one run finds as many errors as there are. A step may use what the steps
+ * before it have filled in, also when they found errors: entries that could not be read are zero.
+ * All is reachable from the config at any time, so that config_free() is enough after a failure. */
+#ifndef COAPGW_CONFIG_LOADER_H
+#define COAPGW_CONFIG_LOADER_H
+
+#include "config/schema.h"
+
+struct loader {
+    const struct raw_config *raw;
+    struct config *config;
+    struct report *report;
+    struct place root;
+};
+
+void load_transmission(struct loader *l); /* the one for all */
+void load_process(struct loader *l); /* instance, workers, cores, idle, memory, upstream_ports */
+void load_limits(struct loader *l);
+void load_interfaces(struct loader *l); /* and the table of local addresses */
+void load_listeners(struct loader *l);
+void load_upstreams(struct loader *l);
+void load_routes(struct loader *l);
+void load_lifetimes(struct loader *l); /* limits.session_idle against all transmission parameters */
+
+/* `base` with what the mapping at `parent` (a key "transmission", or absent) says otherwise. */
+struct transmission transmission_read(const struct place *parent,
+                                      const struct raw_transmission *raw,
+                                      const struct transmission *base);
+
+/* Zeroed memory for `count` things of `bytes` each, or NULL: reported, unless count is 0. */
+void *loader_array(struct loader *l, size_t count, size_t bytes);
+
+/* A copy of `text` ("" for NULL), or NULL: reported. */
+char *loader_text(struct loader *l, const char *text);
+
+/* The index of an own address in config.locals, -1 when it is not one. */
+int loader_local(const struct loader *l, const struct address *address);
+
+/* True when the text is an address that a host can have; otherwise false with an error reported. */
+bool address_is_usable(const struct place *at, const char *text, const struct address *address);
+
+/* Splits "KIND:ARGUMENT[,OPTIONS]" into the interface's device. */
+void device_read(struct loader *l, const struct place *interface, const char *text,
+                 struct config_interface *out);
+
+/* Parses a coap: URI that names an address and a port and nothing else. False: reported. */
+bool endpoint_read(const struct place *at, const char *text, struct endpoint *out);
+
+#endif

@@ -1,0 +1,254 @@
+/* What concerns the process as a whole: workers and cores, memory, upstream ports, limits and
+ * transmission parameters. */
+#include <errno.h>
+#include <inttypes.h>
+
+#include "config/loader.h"
+#include "config/quantity.h"
+#include "config/value.h"
+
+#define CORE_MAX 1023
+
+#define KIB (UINT64_C(1) << 10)
+#define MIB (UINT64_C(1) << 20)
+#define GIB (UINT64_C(1) << 30)
+
+#define PORT_BASE_DEFAULT 32768
+#define PORTS_DEFAULT     4096
+#define PORTS_MIN         64
+#define PORTS_MAX         32768
+#define PORT_END          65536
+
+#define HOUR_MS         3600000
+#define WAIT_MAX_MS     (24 * (uint64_t)HOUR_MS)
+#define IDLE_DEFAULT_US 300000000
+#define IDLE_MAX_US     (168 * (uint64_t)HOUR_MS * 1000)
+
+/* ---- transmission ---- */
+
+static void check_wait(const struct place *at, const struct transmission *t)
+{
+    char text[QUANTITY_TEXT_BYTES];
+    uint64_t wait_ms = transmission_max_wait_ms(t);
+
+    if (wait_ms > WAIT_MAX_MS)
+        place_error(at,
+                    "MAX_TRANSMIT_WAIT would be %s; write a smaller ack_timeout, "
+                    "ack_random_factor or max_retransmit, so that it is at most 24h",
+                    quantity_format(QUANTITY_TIME_MS, wait_ms, text));
+}
+
+struct transmission transmission_read(const struct place *parent,
+                                      const struct raw_transmission *raw,
+                                      const struct transmission *base)
+{
+    struct place at = place_key(parent, "transmission");
+    const struct quantity timeout = {"ack_timeout", QUANTITY_TIME_MS, 1, HOUR_MS,
+                                     base->ack_timeout_ms};
+    const struct quantity factor = {"ack_random_factor", QUANTITY_MILLI, 1000, 10000,
+                                    base->ack_random_factor_milli};
+    const struct quantity retransmit = {"max_retransmit", QUANTITY_COUNT, 0, 20,
+                                        base->max_retransmit};
+    const struct quantity nstart = {"nstart", QUANTITY_COUNT, 1, UINT16_MAX, base->nstart};
+    const struct quantity leisure = {"default_leisure", QUANTITY_TIME_MS, 0, HOUR_MS,
+                                     base->default_leisure_ms};
+    struct transmission t = *base;
+
+    if (!raw)
+        return t;
+    t.ack_timeout_ms = (uint32_t)quantity_read(&at, &timeout, raw->ack_timeout);
+    t.ack_random_factor_milli = (uint32_t)quantity_read(&at, &factor, raw->ack_random_factor);
+    t.max_retransmit = (uint8_t)quantity_read(&at, &retransmit, raw->max_retransmit);
+    t.nstart = (uint16_t)quantity_read(&at, &nstart, raw->nstart);
+    t.default_leisure_ms = (uint32_t)quantity_read(&at, &leisure, raw->default_leisure);
+    check_wait(&at, &t);
+    return t;
+}
+
+void load_transmission(struct loader *l)
+{
+    static const struct quantity separate = {"separate_after", QUANTITY_TIME_US, 0, 10000000,
+                                             500000};
+    const struct transmission defaults = TRANSMISSION_DEFAULTS;
+
+    l->config->transmission = transmission_read(&l->root, &l->raw->transmission, &defaults);
+    l->config->separate_after_us = quantity_read(&l->root, &separate, l->raw->separate_after);
+}
+
+/* ---- workers ---- */
+
+static void load_instance(struct loader *l)
+{
+    const char *text = l->raw->instance ? l->raw->instance : "coapgw";
+
+    if (!value_is_word(text, "", 32))
+        key_error(&l->root, "instance",
+                  "\"%.80s\" is not a name; write 1 to 32 letters, digits, _ or -", text);
+    l->config->instance = loader_text(l, text);
+}
+
+static void report_cores(const struct loader *l, int err)
+{
+    const char *text = l->raw->cores;
+
+    if (err == -EEXIST)
+        key_error(&l->root, "cores", "\"%.80s\" names a core twice; write each one once", text);
+    else if (err == -ERANGE)
+        key_error(&l->root, "cores", "\"%.80s\" is out of range; write cores from 0 to %d", text,
+                  CORE_MAX);
+    else if (err == -E2BIG)
+        key_error(&l->root, "cores",
+                  "\"%.80s\" names more than %d cores; write one for each worker", text,
+                  CONFIG_WORKERS_MAX);
+    else
+        key_error(&l->root, "cores",
+                  "\"%.80s\" is not a list of cores; write auto, or a list such as \"2-5,7\"",
+                  text);
+}
+
+static void load_cores(struct loader *l)
+{
+    struct config *config = l->config;
+    unsigned count = 0;
+    int err;
+
+    config->cores_auto = !l->raw->cores || strcmp(l->raw->cores, "auto") == 0;
+    if (config->cores_auto)
+        return;
+    err = value_cores(l->raw->cores, CORE_MAX, config->cores, CONFIG_WORKERS_MAX, &count);
+    if (err)
+        report_cores(l, err);
+    else if (count != config->workers)
+        key_error(&l->root, "cores",
+                  "\"%.80s\" names %u core%s for %u worker%s; write one core for each worker",
+                  l->raw->cores, count, count == 1 ? "" : "s", config->workers,
+                  config->workers == 1 ? "" : "s");
+}
+
+static void load_memory(struct loader *l)
+{
+    static const struct quantity size = {"size", QUANTITY_SIZE, 64 * MIB, 1024 * GIB, 512 * MIB};
+    struct place at = place_key(&l->root, "memory");
+
+    l->config->huge_pages = l->raw->memory.huge_pages;
+    l->config->memory_bytes = quantity_read(&at, &size, l->raw->memory.size);
+}
+
+/* The largest power of two up to the usual one with which all workers fit between base and the last
+ * port. */
+static uint64_t fitting_block(uint64_t base, unsigned workers)
+{
+    uint64_t block = PORTS_DEFAULT;
+
+    while (block > PORTS_MIN && (base + workers * block > PORT_END || base % block != 0))
+        block /= 2;
+    return block;
+}
+
+static void load_ports(struct loader *l)
+{
+    static const struct quantity first = {"base", QUANTITY_COUNT, 1024, PORT_END - PORTS_MIN,
+                                          PORT_BASE_DEFAULT};
+    struct place at = place_key(&l->root, "upstream_ports");
+    struct config *config = l->config;
+    uint64_t base = quantity_read(&at, &first, l->raw->upstream_ports.base);
+    const struct quantity block = {"per_worker", QUANTITY_POWER_OF_TWO, PORTS_MIN, PORTS_MAX,
+                                   fitting_block(base, config->workers)};
+    uint64_t ports = quantity_read(&at, &block, l->raw->upstream_ports.per_worker);
+
+    if (base % ports != 0)
+        key_error(&at, "base",
+                  "%" PRIu64 " is not a multiple of per_worker (%" PRIu64 "); write %" PRIu64, base,
+                  ports, base > ports ? base - base % ports : ports);
+    else if (base + config->workers * ports > PORT_END)
+        key_error(&at, "base",
+                  "%u times %" PRIu64 " ports from %" PRIu64
+                  " on pass 65535; write a smaller base, per_worker or workers",
+                  config->workers, ports, base);
+    config->upstream_port_base = (uint16_t)base;
+    config->upstream_port_shift = (uint8_t)__builtin_ctzll(ports);
+}
+
+void load_process(struct loader *l)
+{
+    static const struct quantity workers = {"workers", QUANTITY_COUNT, 1, CONFIG_WORKERS_MAX, 1};
+
+    load_instance(l);
+    l->config->workers = (unsigned)quantity_read(&l->root, &workers, l->raw->workers);
+    l->config->idle = l->raw->idle;
+    load_cores(l);
+    load_memory(l);
+    load_ports(l);
+}
+
+/* ---- limits ---- */
+
+void load_limits(struct loader *l)
+{
+    static const struct quantity sessions = {"sessions", QUANTITY_COUNT, 1, 100000000, 1000000};
+    static const struct quantity idle = {"session_idle", QUANTITY_TIME_US, 1000000, IDLE_MAX_US,
+                                         IDLE_DEFAULT_US};
+    static const struct quantity exchanges = {"exchanges", QUANTITY_COUNT, 16, 16777216, 65536};
+    static const struct quantity outbound = {"outbound", QUANTITY_COUNT, 16, 16777216, 65536};
+    static const struct quantity queue = {"queue", QUANTITY_COUNT, 0, UINT16_MAX, 256};
+    static const struct quantity remembered = {"remembered", QUANTITY_COUNT, 16, 268435456,
+                                               1048576};
+    static const struct quantity memory = {"message_memory", QUANTITY_SIZE, 64 * KIB, 256 * GIB,
+                                           64 * MIB};
+    static const struct quantity token = {"token", QUANTITY_COUNT, 8, 1024, 64};
+    static const struct quantity body = {"body", QUANTITY_SIZE, KIB, 16 * MIB, 64 * KIB};
+    const struct raw_limits *raw = &l->raw->limits;
+    struct config_limits *limits = &l->config->limits;
+    struct place at = place_key(&l->root, "limits");
+
+    limits->sessions = (uint32_t)quantity_read(&at, &sessions, raw->sessions);
+    limits->session_idle_us = quantity_read(&at, &idle, raw->session_idle);
+    limits->exchanges = (uint32_t)quantity_read(&at, &exchanges, raw->exchanges);
+    limits->outbound = (uint32_t)quantity_read(&at, &outbound, raw->outbound);
+    limits->queue = (uint32_t)quantity_read(&at, &queue, raw->queue);
+    limits->remembered = (uint32_t)quantity_read(&at, &remembered, raw->remembered);
+    limits->message_bytes = quantity_read(&at, &memory, raw->message_memory);
+    limits->token = (uint32_t)quantity_read(&at, &token, raw->token);
+    limits->body = (uint32_t)quantity_read(&at, &body, raw->body);
+    if (limits->sessions < l->config->workers)
+        key_error(&at, "sessions", "%u sessions are fewer than the %u workers; write at least %u",
+                  limits->sessions, l->config->workers, l->config->workers);
+}
+
+static uint64_t longest_lifetime_ms(const struct config *config)
+{
+    uint64_t longest = EXCHANGE_LIFETIME_MS;
+
+    for (unsigned i = 0; i < config->listener_count; i++) {
+        uint64_t ms = transmission_exchange_lifetime_ms(&config->listeners[i].transmission);
+
+        longest = ms > longest ? ms : longest;
+    }
+    for (unsigned i = 0; i < config->upstream_count; i++) {
+        uint64_t ms = transmission_exchange_lifetime_ms(&config->upstreams[i].transmission);
+
+        longest = ms > longest ? ms : longest;
+    }
+    return longest;
+}
+
+/* A session that is forgotten earlier would take a repeated request for a new one (RFC 7252 4.5).
+ */
+void load_lifetimes(struct loader *l)
+{
+    uint64_t least_us = longest_lifetime_ms(l->config) * 1000;
+    uint64_t *idle_us = &l->config->limits.session_idle_us;
+    char idle[QUANTITY_TEXT_BYTES], least[QUANTITY_TEXT_BYTES];
+    struct place at = place_key(&l->root, "limits");
+
+    if (*idle_us >= least_us)
+        return;
+    if (!l->raw->limits.session_idle)
+        *idle_us = least_us;
+    else
+        key_error(&at, "session_idle",
+                  "%s is shorter than EXCHANGE_LIFETIME, which is %s with the transmission "
+                  "parameters here; write at least that",
+                  quantity_format(QUANTITY_TIME_US, *idle_us, idle),
+                  quantity_format(QUANTITY_TIME_US, least_us, least));
+}

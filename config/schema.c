@@ -1,0 +1,207 @@
+#include "config/schema.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define TEXT_MAX 65536 /* bytes of one value, but for a payload */
+
+/* Short rows: a text that may be absent, and one that may not. */
+#define TEXT(key, structure) \
+    CYAML_FIELD_STRING_PTR(#key, CYAML_FLAG_OPTIONAL, struct structure, key, 1, TEXT_MAX)
+#define NEED(key, structure) \
+    CYAML_FIELD_STRING_PTR(#key, CYAML_FLAG_DEFAULT, struct structure, key, 1, TEXT_MAX)
+#define LIST(key, flags, structure, entry, min, max) \
+    CYAML_FIELD_SEQUENCE(#key, CYAML_FLAG_POINTER | (flags), struct structure, key, entry, min, max)
+#define WORD(key, structure, words)                                                               \
+    CYAML_FIELD_ENUM(#key, CYAML_FLAG_OPTIONAL | CYAML_FLAG_STRICT, struct structure, key, words, \
+                     sizeof(words) / sizeof(words[0]))
+
+static const cyaml_strval_t idle_words[] = {{"adaptive", CONFIG_IDLE_ADAPTIVE},
+                                            {"spin", CONFIG_IDLE_SPIN}};
+
+static const cyaml_strval_t huge_words[] = {
+    {"auto", CONFIG_HUGE_AUTO}, {"never", CONFIG_HUGE_NEVER}, {"always", CONFIG_HUGE_ALWAYS}};
+
+static const cyaml_strval_t balance_words[] = {{"hash", CONFIG_BALANCE_HASH},
+                                               {"round_robin", CONFIG_BALANCE_ROUND_ROBIN}};
+
+static const cyaml_schema_value_t text_entry = {
+    CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 1, TEXT_MAX),
+};
+
+static const cyaml_schema_field_t memory_fields[] = {
+    WORD(huge_pages, raw_memory, huge_words),
+    TEXT(size, raw_memory),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t interface_fields[] = {
+    NEED(name, raw_interface),
+    NEED(device, raw_interface),
+    TEXT(mac, raw_interface),
+    LIST(addresses, 0, raw_interface, &text_entry, 1, 64),
+    TEXT(gateway, raw_interface),
+    TEXT(gateway6, raw_interface),
+    LIST(host_addresses, CYAML_FLAG_OPTIONAL, raw_interface, &text_entry, 0, 64),
+    TEXT(vlan, raw_interface),
+    TEXT(mtu, raw_interface),
+    TEXT(queues, raw_interface),
+    TEXT(rx_descriptors, raw_interface),
+    TEXT(tx_descriptors, raw_interface),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t transmission_fields[] = {
+    TEXT(ack_timeout, raw_transmission),     TEXT(ack_random_factor, raw_transmission),
+    TEXT(max_retransmit, raw_transmission),  TEXT(nstart, raw_transmission),
+    TEXT(default_leisure, raw_transmission), CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t listener_fields[] = {
+    NEED(uri, raw_listener),
+    CYAML_FIELD_MAPPING_PTR("transmission", CYAML_FLAG_OPTIONAL, struct raw_listener, transmission,
+                            transmission_fields),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t upstream_fields[] = {
+    NEED(name, raw_upstream),
+    LIST(servers, 0, raw_upstream, &text_entry, 1, 256),
+    WORD(balance, raw_upstream, balance_words),
+    CYAML_FIELD_BOOL_PTR("reliable", CYAML_FLAG_OPTIONAL, struct raw_upstream, reliable),
+    TEXT(timeout, raw_upstream),
+    TEXT(ports, raw_upstream),
+    CYAML_FIELD_MAPPING_PTR("transmission", CYAML_FLAG_OPTIONAL, struct raw_upstream, transmission,
+                            transmission_fields),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t respond_fields[] = {
+    CYAML_FIELD_STRING_PTR("payload", CYAML_FLAG_DEFAULT, struct raw_respond, payload, 0,
+                           CYAML_UNLIMITED),
+    TEXT(content_format, raw_respond),
+    TEXT(max_age, raw_respond),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t route_fields[] = {
+    TEXT(host, raw_route),
+    NEED(path, raw_route),
+    TEXT(to, raw_route),
+    CYAML_FIELD_MAPPING_PTR("respond", CYAML_FLAG_OPTIONAL, struct raw_route, respond,
+                            respond_fields),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t ports_fields[] = {
+    TEXT(base, raw_ports),
+    TEXT(per_worker, raw_ports),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t limits_fields[] = {
+    TEXT(sessions, raw_limits),       TEXT(session_idle, raw_limits),
+    TEXT(exchanges, raw_limits),      TEXT(outbound, raw_limits),
+    TEXT(queue, raw_limits),          TEXT(remembered, raw_limits),
+    TEXT(message_memory, raw_limits), TEXT(token, raw_limits),
+    TEXT(body, raw_limits),           CYAML_FIELD_END,
+};
+
+static const cyaml_schema_value_t interface_entry = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_interface, interface_fields),
+};
+
+static const cyaml_schema_value_t listener_entry = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_listener, listener_fields),
+};
+
+static const cyaml_schema_value_t upstream_entry = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_upstream, upstream_fields),
+};
+
+static const cyaml_schema_value_t route_entry = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct raw_route, route_fields),
+};
+
+static const cyaml_schema_field_t config_fields[] = {
+    TEXT(instance, raw_config),
+    TEXT(workers, raw_config),
+    TEXT(cores, raw_config),
+    WORD(idle, raw_config, idle_words),
+    CYAML_FIELD_MAPPING("memory", CYAML_FLAG_OPTIONAL, struct raw_config, memory, memory_fields),
+    LIST(interfaces, 0, raw_config, &interface_entry, 1, 64),
+    LIST(listeners, 0, raw_config, &listener_entry, 1, 1024),
+    LIST(upstreams, CYAML_FLAG_OPTIONAL, raw_config, &upstream_entry, 0, 1024),
+    LIST(routes, CYAML_FLAG_OPTIONAL, raw_config, &route_entry, 0, 65536),
+    CYAML_FIELD_MAPPING("transmission", CYAML_FLAG_OPTIONAL, struct raw_config, transmission,
+                        transmission_fields),
+    TEXT(separate_after, raw_config),
+    CYAML_FIELD_MAPPING("upstream_ports", CYAML_FLAG_OPTIONAL, struct raw_config, upstream_ports,
+                        ports_fields),
+    CYAML_FIELD_MAPPING("limits", CYAML_FLAG_OPTIONAL, struct raw_config, limits, limits_fields),
+    CYAML_FIELD_END,
+};
+
+const cyaml_schema_value_t config_schema = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct raw_config, config_fields),
+};
+
+/* ---- loading ---- */
+
+/* What libcyaml logs about a failure: a message, then a backtrace of where it was. */
+struct complaint {
+    char message[256];
+    unsigned line; /* of the innermost place, 0: none was named */
+};
+
+static void on_log(cyaml_log_t level, void *context, const char *format, va_list arguments)
+{
+    struct complaint *complaint = context;
+    char text[256];
+    const char *line;
+
+    if (level < CYAML_LOG_ERROR)
+        return;
+    vsnprintf(text, sizeof(text), format, arguments);
+    text[strcspn(text, "\n")] = '\0';
+    if (!complaint->message[0])
+        memcpy(complaint->message, text, sizeof(text));
+    line = strstr(text, "line: ");
+    if (line && complaint->line == 0)
+        complaint->line = (unsigned)strtoul(line + strlen("line: "), NULL, 10);
+}
+
+static cyaml_config_t loader_setup(struct complaint *complaint)
+{
+    return (cyaml_config_t){
+        .log_fn = on_log,
+        .log_ctx = complaint,
+        .mem_fn = cyaml_mem,
+        .log_level = CYAML_LOG_ERROR,
+        .flags = CYAML_CFG_DEFAULT,
+    };
+}
+
+struct raw_config *schema_load(const char *text, size_t length, struct report *report)
+{
+    struct complaint complaint = {0};
+    cyaml_config_t setup = loader_setup(&complaint);
+    cyaml_data_t *data = NULL;
+    cyaml_err_t err =
+        cyaml_load_data((const uint8_t *)text, length, &setup, &config_schema, &data, NULL);
+
+    if (err == CYAML_OK && data)
+        return data;
+    report_error(report, complaint.line, "file", "%s (%s); correct it as coapgw.yaml shows",
+                 complaint.message[0] ? complaint.message : "cannot be loaded",
+                 cyaml_strerror(err));
+    return NULL;
+}
+
+void schema_free(struct raw_config *raw)
+{
+    struct complaint unused = {0};
+    cyaml_config_t setup = loader_setup(&unused);
+
+    cyaml_free(&setup, &config_schema, raw, 0);
+}

@@ -1,0 +1,97 @@
+/* The configuration as libcyaml reads it: texts and lists as they stand in the file.
+ *
+ * The tables behind config_schema are the one list of keys there is. Scalars stay texts here, so
+ * that whoever checks them can quote what was written; NULL means that a key is absent. */
+#ifndef COAPGW_CONFIG_SCHEMA_H
+#define COAPGW_CONFIG_SCHEMA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <cyaml/cyaml.h>
+
+#include "config/config.h"
+#include "config/place.h"
+
+struct raw_memory {
+    enum config_huge_pages huge_pages;
+    char *size;
+};
+
+struct raw_interface {
+    char *name, *device, *mac;
+    char **addresses;
+    unsigned addresses_count;
+    char *gateway, *gateway6;
+    char **host_addresses;
+    unsigned host_addresses_count;
+    char *vlan, *mtu, *queues, *rx_descriptors, *tx_descriptors;
+};
+
+struct raw_transmission {
+    char *ack_timeout, *ack_random_factor, *max_retransmit, *nstart, *default_leisure;
+};
+
+struct raw_listener {
+    char *uri;
+    struct raw_transmission *transmission;
+};
+
+struct raw_upstream {
+    char *name;
+    char **servers;
+    unsigned servers_count;
+    enum config_balance balance;
+    bool *reliable;
+    char *timeout, *ports;
+    struct raw_transmission *transmission;
+};
+
+struct raw_respond {
+    char *payload, *content_format, *max_age;
+};
+
+struct raw_route {
+    char *host, *path, *to;
+    struct raw_respond *respond;
+};
+
+struct raw_ports {
+    char *base, *per_worker;
+};
+
+struct raw_limits {
+    char *sessions, *session_idle, *exchanges, *outbound, *queue, *remembered, *message_memory;
+    char *token, *body;
+};
+
+struct raw_config {
+    char *instance, *workers, *cores;
+    enum config_idle idle;
+    struct raw_memory memory;
+    struct raw_interface *interfaces;
+    unsigned interfaces_count;
+    struct raw_listener *listeners;
+    unsigned listeners_count;
+    struct raw_upstream *upstreams;
+    unsigned upstreams_count;
+    struct raw_route *routes;
+    unsigned routes_count;
+    struct raw_transmission transmission;
+    char *separate_after;
+    struct raw_ports upstream_ports;
+    struct raw_limits limits;
+};
+
+extern const cyaml_schema_value_t config_schema;
+
+/* Loads what schema_check() has passed. NULL with an error reported: what libcyaml says, with the
+ * line that it names. To be freed with schema_free(). */
+struct raw_config *schema_load(const char *text, size_t length, struct report *report);
+void schema_free(struct raw_config *raw);
+
+/* Checks the structure of a document against the same tables: unknown, duplicate and missing keys,
+ * wrong types, wrong words, lists too short or too long. Reports all there is. */
+void schema_check(const struct place *root);
+
+#endif

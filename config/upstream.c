@@ -1,0 +1,155 @@
+/* Upstreams: their servers, and the own address that each server is reached from. */
+#include "config/loader.h"
+#include "config/quantity.h"
+#include "config/value.h"
+
+#define NO_LOCAL (-1)
+
+#define HOUR_MS       3600000
+#define TIMEOUT_MAX   (24 * HOUR_MS)
+#define PORTS_DEFAULT 1024
+
+/* ---- where a server is reached from ---- */
+
+/* The own address whose subnet contains the server; the longest prefix wins. */
+static int local_on_link(const struct config *config, const struct address *server)
+{
+    int best = NO_LOCAL;
+
+    for (unsigned i = 0; i < config->local_count; i++) {
+        const struct local_address *local = &config->locals[i];
+
+        if (address_in_subnet(server, &local->address, local->prefix) &&
+            (best == NO_LOCAL || local->prefix > config->locals[best].prefix))
+            best = (int)i;
+    }
+    return best;
+}
+
+/* The first address, of the server's family, of an interface with a gateway of that family. An
+ * address that is local to the link must not be the source of what leaves it (RFC 4291 2.5.6). */
+static int local_by_gateway(const struct config *config, const struct address *server)
+{
+    bool v4 = address_is_v4(server);
+
+    for (unsigned i = 0; i < config->local_count; i++) {
+        const struct local_address *local = &config->locals[i];
+        const struct config_interface *interface = &config->interfaces[local->interface];
+
+        if (address_is_v4(&local->address) == v4 && !address_is_link_local(&local->address) &&
+            (v4 ? interface->has_gateway : interface->has_gateway6))
+            return (int)i;
+    }
+    return NO_LOCAL;
+}
+
+static int local_for(const struct config *config, const struct address *server)
+{
+    int local = local_on_link(config, server);
+
+    return local != NO_LOCAL || address_is_link_local(server) ? local
+                                                              : local_by_gateway(config, server);
+}
+
+/* ---- servers ---- */
+
+static void read_server(struct loader *l, const struct place *at, const char *text,
+                        struct config_server *out)
+{
+    int local;
+
+    out->transport = TRANSPORT_UDP;
+    if (!endpoint_read(at, text, &out->endpoint))
+        return;
+    if (loader_local(l, &out->endpoint.address) >= 0) {
+        place_error(at, "\"%.80s\" is this gateway itself; write the address of an origin server",
+                    text);
+        return;
+    }
+    local = local_for(l->config, &out->endpoint.address);
+    if (local == NO_LOCAL) {
+        place_error(at,
+                    "\"%.80s\" is in no interface's subnet, and no interface with an IPv%d address "
+                    "has a %s; write an address that can be reached, or add a gateway",
+                    text, address_is_v4(&out->endpoint.address) ? 4 : 6,
+                    address_is_v4(&out->endpoint.address) ? "gateway" : "gateway6");
+        return;
+    }
+    out->local = (uint16_t)local;
+}
+
+static bool same_server(const struct config_server *a, const struct config_server *b)
+{
+    return a->endpoint.port != 0 && a->endpoint.port == b->endpoint.port &&
+           address_equal(&a->endpoint.address, &b->endpoint.address);
+}
+
+static void read_servers(struct loader *l, const struct place *upstream,
+                         const struct raw_upstream *raw, struct config_upstream *out)
+{
+    struct place list = place_key(upstream, "servers");
+
+    out->servers = loader_array(l, raw->servers_count, sizeof(*out->servers));
+    if (!out->servers)
+        return;
+    out->server_count = raw->servers_count;
+    for (unsigned i = 0; i < out->server_count; i++) {
+        struct place at = place_entry(&list, i);
+
+        read_server(l, &at, raw->servers[i], &out->servers[i]);
+        for (unsigned j = 0; j < i; j++)
+            if (same_server(&out->servers[i], &out->servers[j]))
+                place_error(&at, "\"%.80s\" is there twice; remove one of them", raw->servers[i]);
+    }
+}
+
+/* ---- upstreams ---- */
+
+static void read_name(struct loader *l, const struct place *at, unsigned index)
+{
+    const char *name = l->raw->upstreams[index].name;
+
+    if (!value_is_word(name, ".", 64))
+        key_error(at, "name", "\"%.80s\" is not a name; write 1 to 64 letters, digits, _, - or .",
+                  name);
+    for (unsigned i = 0; i < index; i++)
+        if (strcmp(l->raw->upstreams[i].name, name) == 0)
+            key_error(at, "name", "\"%.80s\" is also the name of upstreams[%u]; write another one",
+                      name, i);
+    l->config->upstreams[index].name = loader_text(l, name);
+}
+
+static void read_upstream(struct loader *l, const struct place *at, unsigned index)
+{
+    const struct raw_upstream *raw = &l->raw->upstreams[index];
+    struct config_upstream *out = &l->config->upstreams[index];
+    uint64_t block = UINT64_C(1) << l->config->upstream_port_shift;
+    const struct quantity ports = {"ports", QUANTITY_COUNT, 1, block,
+                                   block < PORTS_DEFAULT ? block : PORTS_DEFAULT};
+    struct quantity timeout = {"timeout", QUANTITY_TIME_MS, 1, TIMEOUT_MAX, 0};
+
+    read_name(l, at, index);
+    out->balance = raw->balance;
+    out->reliable = raw->reliable ? *raw->reliable : true;
+    out->transmission = transmission_read(at, raw->transmission, &l->config->transmission);
+    timeout.fallback = transmission_max_wait_ms(&out->transmission);
+    out->timeout_ms = (uint32_t)quantity_read(at, &timeout, raw->timeout);
+    out->ports = (uint16_t)quantity_read(at, &ports, raw->ports);
+    read_servers(l, at, raw, out);
+}
+
+void load_upstreams(struct loader *l)
+{
+    struct config *config = l->config;
+    struct place list = place_key(&l->root, "upstreams");
+
+    config->upstreams = loader_array(l, l->raw->upstreams_count, sizeof(*config->upstreams));
+    if (!config->upstreams)
+        return;
+    config->upstream_count = l->raw->upstreams_count;
+    for (unsigned i = 0; i < config->upstream_count; i++) {
+        struct place at = place_entry(&list, i);
+
+        read_upstream(l, &at, i);
+    }
+}
