@@ -1,5 +1,5 @@
-/* CoAP codes (RFC 7252 3 and 12.1; RFC 8132; RFC 7959; RFC 8516; RFC 8768): class in the upper three
- * bits, detail in the lower five. */
+/* CoAP codes (RFC 7252 3 and 12.1; RFC 8132; RFC 7959; RFC 8516; RFC 8768): class in the upper
+ * three bits, detail in the lower five. */
 #ifndef COAPGW_GATEWAY_COAP_CODE_H
 #define COAPGW_GATEWAY_COAP_CODE_H
 

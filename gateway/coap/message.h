@@ -51,9 +51,9 @@ struct option_view {
  *
  * An option counts as present when it is registered and its length is in its range; of an option
  * that may not repeat, only the first occurrence does. Every other occurrence is unrecognised
- * (RFC 7252 5.4.3, 5.4.5) and goes into `unknown_critical` or `unknown_elective_unsafe`: the number of
- * the first such option, 0 when there is none (0 is reserved and never an option of its own: when
- * it occurs it is elective and safe). */
+ * (RFC 7252 5.4.3, 5.4.5) and goes into `unknown_critical` or `unknown_elective_unsafe`: the number
+ * of the first such option, 0 when there is none (0 is reserved and never an option of its own:
+ * when it occurs it is elective and safe). */
 struct message {
     const uint8_t *data; /* the whole message, as received */
     uint16_t length;
@@ -63,20 +63,21 @@ struct message {
     uint16_t option_count; /* occurrences, repeated ones included */
     uint32_t token_length;
     const uint8_t *token;
-    const uint8_t *options; /* the first option's first byte; = end of the token when there is none */
+    const uint8_t
+        *options; /* the first option's first byte; = end of the token when there is none */
     uint16_t options_length;
     uint16_t payload_length;
-    const uint8_t *payload; /* NULL when there is none */
-    uint32_t present;       /* SLOT_BIT of each recognised option */
-    uint16_t unknown_critical;           /* first unrecognised critical option, 0 = none */
-    uint16_t unknown_critical_unsafe;    /* first such that is unsafe to forward, 0 = none */
-    uint16_t unknown_elective_unsafe;    /* first unrecognised elective one that is unsafe, 0 = none */
+    const uint8_t *payload;           /* NULL when there is none */
+    uint32_t present;                 /* SLOT_BIT of each recognised option */
+    uint16_t unknown_critical;        /* first unrecognised critical option, 0 = none */
+    uint16_t unknown_critical_unsafe; /* first such that is unsafe to forward, 0 = none */
+    uint16_t unknown_elective_unsafe; /* first unrecognised elective one that is unsafe, 0 = none */
     struct option_view first[SLOT_COUNT];
 };
 
-/* Parses `length` bytes (at most 65,535). With every verdict but VERDICT_SHORT and VERDICT_VERSION the
- * header fields type, code and mid are set, so that the message can be rejected. With VERDICT_OK all
- * is set. */
+/* Parses `length` bytes (at most 65,535). With every verdict but VERDICT_SHORT and VERDICT_VERSION
+ * the header fields type, code and mid are set, so that the message can be rejected. With
+ * VERDICT_OK all is set. */
 enum message_verdict message_parse(const uint8_t *data, size_t length, struct message *m);
 
 /* A name for counters and logs: "option-overrun". */
@@ -93,12 +94,13 @@ uint32_t message_uint(const struct message *m, enum option_slot slot, uint32_t a
 /* Walks the options in order. */
 struct option_cursor {
     const uint8_t *at, *end;
-    uint16_t number; /* of the option that option_next() just returned */
+    uint16_t number;            /* of the option that option_next() just returned */
+    struct option_view pending; /* of option_cursor_at(): the first one, not returned yet */
 };
 
 static inline struct option_cursor option_cursor(const struct message *m)
 {
-    struct option_cursor c = {m->options, m->options + m->options_length, 0};
+    struct option_cursor c = {m->options, m->options + m->options_length, 0, {NULL, 0}};
     return c;
 }
 
@@ -138,8 +140,8 @@ void encoder_uint(struct encoder *e, uint16_t number, uint32_t value);
 /* The payload marker and the payload; nothing at all for length 0. The last call. */
 void encoder_payload(struct encoder *e, const void *payload, size_t length);
 
-/* Bytes that were encoded before: options and payload of a message, whose first option's delta counts
- * from 0. Right behind encoder_begin(); nothing but encoder_end() may follow. */
+/* Bytes that were encoded before: options and payload of a message, whose first option's delta
+ * counts from 0. Right behind encoder_begin(); nothing but encoder_end() may follow. */
 static inline void encoder_raw(struct encoder *e, const uint8_t *bytes, size_t length)
 {
     if (e->failed || e->room - e->length < length) {

@@ -1,4 +1,5 @@
-/* CoAP URIs (RFC 7252 6): the parts of coap://host:port/path?query, and URIs decomposed into options.
+/* CoAP URIs (RFC 7252 6): the parts of coap://host:port/path?query, and URIs decomposed into
+ * options.
  *
  * Pure functions; any thread may call them. */
 #ifndef COAPGW_GATEWAY_COAP_URI_H
@@ -20,7 +21,7 @@ struct uri {
     enum uri_scheme scheme;
     const char *host; /* without brackets, lower or upper case as written, still %-encoded */
     size_t host_length;
-    bool host_is_address;   /* an IP literal: `address` is set */
+    bool host_is_address; /* an IP literal: `address` is set */
     struct address address;
     uint16_t port;    /* the scheme's default when absent */
     const char *path; /* behind the first '/', still %-encoded; length 0 when there is none */
@@ -30,8 +31,8 @@ struct uri {
 };
 
 /* Parses an absolute coap or coaps URI of `length` bytes.
- * 0; -EPROTONOSUPPORT for another scheme; -EINVAL for anything malformed: no authority, userinfo, an
- * empty host, a fragment, a port out of range, a broken %-escape or IP literal. */
+ * 0; -EPROTONOSUPPORT for another scheme; -EINVAL for anything malformed: no authority, userinfo,
+ * an empty host, a fragment, a port out of range, a broken %-escape or IP literal. */
 int uri_parse(const char *text, size_t length, struct uri *uri);
 
 /* Decodes one path segment or query item. `out` has room for `length` bytes. Returns the number of

@@ -1,0 +1,290 @@
+#include "gateway/coap/message.h"
+
+/* Reads the extension of a nibble (RFC 7252 3.1, RFC 8974 2.1): 13 takes one byte more, 14 two. */
+static inline bool read_extended(const uint8_t **at, const uint8_t *end, uint32_t *value)
+{
+    if (*value < 13)
+        return true;
+    if (*value == 13) {
+        if (end - *at < 1)
+            return false;
+        *value = 13u + (*at)[0];
+        *at += 1;
+        return true;
+    }
+    if (end - *at < 2)
+        return false;
+    *value = 269u + ((uint32_t)(*at)[0] << 8 | (*at)[1]);
+    *at += 2;
+    return true;
+}
+
+/* RFC 7252 5.4.1, 5.4.3, 5.4.5. */
+static inline void note_option(struct message *m, uint16_t number, const uint8_t *value,
+                               uint32_t length)
+{
+    enum option_slot slot = option_slot(number);
+    const struct option_info *info = &option_table[slot];
+    bool seen = message_has(m, slot);
+
+    if (slot != SLOT_UNKNOWN && length >= info->min_length && length <= info->max_length &&
+        (!seen || info->repeatable)) {
+        if (!seen) {
+            m->present |= SLOT_BIT(slot);
+            m->first[slot] = (struct option_view){value, (uint16_t)length};
+        }
+        return;
+    }
+    if (option_is_critical(number)) {
+        if (!m->unknown_critical)
+            m->unknown_critical = number;
+        if (option_is_unsafe(number) && !m->unknown_critical_unsafe)
+            m->unknown_critical_unsafe = number;
+    } else if (option_is_unsafe(number) && !m->unknown_elective_unsafe) {
+        m->unknown_elective_unsafe = number;
+    }
+}
+
+static enum message_verdict parse_options(const uint8_t *at, const uint8_t *end, struct message *m)
+{
+    uint32_t number = 0;
+
+    m->options = at;
+    while (at < end && *at != MESSAGE_PAYLOAD_START) {
+        uint32_t delta = *at >> 4, length = *at & 0x0f;
+
+        at++;
+        if (delta == 15 || length == 15)
+            return VERDICT_OPTION_NIBBLE;
+        if (!read_extended(&at, end, &delta) || !read_extended(&at, end, &length) ||
+            (size_t)(end - at) < length)
+            return VERDICT_OPTION_OVERRUN;
+        number += delta;
+        if (number > UINT16_MAX)
+            return VERDICT_OPTION_NUMBER;
+        m->option_count++;
+        note_option(m, (uint16_t)number, at, length);
+        at += length;
+    }
+    m->options_length = (uint16_t)(at - m->options);
+    if (at == end)
+        return VERDICT_OK;
+    if (++at == end)
+        return VERDICT_PAYLOAD_EMPTY;
+    m->payload = at;
+    m->payload_length = (uint16_t)(end - at);
+    return VERDICT_OK;
+}
+
+enum message_verdict message_parse(const uint8_t *data, size_t length, struct message *m)
+{
+    const uint8_t *at = data + MESSAGE_HEADER_BYTES, *end = data + length;
+    unsigned class;
+
+    if (length < MESSAGE_HEADER_BYTES)
+        return VERDICT_SHORT;
+    if (data[0] >> 6 != MESSAGE_VERSION)
+        return VERDICT_VERSION;
+    m->data = data;
+    m->length = (uint16_t)length;
+    m->mid = (uint16_t)(data[2] << 8 | data[3]);
+    m->type = data[0] >> 4 & 3;
+    m->code = data[1];
+    m->option_count = 0;
+    m->token_length = data[0] & 0x0f;
+    m->options_length = m->payload_length = 0;
+    m->payload = NULL;
+    m->present = 0;
+    m->unknown_critical = m->unknown_critical_unsafe = m->unknown_elective_unsafe = 0;
+    class = code_class(m->code);
+    if (class == 1 || class >= 6)
+        return VERDICT_CODE_CLASS;
+    if (m->code == CODE_EMPTY && (m->token_length != 0 || length > MESSAGE_HEADER_BYTES))
+        return VERDICT_EMPTY_TRAILING;
+    if (m->token_length == 15)
+        return VERDICT_TOKEN_LENGTH;
+    if (!read_extended(&at, end, &m->token_length) || (size_t)(end - at) < m->token_length)
+        return VERDICT_TOKEN_OVERRUN;
+    m->token = at;
+    return parse_options(at + m->token_length, end, m);
+}
+
+const char *message_verdict_name(enum message_verdict verdict)
+{
+    static const char *const names[VERDICT_COUNT] = {
+        [VERDICT_OK] = "ok",
+        [VERDICT_SHORT] = "short",
+        [VERDICT_VERSION] = "version",
+        [VERDICT_TOKEN_LENGTH] = "token-length",
+        [VERDICT_TOKEN_OVERRUN] = "token-overrun",
+        [VERDICT_CODE_CLASS] = "code-class",
+        [VERDICT_EMPTY_TRAILING] = "empty-trailing",
+        [VERDICT_OPTION_NIBBLE] = "option-nibble",
+        [VERDICT_OPTION_OVERRUN] = "option-overrun",
+        [VERDICT_OPTION_NUMBER] = "option-number",
+        [VERDICT_PAYLOAD_EMPTY] = "payload-empty",
+    };
+
+    return (unsigned)verdict < VERDICT_COUNT ? names[verdict] : "unknown";
+}
+
+uint32_t message_uint(const struct message *m, enum option_slot slot, uint32_t absent)
+{
+    uint32_t value = 0;
+
+    if (!message_has(m, slot))
+        return absent;
+    for (unsigned i = 0; i < m->first[slot].length; i++)
+        value = value << 8 | m->first[slot].value[i];
+    return value;
+}
+
+bool option_next(struct option_cursor *c, struct option_view *view)
+{
+    uint32_t delta, length;
+
+    if (c->at >= c->end)
+        return false;
+    delta = *c->at >> 4;
+    length = *c->at & 0x0f;
+    c->at++;
+    read_extended(&c->at, c->end, &delta);
+    read_extended(&c->at, c->end, &length);
+    c->number = (uint16_t)(c->number + delta);
+    view->value = c->at;
+    view->length = (uint16_t)length;
+    c->at += length;
+    return true;
+}
+
+struct option_cursor option_cursor_at(const struct message *m, enum option_slot slot)
+{
+    struct option_cursor c = option_cursor(m);
+
+    c.number = option_table[slot].number;
+    if (message_has(m, slot)) {
+        c.pending = m->first[slot];
+        c.at = c.pending.value + c.pending.length;
+    } else {
+        c.at = c.end;
+    }
+    return c;
+}
+
+bool option_next_same(struct option_cursor *c, struct option_view *view)
+{
+    while (c->pending.value || (c->at < c->end && *c->at >> 4 == 0)) {
+        if (c->pending.value)
+            *view = c->pending;
+        else
+            option_next(c, view);
+        c->pending.value = NULL;
+        if (view->length <= option_table[option_slot(c->number)].max_length &&
+            view->length >= option_table[option_slot(c->number)].min_length)
+            return true; /* one with a bad length is unrecognised and counts for nothing */
+    }
+    return false;
+}
+
+/* ---- writing ---- */
+
+static bool has_room(struct encoder *e, size_t length)
+{
+    if (!e->failed && e->room - e->length >= length)
+        return true;
+    e->failed = true;
+    return false;
+}
+
+/* The nibble for a value, and the bytes that extend it. */
+static unsigned split(uint32_t value, uint8_t extension[2], unsigned *extension_length)
+{
+    if (value < 13) {
+        *extension_length = 0;
+        return value;
+    }
+    if (value < 269) {
+        extension[0] = (uint8_t)(value - 13);
+        *extension_length = 1;
+        return 13;
+    }
+    extension[0] = (uint8_t)((value - 269) >> 8);
+    extension[1] = (uint8_t)(value - 269);
+    *extension_length = 2;
+    return 14;
+}
+
+static void put(struct encoder *e, const void *bytes, size_t length)
+{
+    if (length)
+        memcpy(e->data + e->length, bytes, length);
+    e->length += (uint32_t)length;
+}
+
+void encoder_begin(struct encoder *e, uint8_t *data, size_t room, enum message_type type,
+                   uint8_t code, uint16_t mid, const uint8_t *token, size_t token_length)
+{
+    uint8_t extension[2];
+    unsigned extension_length, nibble;
+
+    e->data = data;
+    e->room = (uint32_t)room;
+    e->length = 0;
+    e->last_option = 0;
+    e->failed = token_length > TOKEN_MAX_BYTES;
+    nibble = split((uint32_t)token_length, extension, &extension_length);
+    if (!has_room(e, MESSAGE_HEADER_BYTES + extension_length + token_length))
+        return;
+    data[0] = (uint8_t)(MESSAGE_VERSION << 6 | type << 4 | nibble);
+    data[1] = code;
+    data[2] = (uint8_t)(mid >> 8);
+    data[3] = (uint8_t)mid;
+    e->length = MESSAGE_HEADER_BYTES;
+    put(e, extension, extension_length);
+    put(e, token, token_length);
+}
+
+void encoder_option(struct encoder *e, uint16_t number, const void *value, size_t length)
+{
+    uint8_t delta_extension[2], length_extension[2];
+    unsigned delta_bytes, length_bytes, delta, nibble;
+
+    if (number < e->last_option || length > UINT16_MAX)
+        e->failed = true;
+    if (e->failed)
+        return;
+    delta = split((uint32_t)number - e->last_option, delta_extension, &delta_bytes);
+    nibble = split((uint32_t)length, length_extension, &length_bytes);
+    if (!has_room(e, 1 + delta_bytes + length_bytes + length))
+        return;
+    e->data[e->length++] = (uint8_t)(delta << 4 | nibble);
+    put(e, delta_extension, delta_bytes);
+    put(e, length_extension, length_bytes);
+    put(e, value, length);
+    e->last_option = number;
+}
+
+void encoder_uint(struct encoder *e, uint16_t number, uint32_t value)
+{
+    uint8_t bytes[4] = {(uint8_t)(value >> 24), (uint8_t)(value >> 16), (uint8_t)(value >> 8),
+                        (uint8_t)value};
+    unsigned skip = value ? (unsigned)__builtin_clz(value) / 8 : 4;
+
+    encoder_option(e, number, bytes + skip, 4 - skip);
+}
+
+void encoder_payload(struct encoder *e, const void *payload, size_t length)
+{
+    if (length == 0 || !has_room(e, 1 + length))
+        return;
+    e->data[e->length++] = MESSAGE_PAYLOAD_START;
+    put(e, payload, length);
+}
+
+void message_write_empty(uint8_t out[MESSAGE_HEADER_BYTES], enum message_type type, uint16_t mid)
+{
+    out[0] = (uint8_t)(MESSAGE_VERSION << 6 | type << 4);
+    out[1] = CODE_EMPTY;
+    out[2] = (uint8_t)(mid >> 8);
+    out[3] = (uint8_t)mid;
+}
