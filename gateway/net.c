@@ -6,8 +6,8 @@
 
 struct address address_from_v4(const uint8_t bytes[4])
 {
-    struct address a = {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, bytes[0], bytes[1], bytes[2],
-                         bytes[3]}};
+    struct address a = {
+        {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, bytes[0], bytes[1], bytes[2], bytes[3]}};
     return a;
 }
 

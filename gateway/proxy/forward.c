@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <stddef.h>
 
+#include "gateway/memory.h"
+
 #define TOKEN_BYTES 8
 
 static struct forward *forward_at(const struct proxy *p, uint32_t index)
@@ -12,10 +14,10 @@ static struct forward *forward_at(const struct proxy *p, uint32_t index)
 
 static void token_write(const struct proxy *p, const struct forward *f, uint8_t token[TOKEN_BYTES])
 {
-    uint32_t index = pool_index(&p->forwards, f) ^ p->token_mask;
+    uint32_t index = pool_index(&p->forwards, f), hidden = index ^ p->token_mask;
 
-    memcpy(token, &index, sizeof(index));
-    memcpy(token + sizeof(index), &f->nonce, sizeof(f->nonce));
+    memcpy(token, &hidden, sizeof(hidden));
+    memcpy(token + sizeof(hidden), &p->nonces[index], sizeof(p->nonces[index]));
 }
 
 /* NULL when no open forward of this session has the token. */
@@ -30,12 +32,10 @@ static struct forward *token_find(const struct proxy *p, const struct session *s
     memcpy(&index, msg->token, sizeof(index));
     memcpy(&nonce, msg->token + sizeof(index), sizeof(nonce));
     index ^= p->token_mask;
-    if (index >= p->forwards.fresh || nonce == 0)
+    if (index >= p->forwards.capacity || nonce == 0 || p->nonces[index] != nonce)
         return NULL;
     f = forward_at(p, index);
-    if (f->nonce != nonce || f->session != session_index(&p->m->sessions, s))
-        return NULL;
-    return f;
+    return f->session == session_index(&p->m->sessions, s) ? f : NULL;
 }
 
 /* Ends our side; the exchange is the caller's. */
@@ -44,7 +44,7 @@ static void forward_free(struct proxy *p, struct forward *f)
     wheel_cancel(&p->m->wheel, &f->deadline);
     if (f->outbound != POOL_NONE)
         outbound_cancel(p->m, f->outbound);
-    f->nonce = 0;
+    p->nonces[pool_index(&p->forwards, f)] = 0;
     pool_put(&p->forwards, f);
 }
 
@@ -76,12 +76,15 @@ int proxy_init(struct proxy *p, struct messaging *m)
     memset(p, 0, sizeof(*p));
     p->m = m;
     p->token_mask = (uint32_t)random_u64(&m->random);
-    err = pool_init(&p->forwards, sizeof(struct forward), m->config->limits.exchanges);
-    if (err)
-        return err;
-    err = upstreams_init(&p->upstreams, m);
+    p->nonces_bytes = sizeof(*p->nonces) * (size_t)m->config->limits.exchanges;
+    p->nonces = memory_reserve(p->nonces_bytes);
+    err = p->nonces ? 0 : -ENOMEM;
+    if (!err)
+        err = pool_init(&p->forwards, sizeof(struct forward), m->config->limits.exchanges);
+    if (!err)
+        err = upstreams_init(&p->upstreams, m);
     if (err) {
-        pool_fini(&p->forwards);
+        proxy_fini(p);
         return err;
     }
     wheel_handle(&m->wheel, TIMER_FORWARD, on_deadline, p);
@@ -92,6 +95,8 @@ void proxy_fini(struct proxy *p)
 {
     upstreams_fini(&p->upstreams);
     pool_fini(&p->forwards);
+    memory_release(p->nonces, p->nonces_bytes);
+    p->nonces = NULL;
 }
 
 /* ---- requests ---- */
@@ -166,7 +171,7 @@ static struct forward *forward_open(struct proxy *p, struct exchange *x, const s
     f->exchange = x;
     f->session = session_index(&p->m->sessions, s);
     f->outbound = POOL_NONE;
-    f->nonce = (uint32_t)random_u64(&p->m->random) | 1;
+    p->nonces[pool_index(&p->forwards, f)] = (uint32_t)random_u64(&p->m->random) | 1;
     timer_init(&f->deadline, TIMER_FORWARD);
     wheel_arm(&p->m->wheel, &f->deadline, p->m->now + timeout_ms * 1000ull);
     return f;

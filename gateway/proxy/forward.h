@@ -19,13 +19,14 @@ struct forward {
     struct exchange *exchange; /* the client's request */
     uint32_t session;          /* to the origin */
     uint32_t outbound;         /* our request while it is unacknowledged, else POOL_NONE */
-    uint32_t nonce;            /* the second half of the token; 0: the slot is free */
 };
 
 struct proxy {
     struct messaging *m;
     struct upstreams upstreams;
     struct pool forwards;
+    uint32_t *nonces; /* by index: second half of the token; 0: there is no such forward */
+    size_t nonces_bytes;
     uint32_t token_mask; /* hides the indices */
     bool draining;       /* new requests are refused */
 };

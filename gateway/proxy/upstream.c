@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include <rte_jhash.h>
+#include "gateway/hash.h"
 
 static int server_init(struct server *server, const struct config_upstream *upstream,
                        const struct config_server *config)
@@ -62,16 +62,16 @@ void upstreams_fini(struct upstreams *u)
 static uint32_t target_hash(const struct message *request)
 {
     static const enum option_slot slots[] = {SLOT_URI_PATH, SLOT_URI_QUERY};
-    uint32_t hash = 0;
+    uint64_t hash = 0;
 
     for (unsigned i = 0; i < 2; i++) {
         struct option_cursor cursor = option_cursor_at(request, slots[i]);
         struct option_view view;
 
         while (option_next_same(&cursor, &view))
-            hash = rte_jhash(view.value, view.length, hash + slots[i]);
+            hash = hash_bytes(view.value, view.length, hash + slots[i]);
     }
-    return hash;
+    return (uint32_t)hash;
 }
 
 uint32_t upstreams_choose(struct upstreams *u, unsigned upstream, const struct message *request)

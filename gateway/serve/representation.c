@@ -3,9 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include <rte_jhash.h>
-
 #include "gateway/coap/block.h"
+#include "gateway/hash.h"
 
 #define UNDERSTOOD                                                                      \
     (SLOT_BIT(SLOT_IF_MATCH) | SLOT_BIT(SLOT_URI_HOST) | SLOT_BIT(SLOT_IF_NONE_MATCH) | \
@@ -24,9 +23,9 @@ static void put_options(struct encoder *e, const struct representation *r)
 void representation_tag(struct representation *r)
 {
     uint32_t seed = r->has_content_format ? 1u + r->content_format : 0;
-    uint32_t hash = rte_jhash(r->payload, r->length, seed);
+    uint64_t hash = hash_bytes(r->payload, r->length, seed);
 
-    memcpy(r->etag, &hash, sizeof(hash));
+    memcpy(r->etag, &hash, sizeof(r->etag));
 }
 
 int representation_prepare(struct representation *r)

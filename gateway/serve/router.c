@@ -5,9 +5,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include <rte_jhash.h>
-
 #include "gateway/coap/uri.h"
+#include "gateway/hash.h"
 
 #define NO_ROUTE (-1)
 #define NO_NODE  UINT32_MAX
@@ -37,7 +36,7 @@ struct router {
 static uint32_t edge_slot(const struct router *r, uint32_t from, const uint8_t *segment,
                           uint32_t length)
 {
-    return rte_jhash(segment, length, from) & r->edge_mask;
+    return (uint32_t)hash_bytes(segment, length, from) & r->edge_mask;
 }
 
 /* The slot that holds the edge, or the free one where it would be. */

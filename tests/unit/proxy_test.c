@@ -25,8 +25,8 @@ static const char yaml[] =
     "  - {path: /, to: origin}\n"
     "  - {path: /fast, to: fast}\n"
     "  - {path: /pair, to: pair}\n"
-    "limits: {sessions: 64, exchanges: 8, outbound: 8, queue: 2, remembered: 16, "
-    "message_memory: 16KiB}\n";
+    "limits: {sessions: 64, exchanges: 16, outbound: 16, queue: 2, remembered: 16, "
+    "message_memory: 64KiB}\n";
 
 static int setup(void **state)
 {

@@ -12,7 +12,8 @@ static const char head[] = "instance: unit\n"
                            "listeners:\n"
                            "  - uri: coap://10.99.0.2\n"
                            "upstreams:\n"
-                           "  - {name: origin, servers: [coap://10.99.0.1:5683]}\n"
+                           "  - {name: origin, servers: [coap://10.99.0.1:5683], "
+                           "transmission: {nstart: 8}}\n"
                            "transmission: {default_leisure: 2s}\n"
                            "routes:\n";
 
