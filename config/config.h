@@ -40,10 +40,9 @@ struct config_address { /* "10.99.0.2/24" */
 struct config_interface {
     char *name;
     enum config_device device;
-    char *
-        device_argument; /* what stands behind the colon, up to the first comma for all but vdev: */
-    char *device_options; /* what stands behind that comma, given to the driver as it is; or "" */
-    bool mac_set;         /* false: the device's own, or a random local one */
+    char *device_argument; /* behind the colon, for all but vdev: up to the first comma */
+    char *device_options;  /* behind that comma, given to the driver as it is; or "" */
+    bool mac_set;          /* false: the device's own, or a random local one */
     uint8_t mac[6];
     struct config_address *addresses;
     unsigned address_count;
@@ -96,9 +95,9 @@ struct config_respond {
 };
 
 struct config_route {
-    char *host; /* Uri-Host, lower case; NULL: any host */
-    char *
-        path; /* normalised: starts with '/', no '/' at the end but for the root, still %-encoded */
+    char *host; /* Uri-Host, lower case, an IPv6 literal without brackets; NULL: any host */
+    char *path; /* starts with '/', does not end with one but for the root; escaped only where
+                   RFC 7252 6.5 wants it, so that equal paths are equal texts */
     enum config_route_kind kind;
     unsigned upstream; /* index into config.upstreams */
     struct config_respond respond;

@@ -161,7 +161,7 @@ static void load_ports(struct loader *l)
                   "%" PRIu64 " is not a multiple of per_worker (%" PRIu64 "); write %" PRIu64, base,
                   ports, base > ports ? base - base % ports : ports);
     else if (base + config->workers * ports > PORT_END)
-        key_error(&at, "base",
+        key_error(&at, l->raw->upstream_ports.per_worker ? "per_worker" : "base",
                   "%u times %" PRIu64 " ports from %" PRIu64
                   " on pass 65535; write a smaller base, per_worker or workers",
                   config->workers, ports, base);

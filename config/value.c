@@ -42,22 +42,25 @@ static int read_digits(const char *text, const char **end, uint64_t *out)
     return 0;
 }
 
-/* The digits behind a point, each a tenth of `worth` and so on; -EINVAL when the rest is not whole.
- */
+/* The digits behind a point as a part of `worth`; -EINVAL when that is not whole, or when there are
+ * more than nine of them, zeros at the end apart. */
 static int read_fraction(const char **text, uint64_t worth, uint64_t *out)
 {
-    if (!isdigit((unsigned char)**text))
+    size_t length = strspn(*text, "0123456789"), used = length;
+    uint64_t numerator = 0, denominator = 1;
+
+    while (used && (*text)[used - 1] == '0')
+        used--;
+    if (length == 0 || used > 9)
         return -EINVAL;
-    for (; isdigit((unsigned char)**text); (*text)++) {
-        if (**text == '0') {
-            worth = worth % 10 == 0 ? worth / 10 : 0;
-            continue;
-        }
-        if (worth == 0 || worth % 10 != 0)
-            return -EINVAL;
-        worth /= 10;
-        *out += worth * (uint64_t)(**text - '0');
+    for (size_t i = 0; i < used; i++) {
+        numerator = numerator * 10 + (uint64_t)((*text)[i] - '0');
+        denominator *= 10;
     }
+    if (worth * numerator % denominator != 0) /* below 3.6e9 * 1e9: no overflow */
+        return -EINVAL;
+    *out = worth * numerator / denominator;
+    *text += length;
     return 0;
 }
 

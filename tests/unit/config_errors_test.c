@@ -1,0 +1,663 @@
+/* Configurations that are wrong: what is said about them, word for word with line and key, and that
+ * no text whatsoever makes the loader crash, leak or say something without a place. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "config/config.h"
+#include "config/document.h"
+#include "config/schema.h"
+
+#define TEXT_BYTES  (1 << 16)
+#define ERROR_BYTES (1 << 16)
+
+/* Pieces of a right configuration, of so many lines. */
+#define IF4                \
+    "interfaces:\n"        \
+    "  - name: a\n"        \
+    "    device: tap:t0\n" \
+    "    addresses: [10.9.0.2/24, fd09::2/64]\n"
+#define LISTEN2    \
+    "listeners:\n" \
+    "  - uri: coap://10.9.0.2\n"
+#define UP3         \
+    "upstreams:\n"  \
+    "  - name: o\n" \
+    "    servers: [coap://10.9.0.1]\n"
+#define BASE6 IF4 LISTEN2
+#define BASE9 IF4 LISTEN2 UP3
+#define DEV(device, addresses) \
+    "interfaces:\n  - {name: a, device: \"" device "\", addresses: [" addresses "]}\n" LISTEN2
+#define KEYS                                                                             \
+    "instance, workers, cores, idle, memory, interfaces, listeners, upstreams, routes, " \
+    "transmission, separate_after, upstream_ports or limits"
+#define X16 "xxxxxxxxxxxxxxxx"
+#define X64 X16 X16 X16 X16
+
+static const struct {
+    const char *text;
+    const char *error; /* behind "t.yaml:", and the only one */
+} cases[] = {
+    /* the file */
+    {"", "1: file: is empty; start from the example coapgw.yaml"},
+    {"# nothing\n\n", "1: file: is empty; start from the example coapgw.yaml"},
+    {"--- x\n", "1: file: is a value; write a mapping with the keys " KEYS},
+    {"- a\n", "1: file: is a list; write a mapping with the keys " KEYS},
+    {"a: \xff\n", "1: syntax: byte 0xff is not UTF-8; save the file in UTF-8"},
+    {"a: b\nc: \xc3", "2: syntax: byte 0xc3 is not UTF-8; save the file in UTF-8"},
+    {"a: \xc0\x80\n", "1: syntax: byte 0xc0 is not UTF-8; save the file in UTF-8"},
+    {"a: \xed\xa0\x80\n", "1: syntax: byte 0xed is not UTF-8; save the file in UTF-8"},
+    {"a: \xf4\x90\x80\x80\n", "1: syntax: byte 0xf4 is not UTF-8; save the file in UTF-8"},
+    {"a: b\nc: \x01\n", "2: syntax: control characters are not allowed; check indentation, quotes "
+                        "and brackets"},
+    {"a: 1\n\tb: 2\n",
+     "2: syntax: found a tab character that violates indentation (while scanning a plain scalar "
+     "that began on line 1); check indentation, quotes and brackets"},
+    {"a: @b\n", "1: syntax: found character that cannot start any token (while scanning for the "
+                "next token that began on line 1); check indentation, quotes and brackets"},
+    {"a: [1, 2\nb: 3\n",
+     "2: syntax: did not find expected ',' or ']' (while parsing a flow sequence "
+     "that began on line 1); check indentation, quotes and brackets"},
+    {"a: 'b\nc: d\n",
+     "3: syntax: found unexpected end of stream (while scanning a quoted scalar that "
+     "began on line 1); check indentation, quotes and brackets"},
+    {"a: 1\n---\nb: 2\n", "2: syntax: a second document begins; remove it and the line of ---"},
+    {"workers: &n 2\ncores: *n\n",
+     "1: syntax: anchors (&) are not supported; write the value where it is used"},
+    {"workers: *n\n", "1: syntax: aliases (*) are not supported; write the value itself"},
+    {"workers: 1\n*n : 2\n", "2: syntax: aliases (*) are not supported; write the value itself"},
+    {"interfaces: &n [1]\n",
+     "1: syntax: anchors (&) are not supported; write the value where it is used"},
+    {"workers: !!int 2\n", "1: syntax: tags (!) are not supported; write the plain value"},
+    {"memory: !m {}\n", "1: syntax: tags (!) are not supported; write the plain value"},
+    {"instance: \"a\\0b\"\n", "1: syntax: a zero byte is not supported; remove \\0"},
+    {"workers: 1\n? [a, b]\n: c\n", "2: syntax: a key must be a single word; write KEY: VALUE"},
+    {"a:\n [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\n",
+     "2: syntax: lists and mappings are nested too deeply; close some brackets"},
+    /* keys */
+    {BASE6 "keepalive: 30s\n", "7: keepalive: is not a known key; write one of " KEYS},
+    {BASE6 "cache: {size: 64MiB}\n", "7: cache: is not a known key; write one of " KEYS},
+    {BASE6 "store: {url: x}\n", "7: store: is not a known key; write one of " KEYS},
+    {BASE6 "admin: {listen: x}\n", "7: admin: is not a known key; write one of " KEYS},
+    {BASE6 "routes:\n  - path: /s\n    resources: {create: true}\n    to: o\n" UP3,
+     "9: routes[0].resources: is not a known key; write one of host, path, to or respond"},
+    {BASE6 "transmission: {probing_rate: 1}\n",
+     "7: transmission.probing_rate: is not a known key; write one of ack_timeout, "
+     "ack_random_factor, max_retransmit, nstart or default_leisure"},
+    {BASE6 "worker: 2\n", "7: worker: is not a known key; write workers"},
+    {BASE6 "limits:\n  sesions: 2\n", "8: limits.sesions: is not a known key; write sessions"},
+    {IF4 "    adress: []\n" LISTEN2,
+     "5: interfaces[0].adress: is not a known key; write addresses"},
+    {BASE6 "workers: 1\nidle: spin\nworkers: 2\n",
+     "9: workers: is there twice, first on line 7; remove one of them"},
+    {BASE6 "limits: {token: 8,\n  token: 9}\n",
+     "8: limits.token: is there twice, first on line 7; remove one of them"},
+    {"<<: {}\n" BASE6, "1: <<: is not a known key; write one of " KEYS},
+    {"\"a\\nb\": {}\n" BASE6, "1: a\\x0ab: is not a known key; write one of " KEYS},
+    {IF4, "1: listeners: is missing; add it"},
+    {"\n# x\n" LISTEN2, "3: interfaces: is missing; add it"},
+    {"interfaces:\n  - name: a\n    addresses: [10.9.0.2/24]\n" LISTEN2,
+     "2: interfaces[0].device: is missing; add it"},
+    {BASE6 "  - transmission: {}\n", "7: listeners[1].uri: is missing; add it"},
+    {BASE6 "routes:\n  - path: /\n    respond:\n      max_age: 1s\n",
+     "9: routes[0].respond.payload: is missing; add it"},
+    /* types */
+    {BASE6 "workers: [1]\n", "7: workers: is a list; write a single value"},
+    {BASE6 "instance: {a: b}\n", "7: instance: is a mapping; write a single value"},
+    {BASE6 "workers:\n", "7: workers: has no value; write one or remove the key"},
+    {BASE6 "instance: ''\n", "7: instance: is empty; write a value or remove the key"},
+    {BASE6 "limits: 3\n", "7: limits: is a value; write a mapping with the keys sessions, "
+                          "session_idle, exchanges, outbound, queue, remembered, message_memory, "
+                          "token or body"},
+    {BASE6 "memory:\nworkers: 1\n",
+     "7: memory: is empty; write a mapping with the keys huge_pages or size"},
+    {IF4 "listeners: coap://10.9.0.2\n",
+     "5: listeners: is a value; write a list, each entry on a line that begins with \"- \""},
+    {IF4 "listeners: []\n", "5: listeners: is empty; write at least 1"},
+    {IF4 "listeners:\n",
+     "5: listeners: is empty; write a list, each entry on a line that begins with \"- \""},
+    {IF4 "listeners:\n  - coap://10.9.0.2\n",
+     "6: listeners[0]: is a value; write a mapping with the keys uri or transmission"},
+    {BASE6 "idle: poll\n", "7: idle: \"poll\" is not known; write adaptive or spin"},
+    {BASE6 "memory:\n  huge_pages: yes\n",
+     "8: memory.huge_pages: \"yes\" is not known; write auto, never or always"},
+    {BASE9 "    balance: random\n",
+     "10: upstreams[0].balance: \"random\" is not known; write hash or round_robin"},
+    {BASE9 "    reliable: yes\n",
+     "10: upstreams[0].reliable: \"yes\" is not known; write true or false"},
+    /* the process */
+    {BASE6 "instance: a b\n",
+     "7: instance: \"a b\" is not a name; write 1 to 32 letters, digits, _ or -"},
+    {BASE6 "instance: ../x\n",
+     "7: instance: \"../x\" is not a name; write 1 to 32 letters, digits, _ or -"},
+    {BASE6 "instance: x" X16 X16 "\n", "7: instance: \"x" X16 X16 "\" is not a name; write 1 to 32 "
+                                       "letters, digits, _ or -"},
+    {BASE6 "workers: 65\n", "7: workers: \"65\" is out of range; write 1 to 64"},
+    {BASE6 "workers: 0\n", "7: workers: \"0\" is out of range; write 1 to 64"},
+    {BASE6 "workers: 0x2\n", "7: workers: \"0x2\" is not a number; write decimal digits only"},
+    {BASE6 "workers: 99999999999999999999\n",
+     "7: workers: \"99999999999999999999\" is out of range; write 1 to 64"},
+    {BASE6 "cores: all\n",
+     "7: cores: \"all\" is not a list of cores; write auto, or a list such as \"2-5,7\""},
+    {BASE6 "cores: 1-2\n",
+     "7: cores: \"1-2\" names 2 cores for 1 worker; write one core for each worker"},
+    {BASE6 "workers: 3\ncores: 2\n",
+     "8: cores: \"2\" names 1 core for 3 workers; write one core for each worker"},
+    {BASE6 "workers: 2\ncores: \"2,2\"\n",
+     "8: cores: \"2,2\" names a core twice; write each one once"},
+    {BASE6 "cores: 1024\n", "7: cores: \"1024\" is out of range; write cores from 0 to 1023"},
+    {BASE6 "cores: 0-64\n",
+     "7: cores: \"0-64\" names more than 64 cores; write one for each worker"},
+    {BASE6 "memory: {size: 64}\n",
+     "7: memory.size: \"64\" is not a size; write a number with a unit "
+     "(B, KiB, MiB, GiB, kB, MB, GB)"},
+    {BASE6 "memory: {size: 1MiB}\n",
+     "7: memory.size: \"1MiB\" is out of range; write 64MiB to 1024GiB"},
+    {BASE6 "upstream_ports: {per_worker: 100}\n", "7: upstream_ports.per_worker: \"100\" is not a "
+                                                  "power of two; write one from 64 to 32768"},
+    {BASE6 "upstream_ports: {base: 40000, per_worker: 4096}\n",
+     "7: upstream_ports.base: 40000 is not a multiple of per_worker (4096); write 36864"},
+    {BASE6 "upstream_ports:\n  base: 61440\n  per_worker: 4096\nworkers: 2\n",
+     "9: upstream_ports.per_worker: 2 times 4096 ports from 61440 on pass 65535; write a smaller "
+     "base, "
+     "per_worker or workers"},
+    {BASE6 "upstream_ports:\n  per_worker: 1024\nworkers: 64\n",
+     "8: upstream_ports.per_worker: 64 times 1024 ports from 32768 on pass 65535; write a smaller "
+     "base, "
+     "per_worker or workers"},
+    {BASE6 "upstream_ports: {base: 80}\n",
+     "7: upstream_ports.base: \"80\" is out of range; write 1024 to 65472"},
+    /* transmission and limits */
+    {BASE6 "transmission: {ack_timeout: 2}\n",
+     "7: transmission.ack_timeout: \"2\" is not a duration in whole milliseconds; write a number "
+     "with a unit (ms, s, m, h)"},
+    {BASE6 "transmission: {ack_timeout: 1500us}\n",
+     "7: transmission.ack_timeout: \"1500us\" is not a duration in whole milliseconds; write a "
+     "number with a unit (ms, s, m, h)"},
+    {BASE6 "transmission:\n  ack_random_factor: 0.9\n",
+     "8: transmission.ack_random_factor: \"0.9\" is out of range; write 1.0 to 10.0"},
+    {BASE6 "transmission:\n  ack_random_factor: 1.2345\n",
+     "8: transmission.ack_random_factor: \"1.2345\" is not a decimal number; write up to three "
+     "places"},
+    {BASE6 "transmission: {max_retransmit: 21}\n",
+     "7: transmission.max_retransmit: \"21\" is out of range; write 0 to 20"},
+    {BASE6 "transmission: {nstart: 0}\n",
+     "7: transmission.nstart: \"0\" is out of range; write 1 to 65535"},
+    {BASE6 "    transmission: {default_leisure: 61m}\n",
+     "7: listeners[0].transmission.default_leisure: \"61m\" is out of range; write 0 to 1h"},
+    {BASE6 "transmission: {max_retransmit: 15}\n",
+     "7: transmission: MAX_TRANSMIT_WAIT would be 196605s; write a smaller ack_timeout, "
+     "ack_random_factor or max_retransmit, so that it is at most 24h"},
+    {BASE6 "separate_after: 11s\n", "7: separate_after: \"11s\" is out of range; write 0 to 10s"},
+    {BASE6 "separate_after: 0.5\n", "7: separate_after: \"0.5\" is not a duration; write a number "
+                                    "with a unit (us, ms, s, m, h)"},
+    {BASE6 "limits:\n  session_idle: 246s\n",
+     "8: limits.session_idle: 246s is shorter than EXCHANGE_LIFETIME, which is 247s with the "
+     "transmission parameters here; write at least that"},
+    {BASE6 "    transmission: {ack_timeout: 20s}\nlimits: {session_idle: 5m}\n",
+     "8: limits.session_idle: 5m is shorter than EXCHANGE_LIFETIME, which is 670s with the "
+     "transmission parameters here; write at least that"},
+    {BASE6 "limits: {sessions: 3}\nworkers: 4\n",
+     "7: limits.sessions: 3 sessions are fewer than the 4 workers; write at least 4"},
+    {BASE6 "limits: {token: 7}\n", "7: limits.token: \"7\" is out of range; write 8 to 1024"},
+    {BASE6 "limits: {queue: -1}\n",
+     "7: limits.queue: \"-1\" is not a number; write decimal digits only"},
+    {BASE6 "limits: {body: 17MiB}\n",
+     "7: limits.body: \"17MiB\" is out of range; write 1KiB to 16MiB"},
+    {BASE6 "limits: {message_memory: 1KiB}\n",
+     "7: limits.message_memory: \"1KiB\" is out of range; write 64KiB to 256GiB"},
+    /* interfaces */
+    {"interfaces:\n  - name: a b\n    device: tap:t\n    addresses: [10.9.0.2/24]\n" LISTEN2,
+     "2: interfaces[0].name: \"a b\" is not a name; write 1 to 32 letters, digits, _, - or ."},
+    {DEV("eth0", "10.9.0.2/24"),
+     "2: interfaces[0].device: \"eth0\" is of no known kind; write tap:NAME, af_xdp:IF, "
+     "af_packet:IF, memif:SOCKET, pci:ADDRESS or vdev:ARGS"},
+    {DEV("tap:" X16, "10.9.0.2/24"), "2: interfaces[0].device: \"tap:" X16 "\" is not a device; "
+                                     "write tap:NAME with a name of 1 to 15 characters"},
+    {DEV("tap:", "10.9.0.2/24"),
+     "2: interfaces[0].device: \"tap:\" is not a device; write tap:NAME "
+     "with a name of 1 to 15 characters"},
+    {DEV("tap:a,", "10.9.0.2/24"), "2: interfaces[0].device: \"tap:a,\" ends with a comma; write "
+                                   "options or remove it"},
+    {DEV("af_packet:a/b", "10.9.0.2/24"),
+     "2: interfaces[0].device: \"af_packet:a/b\" is not a device; write af_packet:IF with the name "
+     "of an interface, 1 to 15 characters"},
+    {DEV("af_xdp:..", "10.9.0.2/24"),
+     "2: interfaces[0].device: \"af_xdp:..\" is not a device; write af_xdp:IF with the name of an "
+     "interface, 1 to 15 characters"},
+    {DEV("memif:run/x", "10.9.0.2/24"), "2: interfaces[0].device: \"memif:run/x\" is not a device; "
+                                        "write memif:SOCKET with an absolute "
+                                        "path of at most 107 bytes"},
+    {DEV("memif:/" X64 X16 X16 "xxxxxxxxxxx", "10.9.0.2/24"),
+     "2: interfaces[0].device: \"memif:/" X64 X16 X16 "xxxxxxxxxxx\" is not a device; write "
+     "memif:SOCKET with an absolute path of at most 107 bytes"},
+    {DEV("pci:3:0.0", "10.9.0.2/24"), "2: interfaces[0].device: \"pci:3:0.0\" is not a device; "
+                                      "write pci:DDDD:BB:DD.F or pci:BB:DD.F"},
+    {DEV("pci:0000:03:00.8", "10.9.0.2/24"),
+     "2: interfaces[0].device: \"pci:0000:03:00.8\" is not a device; write pci:DDDD:BB:DD.F or "
+     "pci:BB:DD.F"},
+    {DEV("vdev:,a=1", "10.9.0.2/24"), "2: interfaces[0].device: \"vdev:,a=1\" is not a device; "
+                                      "write vdev:ARGS with a driver's name, "
+                                      "such as net_null0"},
+    {IF4 "    mac: 02-00-00-00-00-01\n" LISTEN2,
+     "5: interfaces[0].mac: \"02-00-00-00-00-01\" is not a MAC address; write auto, or one such as "
+     "\"02:00:00:00:00:01\""},
+    {IF4 "    mac: \"01:00:5e:00:00:01\"\n" LISTEN2,
+     "5: interfaces[0].mac: \"01:00:5e:00:00:01\" is not a unicast address; write one with an even "
+     "first byte"},
+    {IF4 "    mac: \"00:00:00:00:00:00\"\n" LISTEN2,
+     "5: interfaces[0].mac: \"00:00:00:00:00:00\" is not a unicast address; write one with an even "
+     "first byte"},
+    {DEV("tap:t", "10.9.0.2/24,\n  10.9.0.300/24"),
+     "3: interfaces[0].addresses[1]: \"10.9.0.300/24\" is not an address; write ADDRESS/LENGTH, "
+     "such "
+     "as 10.99.0.2/24"},
+    {DEV("tap:t", "10.9.0.2/24, \"fd09::2\""), "2: interfaces[0].addresses[1]: \"fd09::2\" has no "
+                                               "prefix length; write ADDRESS/LENGTH, such as "
+                                               "fd09::2/64"},
+    {DEV("tap:t", "10.9.0.2/24, 10.8.0.1/33"),
+     "2: interfaces[0].addresses[1]: \"10.8.0.1/33\" has a prefix length out of range; write 1 to "
+     "32"},
+    {DEV("tap:t", "10.9.0.2/24, \"fd09::2/129\""),
+     "2: interfaces[0].addresses[1]: \"fd09::2/129\" has a prefix length out of range; write 1 to "
+     "128"},
+    {DEV("tap:t", "10.9.0.2/24, 10.8.0.1/x"), "2: interfaces[0].addresses[1]: \"10.8.0.1/x\" is "
+                                              "not an address; write ADDRESS/LENGTH, such as "
+                                              "10.99.0.2/24"},
+    {DEV("tap:t", "10.9.0.2/24, 10.8.0.0/24"), "2: interfaces[0].addresses[1]: \"10.8.0.0/24\" is "
+                                               "the network's own or its broadcast address; "
+                                               "write a host's"},
+    {DEV("tap:t", "10.9.0.2/24, 224.0.1.187/32"),
+     "2: interfaces[0].addresses[1]: \"224.0.1.187/32\" is a multicast address; write a unicast "
+     "address"},
+    {DEV("tap:t", "10.9.0.2/24, 127.0.0.1/8"), "2: interfaces[0].addresses[1]: \"127.0.0.1/8\" is "
+                                               "a loopback address; write a unicast address"},
+    {DEV("tap:t", "10.9.0.2/24, \"::1/128\""),
+     "2: interfaces[0].addresses[1]: \"::1/128\" is a loopback address; write a unicast address"},
+    {DEV("tap:t", "10.9.0.2/24, \"::/64\""), "2: interfaces[0].addresses[1]: \"::/64\" is the "
+                                             "unspecified address; write a unicast address"},
+    {DEV("tap:t", "10.9.0.2/24, \"ff02::fd/64\""),
+     "2: interfaces[0].addresses[1]: \"ff02::fd/64\" is a multicast address; write a unicast "
+     "address"},
+    {DEV("tap:t", "10.9.0.2/24, 10.9.0.2/16"),
+     "2: interfaces[0].addresses[1]: \"10.9.0.2/16\" is there twice; remove one of them"},
+    {IF4 "  - {name: b, device: 'tap:b', addresses: [10.9.0.2/16]}\n" LISTEN2,
+     "5: interfaces[1].addresses[0]: \"10.9.0.2/16\" is also an address of interfaces[0]; remove "
+     "one "
+     "of them"},
+    {IF4 "  - {name: a, device: 'tap:b', addresses: [10.8.0.2/16]}\n" LISTEN2,
+     "5: interfaces[1].name: \"a\" is also the name of interfaces[0]; write another one"},
+    {IF4 "  - {name: b, device: 'tap:t0,x=1', addresses: [10.8.0.2/16]}\n" LISTEN2,
+     "5: interfaces[1].device: \"tap:t0,x=1\" is also the device of interfaces[0]; write another "
+     "one"},
+    {IF4 "    gateway: 10.8.0.1\n" LISTEN2,
+     "5: interfaces[0].gateway: \"10.8.0.1\" is in no subnet "
+     "of this interface; write an address that is"},
+    {IF4 "    gateway: 10.9.0.1/24\n" LISTEN2,
+     "5: interfaces[0].gateway: \"10.9.0.1/24\" is not an "
+     "IPv4 address; write one without a prefix length"},
+    {IF4 "    gateway: \"fd09::1\"\n" LISTEN2,
+     "5: interfaces[0].gateway: \"fd09::1\" is not an IPv4 "
+     "address; write one without a prefix length"},
+    {IF4 "    gateway6: 10.9.0.1\n" LISTEN2,
+     "5: interfaces[0].gateway6: \"10.9.0.1\" is not an IPv6 "
+     "address; write one without a prefix length"},
+    {IF4 "    gateway6: \"fd08::1\"\n" LISTEN2,
+     "5: interfaces[0].gateway6: \"fd08::1\" is in no "
+     "subnet of this interface; write an address that is"},
+    {IF4 "    gateway: 10.9.0.2\n" LISTEN2, "5: interfaces[0].gateway: \"10.9.0.2\" is the "
+                                            "interface's own address; write the next hop's"},
+    {"interfaces:\n  - name: a\n    device: af_packet:v\n    addresses: [10.9.0.2/24]\n"
+     "    host_addresses: [10.9.0.1/24]\n" LISTEN2,
+     "5: interfaces[0].host_addresses: only a tap: device has them; remove them"},
+    {IF4 "    host_addresses:\n      - 10.9.0.1/24\n      - 10.9.0.2/24\n" LISTEN2,
+     "7: interfaces[0].host_addresses[1]: \"10.9.0.2/24\" is the interface's own address; write "
+     "another one"},
+    {IF4 "    host_addresses: [10.8.0.1/24]\n"
+         "  - {name: b, device: 'tap:b', addresses: [10.8.0.1/24]}\n" LISTEN2,
+     "5: interfaces[0].host_addresses[0]: \"10.8.0.1/24\" is an address of interfaces[1]; write "
+     "another one"},
+    {IF4 "    vlan: 4095\n" LISTEN2,
+     "5: interfaces[0].vlan: \"4095\" is out of range; write 1 to 4094"},
+    {IF4 "    mtu: 9000\n" LISTEN2,
+     "5: interfaces[0].mtu: \"9000\" is out of range; write 1280 to 1500"},
+    {IF4 "    queues: 65\n" LISTEN2,
+     "5: interfaces[0].queues: \"65\" is out of range; write 0 to 64"},
+    {IF4 "    rx_descriptors: 1000\n" LISTEN2, "5: interfaces[0].rx_descriptors: \"1000\" is not a "
+                                               "power of two; write one from 64 to 4096"},
+    {IF4 "    tx_descriptors: 32\n" LISTEN2,
+     "5: interfaces[0].tx_descriptors: \"32\" is out of range; write 64 to 4096"},
+    /* listeners */
+    {IF4 "listeners: [{uri: coap://10.9.0.9}]\n",
+     "5: listeners[0].uri: no interface has the address of \"coap://10.9.0.9\"; write 10.9.0.2, "
+     "fd09::2"},
+    {IF4 "listeners: [{uri: coaps://10.9.0.2}]\n",
+     "5: listeners[0].uri: \"coaps://10.9.0.2\" needs DTLS, which is not supported; write "
+     "coap://ADDRESS[:PORT]"},
+    {IF4 "listeners: [{uri: coap+tcp://10.9.0.2}]\n",
+     "5: listeners[0].uri: \"coap+tcp://10.9.0.2\" has a scheme that is not supported; write "
+     "coap://ADDRESS[:PORT]"},
+    {IF4 "listeners: [{uri: 10.9.0.2}]\n",
+     "5: listeners[0].uri: \"10.9.0.2\" is not a CoAP URI; write coap://ADDRESS[:PORT], an IPv6 "
+     "address in brackets"},
+    {IF4 "listeners: [{uri: coap://10.9.0.2:65536}]\n",
+     "5: listeners[0].uri: \"coap://10.9.0.2:65536\" is not a CoAP URI; write "
+     "coap://ADDRESS[:PORT], "
+     "an IPv6 address in brackets"},
+    {IF4 "listeners: [{uri: 'coap://fd09::2'}]\n",
+     "5: listeners[0].uri: \"coap://fd09::2\" is not a CoAP URI; write coap://ADDRESS[:PORT], an "
+     "IPv6 address in brackets"},
+    {IF4 "listeners: [{uri: coap://10.9.0.2/x}]\n",
+     "5: listeners[0].uri: \"coap://10.9.0.2/x\" has a path or a query; write "
+     "coap://ADDRESS[:PORT] "
+     "alone"},
+    {IF4 "listeners: [{uri: 'coap://10.9.0.2?x'}]\n",
+     "5: listeners[0].uri: \"coap://10.9.0.2?x\" has a path or a query; write "
+     "coap://ADDRESS[:PORT] "
+     "alone"},
+    {IF4 "listeners: [{uri: coap://localhost}]\n",
+     "5: listeners[0].uri: \"coap://localhost\" has no IP address; write coap://ADDRESS[:PORT]"},
+    {IF4 "listeners: [{uri: coap://0.0.0.0}]\n",
+     "5: listeners[0].uri: \"coap://0.0.0.0\" is the unspecified address; write a unicast address"},
+    {BASE6 "  - uri: coap://10.9.0.2:5683\n",
+     "7: listeners[1].uri: \"coap://10.9.0.2:5683\" is also listeners[0]; remove one of them"},
+    {BASE6 "  - uri: coap://10.9.0.2:40959\nworkers: 2\n",
+     "7: listeners[1].uri: \"coap://10.9.0.2:40959\" has one of the upstream ports 32768 to 40959; "
+     "write another port, or another upstream_ports.base"},
+    /* upstreams */
+    {BASE6 "upstreams:\n  - name: o o\n    servers: [coap://10.9.0.1]\n",
+     "8: upstreams[0].name: \"o o\" is not a name; write 1 to 64 letters, digits, _, - or ."},
+    {BASE9 "  - name: o\n    servers: [coap://10.9.0.3]\n",
+     "10: upstreams[1].name: \"o\" is also the name of upstreams[0]; write another one"},
+    {BASE6 "upstreams: [{name: o, servers: []}]\n",
+     "7: upstreams[0].servers: is empty; write at least 1"},
+    {BASE6
+     "upstreams:\n  - name: o\n    servers:\n      - coap://10.9.0.1\n      - coap://nohost\n",
+     "11: upstreams[0].servers[1]: \"coap://nohost\" has no IP address; write "
+     "coap://ADDRESS[:PORT]"},
+    {BASE6 "upstreams: [{name: o, servers: [coap://10.9.0.1, 'coap://10.9.0.1:5683']}]\n",
+     "7: upstreams[0].servers[1]: \"coap://10.9.0.1:5683\" is there twice; remove one of them"},
+    {BASE6 "upstreams: [{name: o, servers: ['coap://10.9.0.2:9']}]\n",
+     "7: upstreams[0].servers[0]: \"coap://10.9.0.2:9\" is this gateway itself; write the address "
+     "of "
+     "an origin server"},
+    {BASE6 "upstreams: [{name: o, servers: [coap://10.8.0.1]}]\n",
+     "7: upstreams[0].servers[0]: \"coap://10.8.0.1\" is in no interface's subnet, and no "
+     "interface "
+     "with an IPv4 address has a gateway; write an address that can be reached, or add a gateway"},
+    {IF4 "    gateway: 10.9.0.1\n" LISTEN2
+         "upstreams: [{name: o, servers: ['coap://[fd08::1]']}]\n",
+     "8: upstreams[0].servers[0]: \"coap://[fd08::1]\" is in no interface's subnet, and no "
+     "interface "
+     "with an IPv6 address has a gateway6; write an address that can be reached, or add a gateway"},
+    {IF4 "    gateway6: \"fd09::1\"\n" LISTEN2
+         "upstreams: [{name: o, servers: ['coap://[fe80::1]']}]\n",
+     "8: upstreams[0].servers[0]: \"coap://[fe80::1]\" is in no interface's subnet, and no "
+     "interface "
+     "with an IPv6 address has a gateway6; write an address that can be reached, or add a gateway"},
+    {BASE6 "upstreams: [{name: o, servers: [coap://224.0.1.187]}]\n",
+     "7: upstreams[0].servers[0]: \"coap://224.0.1.187\" is a multicast address; write a unicast "
+     "address"},
+    {BASE9 "    timeout: 25h\n",
+     "10: upstreams[0].timeout: \"25h\" is out of range; write 1ms to 24h"},
+    {BASE9 "    ports: 4097\n",
+     "10: upstreams[0].ports: \"4097\" is out of range; write 1 to 4096"},
+    {BASE9 "    transmission: {nstart: many}\n",
+     "10: upstreams[0].transmission.nstart: \"many\" is not a number; write decimal digits only"},
+    /* routes */
+    {BASE9 "routes:\n  - path: /\n", "11: routes[0]: has neither to nor respond; add one of them"},
+    {BASE9 "routes:\n  - path: /\n    to: o\n    respond: {payload: x}\n",
+     "13: routes[0].respond: a route has to or respond, not both; remove one of them"},
+    {BASE9 "routes:\n  - path: /\n    to: p\n",
+     "12: routes[0].to: no upstream is named \"p\"; write the name of one, such as o"},
+    {BASE6 "routes:\n  - path: /\n    to: p\n",
+     "9: routes[0].to: no upstream is named \"p\"; add it under upstreams"},
+    {BASE9 "routes: [{path: a, to: o}]\n",
+     "10: routes[0].path: \"a\" does not start with a slash; write /..."},
+    {BASE9 "routes: [{path: /a%2, to: o}]\n",
+     "10: routes[0].path: \"/a%2\" has a % without two hexadecimal digits; write %25 for a percent "
+     "sign"},
+    {BASE9 "routes: [{path: '/a?b', to: o}]\n",
+     "10: routes[0].path: \"/a?b\" has a character that a path cannot have; write it as % and two "
+     "hexadecimal digits"},
+    {BASE9 "routes: [{path: /a//b, to: o}]\n",
+     "10: routes[0].path: \"/a//b\" has two slashes in a row; write one"},
+    {BASE9 "routes: [{path: /a/../b, to: o}]\n",
+     "10: routes[0].path: \"/a/../b\" has a segment . or ..; write the path without it"},
+    {BASE9 "routes:\n  - {path: /a/b, to: o}\n  - {path: /, to: o}\n  - {path: /%61/b/, to: o}\n",
+     "13: routes[2].path: \"/a/b\" with this host is also routes[0]; remove one of them"},
+    {BASE9 "routes:\n  - {host: A.b, path: /, to: o}\n  - {host: a.B, path: /, to: o}\n",
+     "12: routes[1].path: \"/\" with this host is also routes[0]; remove one of them"},
+    {BASE9 "routes: [{path: /, host: 'a:5683', to: o}]\n",
+     "10: routes[0].host: \"a:5683\" is not a host; write a name or an IP address, without a port"},
+    {BASE6 "routes: [{path: /.well-known/core, respond: {payload: x}}]\n",
+     "7: routes[0].path: the gateway itself answers /.well-known/core; write another path"},
+    {BASE6
+     "routes:\n  - path: /x\n    respond:\n      payload: x\n      content_format: text/html\n",
+     "11: routes[0].respond.content_format: \"text/html\" is no registered media type; write one "
+     "such as text/plain, or its number"},
+    {BASE6 "routes: [{path: /x, respond: {payload: x, content_format: 65536}}]\n",
+     "7: routes[0].respond.content_format: \"65536\" is out of range; write 0 to 65535"},
+    {BASE6 "routes: [{path: /x, respond: {payload: x, max_age: 1500ms}}]\n",
+     "7: routes[0].respond.max_age: \"1500ms\" is not a duration in whole seconds; write a number "
+     "with a unit (s, m, h)"},
+    {BASE6 "routes: [{path: /x, respond: {payload: x, max_age: 4294967296s}}]\n",
+     "7: routes[0].respond.max_age: \"4294967296s\" is out of range; write 0 to 4294967295s"},
+    {BASE6 "limits: {body: 1KiB}\nroutes:\n  - path: /x\n    respond:\n      payload: " X64 X64 X64
+         X64 X64 X64 X64 X64 X64 X64 X64 X64 X64 X64 X64 X64 "x\n",
+     "11: routes[0].respond.payload: has 1025 bytes; write at most 1024, or a larger limits.body"},
+};
+
+#define CASES (sizeof(cases) / sizeof(cases[0]))
+_Static_assert(CASES >= 50, "the table shrank");
+
+/* ---- running the loader ---- */
+
+static char errors[ERROR_BYTES];
+
+/* The configuration, with what was said about it in `errors`. */
+static struct config *load(const char *text, size_t length)
+{
+    FILE *out = fmemopen(errors, sizeof(errors), "w");
+    struct config *config;
+
+    assert_non_null(out);
+    memset(errors, 0, sizeof(errors));
+    config = config_load_text("t.yaml", text, length, out);
+    fclose(out);
+    return config;
+}
+
+/* Loads from memory of exactly this length, so that ASan sees a read past its end. */
+static struct config *load_exact(const char *text, size_t length)
+{
+    char *copy = malloc(length ? length : 1);
+    struct config *config;
+
+    assert_non_null(copy);
+    memcpy(copy, text, length);
+    config = load(copy, length);
+    free(copy);
+    return config;
+}
+
+static void test_table(void **state)
+{
+    char expected[2048];
+    unsigned failed = 0;
+
+    (void)state;
+    for (size_t i = 0; i < CASES; i++) {
+        struct config *config = load_exact(cases[i].text, strlen(cases[i].text));
+
+        snprintf(expected, sizeof(expected), "t.yaml:%s\n", cases[i].error);
+        if (config || strcmp(errors, expected) != 0) {
+            print_error("case %zu:\n%s\nexpected %sgot      %s\n", i, cases[i].text, expected,
+                        errors);
+            failed++;
+        }
+        config_free(config);
+    }
+    assert_int_equal(failed, 0);
+}
+
+/* ---- several at once ---- */
+
+static void assert_errors(const char *text, const char *expected)
+{
+    assert_null(load_exact(text, strlen(text)));
+    assert_string_equal(errors, expected);
+}
+
+static void test_all_structural_errors(void **state)
+{
+    (void)state;
+    assert_errors("interfaces:\n"
+                  "  - name: a\n"
+                  "    devise: tap:x\n"
+                  "    addresses: 10.0.0.1\n"
+                  "idle: [spin]\n"
+                  "admin: x\n",
+                  "t.yaml:3: interfaces[0].devise: is not a known key; write device\n"
+                  "t.yaml:4: interfaces[0].addresses: is a value; write a list, each entry on a "
+                  "line that begins with \"- \"\n"
+                  "t.yaml:2: interfaces[0].device: is missing; add it\n"
+                  "t.yaml:5: idle: is a list; write a single value\n"
+                  "t.yaml:6: admin: is not a known key; write one of " KEYS "\n"
+                  "t.yaml:1: listeners: is missing; add it\n");
+}
+
+static void test_all_semantic_errors(void **state)
+{
+    (void)state;
+    assert_errors(IF4 "    mtu: 1\n" LISTEN2 "  - uri: coap://10.9.0.7\n" UP3 "    timeout: soon\n"
+                      "routes: [{path: x, to: y}]\n"
+                      "workers: 0\n",
+                  "t.yaml:14: workers: \"0\" is out of range; write 1 to 64\n"
+                  "t.yaml:5: interfaces[0].mtu: \"1\" is out of range; write 1280 to 1500\n"
+                  "t.yaml:8: listeners[1].uri: no interface has the address of "
+                  "\"coap://10.9.0.7\"; write 10.9.0.2, fd09::2\n"
+                  "t.yaml:12: upstreams[0].timeout: \"soon\" is not a duration in whole "
+                  "milliseconds; write a number with a unit (ms, s, m, h)\n"
+                  "t.yaml:13: routes[0].path: \"x\" does not start with a slash; write /...\n"
+                  "t.yaml:13: routes[0].to: no upstream is named \"y\"; write the name of one, "
+                  "such as o\n");
+}
+
+/* Nothing that depends on an address which could not be read is held against it. */
+static void test_no_follow_on_for_gateway(void **state)
+{
+    (void)state;
+    assert_errors("interfaces:\n"
+                  "  - {name: a, device: 'tap:t', addresses: [10.9.0.2/24, 10.8.0.2], "
+                  "gateway: 10.8.0.1}\n" LISTEN2,
+                  "t.yaml:2: interfaces[0].addresses[1]: \"10.8.0.2\" has no prefix length; write "
+                  "ADDRESS/LENGTH, such as 10.8.0.2/24\n");
+}
+
+static void test_errors_are_bounded(void **state)
+{
+    char *text = calloc(1, TEXT_BYTES);
+    unsigned lines = 0;
+
+    (void)state;
+    assert_non_null(text);
+    for (unsigned i = 0; i < 1000; i++)
+        snprintf(text + strlen(text), TEXT_BYTES - strlen(text), "z%u: 1\n", i);
+    assert_null(load(text, strlen(text)));
+    for (const char *p = errors; *p; p++)
+        lines += *p == '\n';
+    assert_int_equal(lines, REPORT_MAX + 1);
+    assert_non_null(strstr(errors, "\nt.yaml: more errors are not shown; correct these first\n"));
+    free(text);
+}
+
+/* ---- files ---- */
+
+static void assert_file_error(const char *name, const char *message)
+{
+    char expected[512];
+    FILE *out = fmemopen(errors, sizeof(errors), "w");
+
+    assert_non_null(out);
+    memset(errors, 0, sizeof(errors));
+    assert_null(config_load(name, out));
+    fclose(out);
+    snprintf(expected, sizeof(expected), "%s: file: %s\n", name, message);
+    assert_string_equal(errors, expected);
+}
+
+static void test_files(void **state)
+{
+    char directory[] = "/tmp/config_errors_XXXXXX";
+    char name[64];
+
+    (void)state;
+    assert_non_null(mkdtemp(directory));
+    assert_file_error(directory, "is not a regular file; name one");
+    snprintf(name, sizeof(name), "%s/x", directory);
+    assert_file_error(name, "cannot be opened (No such file or directory); name a file that can be "
+                            "read");
+    assert_int_equal(mkfifo(name, 0600), 0);
+    assert_file_error(name, "is not a regular file; name one");
+    unlink(name);
+    assert_int_equal(close(mkstemp(strcpy(name, "/tmp/config_errors_XXXXXX"))), 0);
+    assert_int_equal(truncate(name, (1 << 20) + 1), 0);
+    assert_file_error(name, "has more than 1048576 bytes; write a smaller one");
+    assert_int_equal(chmod(name, 0), 0);
+    if (geteuid() != 0)
+        assert_file_error(name, "cannot be opened (Permission denied); name a file that can be "
+                                "read");
+    unlink(name);
+    rmdir(directory);
+}
+
+/* ---- libcyaml on its own ---- */
+
+/* schema_check() finds all this first; what libcyaml says is passed on all the same, should the two
+ * ever differ. */
+static void assert_complaint(const char *text, const char *expected)
+{
+    FILE *out = fmemopen(errors, sizeof(errors), "w");
+    struct report report = {.out = out, .file = "t.yaml"};
+
+    assert_non_null(out);
+    memset(errors, 0, sizeof(errors));
+    assert_null(schema_load(text, strlen(text), &report));
+    fclose(out);
+    assert_int_equal(report.errors, 1);
+    assert_memory_equal(errors, expected, strlen(expected));
+    assert_ptr_equal(strchr(errors, '\n'), errors + strlen(errors) - 1);
+}
+
+static void test_complaints_of_libcyaml(void **state)
+{
+    (void)state;
+    assert_complaint("interfaces:\n  - name: a\n    foo: x\n",
+                     "t.yaml:2: file: Load: Unexpected key: foo (Invalid key); ");
+    assert_complaint("workers: [",
+                     "t.yaml:1: file: Load: Expecting STRING, got event: SEQUENCE_START (");
+    assert_complaint("", "t.yaml: file: ");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_all_structural_errors),
+        cmocka_unit_test(test_all_semantic_errors),
+        cmocka_unit_test(test_no_follow_on_for_gateway),
+        cmocka_unit_test(test_errors_are_bounded),
+        cmocka_unit_test(test_files),
+        cmocka_unit_test(test_complaints_of_libcyaml),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
