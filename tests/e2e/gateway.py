@@ -1,0 +1,156 @@
+"""A coapgw process under test, and the configuration that most tests give it."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from netns import wait_until
+from transports import GATEWAY4, GATEWAY6, GATEWAY_ADDRESSES, HOST4, HOST6
+
+ROOT = Path(__file__).resolve().parents[2]
+BINARY = Path(os.environ.get("COAPGW", ROOT / "build" / "release" / "coapgw")).resolve()
+STOP_SECONDS = 2.0
+
+# DPDK's own libraries keep some memory until the process ends, and ASan reports it; only what this
+# project's code lost counts. Elsewhere the variables do nothing.
+SANITIZERS = {
+    "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:detect_stack_use_after_return=1",
+    "LSAN_OPTIONS": f"suppressions={Path(__file__).with_name('lsan.supp')}:print_suppressions=0",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+}
+REPORTS = ("AddressSanitizer", "LeakSanitizer", "UndefinedBehaviorSanitizer", "runtime error:")
+
+SMALL = """
+memory: {huge_pages: never, size: 128MiB}
+transmission: {default_leisure: 100ms}
+limits: {sessions: 10000, exchanges: 4096, outbound: 4096, remembered: 65536, message_memory: 8MiB}
+"""
+
+
+def interfaces_text(transport, addresses=GATEWAY_ADDRESSES, extra=""):
+    quoted = [f'"{a}"' for a in addresses]
+    host = [f'"{a}"' for a in transport.host_addresses]
+    text = f"""
+instance: {transport.inner.name}
+workers: {transport.workers}
+interfaces:
+  - name: south
+    device: "{transport.device}"
+    addresses: [{', '.join(quoted)}]
+"""
+    if host:
+        text += f"    host_addresses: [{', '.join(host)}]\n"
+    return text + "".join(f"    {line}\n" for line in extra.splitlines())
+
+
+LISTENERS = f"""
+listeners:
+  - uri: coap://{GATEWAY4}
+  - uri: "coap://[{GATEWAY6}]"
+"""
+
+# Origins: a libcoap server on each family, an address that nobody has, a socket that never answers
+# and a port that is closed. The timeouts towards the closed port are so long that only the ICMP
+# error can be what ends a request.
+PROXY = f"""
+upstreams:
+  - {{name: origin4, servers: ["coap://{HOST4}"], transmission: {{nstart: 64}}}}
+  - {{name: origin6, servers: ["coap://[{HOST6}]"], transmission: {{nstart: 64}}}}
+  - {{name: nobody, servers: ["coap://10.99.0.77"],
+      transmission: {{ack_timeout: 200ms, max_retransmit: 1}}}}
+  - {{name: silent, servers: ["coap://{HOST4}:5690"],
+      transmission: {{ack_timeout: 200ms, max_retransmit: 1}}}}
+  - {{name: closed4, servers: ["coap://{HOST4}:5691"], transmission: {{ack_timeout: 60s}}}}
+  - {{name: closed6, servers: ["coap://[{HOST6}]:5691"], transmission: {{ack_timeout: 60s}}}}
+routes:
+  - {{path: /, to: origin4}}
+  - {{host: "{GATEWAY6}", path: /, to: origin6}}
+  - {{path: /hello, respond: {{payload: "hello world!", content_format: text/plain, max_age: 60s}}}}
+  - {{host: "{GATEWAY6}", path: /hello,
+      respond: {{payload: "hello world!", content_format: text/plain, max_age: 60s}}}}
+  - {{path: /nobody, to: nobody}}
+  - {{path: /silent, to: silent}}
+  - {{path: /closed4, to: closed4}}
+  - {{host: "{GATEWAY6}", path: /closed6, to: closed6}}
+"""
+
+HELLO = """
+routes:
+  - {path: /hello, respond: {payload: "hello world!", content_format: text/plain, max_age: 60s}}
+"""
+
+
+class Gateway:
+    """Starts coapgw in the transport's inner namespace and waits until it is ready."""
+
+    def __init__(self, transport, text, folder, environment=None):
+        self.transport = transport
+        self.config_path = Path(folder) / "coapgw.yaml"
+        self.config_path.write_text(text)
+        self.log_path = Path(folder) / "coapgw.log"
+        self.status = None
+        self.stop_seconds = None
+        with open(self.log_path, "w") as log:
+            self.process = transport.inner.popen(
+                BINARY, "-c", self.config_path, stdin=subprocess.DEVNULL, stdout=log,
+                stderr=subprocess.STDOUT, env=os.environ | SANITIZERS | (environment or {}))
+        wait_until("coapgw is ready", self._is_ready, timeout=60)
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def log(self):
+        return self.log_path.read_text(errors="replace")
+
+    def _is_ready(self):
+        log = self.log()
+        assert self.process.poll() is None, f"coapgw has ended with {self.process.returncode}:\n{log}"
+        return "coapgw: ready" in log
+
+    def counters(self):
+        """What SIGUSR1 prints: {worker number: {counter: value}}; counters at zero are absent."""
+        before = len(self.log())
+        self.process.send_signal(signal.SIGUSR1)
+        workers = self.transport.workers
+
+        def printed():
+            found = {}
+            for line in self.log()[before:].splitlines():
+                if m := re.match(r"(?:.*\s)?worker ?(\d+)[:.]? (\S+) (\d+)$", line):
+                    found.setdefault(int(m[1]), {})[m[2]] = int(m[3])
+            return found if len(found) == workers or time.monotonic() > deadline else None
+
+        deadline = time.monotonic() + 2
+        wait_until("counters printed", printed)
+        time.sleep(0.2)  # the rest of the last worker's lines
+        return printed()
+
+    def counter(self, name):
+        """One counter, summed over the workers."""
+        return sum(c.get(name, 0) for c in self.counters().values())
+
+    def stop(self):
+        """SIGTERM; says how long it took. What must hold afterwards is checked by check_stopped()."""
+        if self.status is None:
+            begun = time.monotonic()
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.status = self.process.wait(15)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.status = self.process.wait()
+            self.stop_seconds = time.monotonic() - begun
+
+    def check_stopped(self):
+        self.stop()
+        log = self.log()
+        assert self.status == 0, f"status {self.status}:\n{log[-4000:]}"
+        assert not any(report in log for report in REPORTS), log[-8000:]
+        assert self.stop_seconds < STOP_SECONDS, f"took {self.stop_seconds:.1f} s to stop"
+        assert self.transport.left_behind() == []
+        runtime = Path("/run/dpdk") / self.transport.inner.name
+        assert not runtime.exists() or not [p for p in runtime.iterdir() if p.is_socket()]

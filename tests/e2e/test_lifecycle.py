@@ -1,0 +1,122 @@
+"""Start and stop, idle cores, and the counters that say where everything went."""
+
+import os
+import statistics
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import transports
+import wire
+from gateway import HELLO, LISTENERS, SMALL, Gateway, interfaces_text
+from netns import wait_until
+
+
+def load(hosts, ended):
+    """Keeps a window of requests in flight until told to stop."""
+    socks = [hosts.socket() for _ in range(8)]
+    for sock in socks:
+        sock.setblocking(False)
+    while not ended.is_set():
+        for sock in socks:
+            try:
+                sock.send(wire.request(wire.GET, "/hello", type=wire.NON).encode())
+                sock.recv(2048)
+            except (BlockingIOError, OSError):
+                pass
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("transport", list(transports.ALL))
+def test_stop_under_load_and_start_again(rig, transport, tmp_path):
+    """SIGTERM ends it within 2 s with status 0, nothing is left, and the next start works at once."""
+    one = rig(SMALL + LISTENERS + HELLO, transport, workers=2)
+    ended = threading.Event()
+    loader = threading.Thread(target=load, args=(one.hosts, ended))
+    loader.start()
+    try:
+        wait_until("load runs", lambda: one.gateway.counter("requests") > 200)
+        one.gateway.check_stopped()
+        carrier = one.transport
+        one.gateway = Gateway(carrier, interfaces_text(carrier) + SMALL + LISTENERS + HELLO, tmp_path)
+        if transport == "tap":
+            carrier.connect()
+        wait_until("the second one answers", lambda: one.hosts.client("/hello").code == "2.05")
+    finally:
+        ended.set()
+        loader.join()
+
+
+def test_sigint_stops_too(rig):
+    import signal
+    one = rig(SMALL + LISTENERS + HELLO)
+    one.gateway.process.send_signal(signal.SIGINT)
+    assert one.gateway.process.wait(5) == 0
+
+
+def test_counters_add_up(rig):
+    """What a client sent is found again in the counters, and a drop has a name."""
+    one = rig(SMALL + LISTENERS + HELLO)
+    sock = one.hosts.socket()
+    for _ in range(20):
+        assert one.hosts.exchange(wire.request(wire.GET, "/hello"), sock=sock).code_text == "2.05"
+    assert one.hosts.exchange(wire.request(wire.GET, "/none"), sock=sock).code_text == "4.04"
+    sock.send(wire.Message(wire.ACK, wire.EMPTY, 7).encode())
+    wait_until("the stray ACK is counted", lambda: one.gateway.counter("drop_unmatched_ack") == 1)
+    counters = one.gateway.counters()[0]
+    assert counters["requests"] == 21
+    assert counters["rx_code_0.01"] == 21
+    assert counters["tx_code_2.05"] == 20
+    assert counters["tx_code_4.04"] == 1
+    one.gateway.stop()
+    assert "drop_unmatched_ack 1" in one.gateway.log(), "the counters are printed at the end"
+
+
+def test_unread_port_is_unreachable_or_dropped_by_name(rig):
+    """A datagram to a port without a listener is no request."""
+    one = rig(SMALL + LISTENERS + HELLO)
+    sock = one.hosts.namespace.socket()
+    sock.sendto(wire.request(wire.GET, "/hello").encode(), (transports.GATEWAY4, 9999))
+    wait_until("it is counted", lambda: one.gateway.counter("drop_no_listener") == 1)
+
+
+@pytest.mark.parametrize("transport", ["tap", "af_packet"])
+def test_idle_adaptive_core_is_idle(rig, transport):
+    """An adaptive worker without traffic uses less than 5 % of a core. The latency that its sleep
+    adds to a first packet is printed beside that of a worker that spins."""
+    one = rig(SMALL + LISTENERS + HELLO, transport)
+    one.hosts.client("/hello")
+    before = cpu_ticks(one.gateway.pid)
+    time.sleep(5)
+    after = cpu_ticks(one.gateway.pid)
+    share = {t: (after[t][1] - before.get(t, ("", 0))[1]) / (5 * os.sysconf("SC_CLK_TCK"))
+             for t in after}
+    adaptive = first_packet_us(one.hosts)
+    spinning = first_packet_us(rig(SMALL + "idle: spin\n" + LISTENERS + HELLO, transport).hosts)
+    print(f"{transport}: CPU {', '.join(f'{after[t][0]} {100 * s:.1f} %' for t, s in share.items())}; "
+          f"first packet {adaptive:.0f} us, spinning {spinning:.0f} us")
+    assert max(share.values()) < 0.05, share
+
+
+def cpu_ticks(pid):
+    """{thread: (name, user and system ticks)}"""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        name, _, rest = (task / "stat").read_text().partition("(")[2].rpartition(")")
+        fields = rest.split()
+        found[int(task.name)] = (name, int(fields[11]) + int(fields[12]))
+    return found
+
+
+def first_packet_us(hosts):
+    """The median round trip of requests that come after 100 ms of silence."""
+    sock = hosts.socket()
+    times = []
+    for _ in range(21):
+        time.sleep(0.1)
+        begun = time.perf_counter()
+        hosts.exchange(wire.request(wire.GET, "/hello"), sock=sock)
+        times.append((time.perf_counter() - begun) * 1e6)
+    return statistics.median(times)
