@@ -47,7 +47,7 @@ static const char *nearest_key(const cyaml_schema_field_t *fields, const char *k
     for (; fields->key; fields++) {
         unsigned d = distance(key, fields->key);
 
-        if (d < best_distance && d * 3 <= strlen(fields->key) + 1) {
+        if (d < best_distance && d <= (strlen(fields->key) + 1) / 3) {
             best_distance = d;
             best = fields->key;
         }

@@ -77,17 +77,15 @@ static bool begin(struct report *report, unsigned line)
     return true;
 }
 
-static void finish(struct report *report, const char *format, va_list arguments)
+static void finish(struct report *report, const char *what, const char *message)
 {
-    char message[MESSAGE_BYTES];
-
+    print_escaped(what, report->out);
     fputs(": ", report->out);
-    vsnprintf(message, sizeof(message), format, arguments);
     print_escaped(message, report->out);
     putc('\n', report->out);
 }
 
-static void place_verror(const struct place *at, const char *format, va_list arguments)
+static void say(const struct place *at, const char *message)
 {
     char path[PATH_BYTES] = "";
     FILE *memory;
@@ -100,37 +98,40 @@ static void place_verror(const struct place *at, const char *format, va_list arg
         fclose(memory);
     }
     path[sizeof(path) - 1] = '\0';
-    print_escaped(path[0] ? path : "file", at->report->out);
-    finish(at->report, format, arguments);
+    finish(at->report, path[0] ? path : "file", message);
 }
 
 void place_error(const struct place *at, const char *format, ...)
 {
+    char message[MESSAGE_BYTES];
     va_list arguments;
 
     va_start(arguments, format);
-    place_verror(at, format, arguments);
+    vsnprintf(message, sizeof(message), format, arguments);
     va_end(arguments);
+    say(at, message);
 }
 
 void key_error(const struct place *parent, const char *key, const char *format, ...)
 {
     struct place at = place_key(parent, key);
+    char message[MESSAGE_BYTES];
     va_list arguments;
 
     va_start(arguments, format);
-    place_verror(&at, format, arguments);
+    vsnprintf(message, sizeof(message), format, arguments);
     va_end(arguments);
+    say(&at, message);
 }
 
 void report_error(struct report *report, unsigned line, const char *what, const char *format, ...)
 {
+    char message[MESSAGE_BYTES];
     va_list arguments;
 
-    if (!begin(report, line))
-        return;
-    print_escaped(what, report->out);
     va_start(arguments, format);
-    finish(report, format, arguments);
+    vsnprintf(message, sizeof(message), format, arguments);
     va_end(arguments);
+    if (begin(report, line))
+        finish(report, what, message);
 }

@@ -153,13 +153,13 @@ static bool is_duplicate(const struct config_route *a, const struct config_route
 static void check_duplicates(struct loader *l, const struct place *list)
 {
     unsigned count = l->config->route_count;
-    const struct config_route **sorted = loader_array(l, count, sizeof(*sorted));
+    const struct config_route **sorted = loader_array(l, count, sizeof(void *));
 
     if (!sorted)
         return;
     for (unsigned i = 0; i < count; i++)
         sorted[i] = &l->config->routes[i];
-    qsort(sorted, count, sizeof(*sorted), compare_routes);
+    qsort(sorted, count, sizeof(void *), compare_routes);
     for (unsigned i = 1; i < count; i++) {
         struct place at = place_entry(list, (unsigned)(sorted[i] - l->config->routes));
 

@@ -5,8 +5,7 @@
 
 #define NO_LOCAL (-1)
 
-#define HOUR_MS       3600000
-#define TIMEOUT_MAX   (24 * HOUR_MS)
+#define TIMEOUT_MAX   UINT64_C(86400000) /* 24 h in milliseconds */
 #define PORTS_DEFAULT 1024
 
 /* ---- where a server is reached from ---- */

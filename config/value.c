@@ -308,12 +308,14 @@ static bool same_media_type(const char *text, const char *name)
 
 int value_content_format(const char *text, uint16_t *out)
 {
-    uint64_t number;
+    uint64_t number = 0;
     int err = value_count(text, &number);
 
-    if (err != -EINVAL) {
+    if (err == -ERANGE || number > UINT16_MAX)
+        return -ERANGE;
+    if (!err) {
         *out = (uint16_t)number;
-        return err ? err : number > UINT16_MAX ? -ERANGE : 0;
+        return 0;
     }
     for (size_t i = 0; i < sizeof(content_formats) / sizeof(content_formats[0]); i++) {
         if (same_media_type(text, content_formats[i].name)) {
