@@ -14,7 +14,8 @@ namespace=coapgw-quickstart
 state=/run/coapgw-quickstart
 build=build/quickstart
 config=$PWD/config/coapgw.yaml
-inside=(ip netns exec "$namespace")
+# Not "ip netns exec", which also wants mount namespaces and so fails in a plain chroot.
+inside=(nsenter "--net=/run/netns/$namespace")
 
 say() {
     printf '\n== %s\n' "$*"
@@ -127,9 +128,9 @@ run() {
     say "all answers were right; coapgw is still running"
     cat <<END
 Make a request of your own:
-    ip netns exec $namespace coap-client-notls coap://10.99.0.2/time
+    nsenter --net=/run/netns/$namespace coap-client-notls coap://10.99.0.2/time
 See the packets:
-    ip netns exec $namespace tcpdump -ni coapgw0
+    nsenter --net=/run/netns/$namespace tcpdump -ni coapgw0
 Print the counters into the log:
     kill -USR1 $(<"$state/gateway.pid"); tail -n 40 $state/gateway.log
 Change the configuration: $config; check it, and start again:

@@ -115,19 +115,13 @@ class Gateway:
         """What SIGUSR1 prints: {worker number: {counter: value}}; counters at zero are absent."""
         before = len(self.log())
         self.process.send_signal(signal.SIGUSR1)
-        workers = self.transport.workers
-
-        def printed():
-            found = {}
-            for line in self.log()[before:].splitlines():
-                if m := re.match(r"(?:.*\s)?worker ?(\d+)[:.]? (\S+) (\d+)$", line):
-                    found.setdefault(int(m[1]), {})[m[2]] = int(m[3])
-            return found if len(found) == workers or time.monotonic() > deadline else None
-
-        deadline = time.monotonic() + 2
-        wait_until("counters printed", printed)
-        time.sleep(0.2)  # the rest of the last worker's lines
-        return printed()
+        last = [f"\nworker {i} busy " for i in range(self.transport.workers)]
+        wait_until("counters printed", lambda: all(line in self.log()[before:] for line in last))
+        found = {i: {} for i in range(self.transport.workers)}
+        for worker, name, value in re.findall(r"^worker (\d+) (\S+) (\d+)$", self.log()[before:],
+                                              re.M):
+            found[int(worker)][name] = int(value)
+        return found
 
     def counter(self, name):
         """One counter, summed over the workers."""
@@ -152,5 +146,4 @@ class Gateway:
         assert not any(report in log for report in REPORTS), log[-8000:]
         assert self.stop_seconds < STOP_SECONDS, f"took {self.stop_seconds:.1f} s to stop"
         assert self.transport.left_behind() == []
-        runtime = Path("/run/dpdk") / self.transport.inner.name
-        assert not runtime.exists() or not [p for p in runtime.iterdir() if p.is_socket()]
+        assert not list(Path("/run/dpdk").glob(self.transport.inner.name + "-*"))

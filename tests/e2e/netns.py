@@ -43,7 +43,8 @@ class Namespace:
                     "net.ipv6.conf.default.accept_dad=0", "net.ipv6.conf.default.router_solicitations=0")
 
     def command(self, *args):
-        return ["ip", "netns", "exec", self.name, *map(str, args)]
+        # Not "ip netns exec", which also wants mount namespaces and so fails in a plain chroot.
+        return ["nsenter", f"--net=/run/netns/{self.name}", *map(str, args)]
 
     def run(self, *args, check=True, **kwargs):
         """Runs a command to its end; the result has stdout and stderr as text."""

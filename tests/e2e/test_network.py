@@ -11,7 +11,7 @@ import pytest
 
 import transports
 import wire
-from conftest import start_origin
+from conftest import coap_client, start_origin
 from gateway import HELLO, LISTENERS, PROXY, SMALL
 from transports import GATEWAY4, GATEWAY6, HOST4, HOST6
 
@@ -44,7 +44,6 @@ def test_neighbours_both_ways(rig, family):
                                     other + ("/24" if family == 4 else "/64"))
     target = GATEWAY4 if family == 4 else f"[{GATEWAY6}]"
     extra = () if family == 4 else ("-O", f"3,{GATEWAY6}")
-    from conftest import coap_client
     answer = coap_client(one.hosts.namespace, f"coap://{target}/", "-a", other, *extra)
     assert answer.code == "2.05", answer.output
 
@@ -67,18 +66,23 @@ def test_neighbours_both_ways(rig, family):
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("family", [4, 6])
 def test_fragments_are_reassembled(rig, transport, workers, family):
-    """A datagram larger than the MTU arrives in fragments and is understood as a whole."""
-    hosts = rig(transport=transport, workers=workers, origins=True).hosts
+    """A datagram larger than the MTU arrives in fragments and is understood as a whole: the route
+    for /hello knows GET only, so 4.05 says that the gateway has read the first and last byte."""
+    hosts = rig(transport=transport, workers=workers).hosts
     body = bytes(range(256)) * 7 + b"x" * 108
     host = GATEWAY6 if family == 6 else None
     for _ in range(4):  # source ports, and so owners, differ
-        answer = hosts.exchange(wire.request(wire.PUT, "/big", body, host=host), family)
-        if answer.code == wire.EMPTY:
-            continue
-        assert answer.code_text in ("2.01", "2.04", "4.13"), answer
-        if answer.code_text != "4.13":
-            got = hosts.exchange(wire.request(wire.GET, "/big", host=host), family)
-            assert body.startswith(got.payload) and len(got.payload) >= 1024
+        answer = hosts.exchange(wire.request(wire.PUT, "/hello", body, host=host), family)
+        assert answer.code_text == "4.05", answer
+
+
+def test_large_request_through_the_proxy(rig):
+    """A request larger than the MTU is forwarded in fragments, or refused, but never lost."""
+    hosts = rig(origins=True).hosts
+    answer = hosts.exchange(wire.request(wire.PUT, "/big", bytes(1900)))
+    while answer.code == wire.EMPTY:
+        raise AssertionError("no answer within ACK_TIMEOUT")
+    assert answer.code_text in ("2.01", "4.13"), answer
 
 
 @pytest.mark.core
@@ -109,7 +113,7 @@ def test_multicast(rig, transport, workers):
     """RFC 7252 8: All CoAP Nodes; answered from the gateway's own address, once, and only when NON."""
     one = rig(SMALL + LISTENERS + HELLO, transport, workers)
     interface = one.transport.host_interface
-    index = int(one.hosts.namespace.run("cat", f"/sys/class/net/{interface}/ifindex").stdout)
+    index = json.loads(one.hosts.namespace.run("ip", "-j", "link", "show", interface).stdout)[0]["ifindex"]
     for group, own in (("224.0.1.187", GATEWAY4), ("ff02::fd", None)):
         v4 = own is not None
         sock = one.hosts.namespace.socket(socket.AF_INET if v4 else socket.AF_INET6)
