@@ -5,16 +5,17 @@
  *        business, hands packets of foreign flows to their owners, and gives the rest to the worker
  *        in bursts.
  *   out: stack_io() is the worker's emitter: it puts Ethernet, IP and UDP headers in front of a
- *        message and hands the packet to the next hop's device, or lets it wait while the next hop's
- *        address is asked for.
+ *        message and hands the packet to the next hop's device, or lets it wait while the next
+ * hop's address is asked for.
  *
  * Each worker has a stack of its own: neighbour table, reassembly table and waiting packets are
- * private. What all workers must learn (a neighbour's address) goes to them as a copy of the packet that
- * said it. One thread drives a stack; the mbuf pool may be shared.
+ * private. What all workers must learn (a neighbour's address) goes to them as a copy of the packet
+ * that said it. One thread drives a stack; the mbuf pool may be shared.
  *
- * Where a packet goes: a fragment to the worker that its (source, destination, identification, protocol) hashes to,
- * which reassembles, and from there like a whole packet; an ICMP error to the owner of the flow that it quotes; UDP to
- * steer_worker_of(). A packet is handed over at most twice. */
+ * Where a packet goes: a fragment to the worker that its (source, destination, identification,
+ * protocol) hashes to, which reassembles, and from there like a whole packet; an ICMP error to the
+ * owner of the flow that it quotes; UDP to steer_worker_of(). A packet is handed over at most
+ * twice. */
 #ifndef COAPGW_DPDK_STACK_H
 #define COAPGW_DPDK_STACK_H
 
@@ -30,11 +31,11 @@
 struct stack_interface {
     uint16_t port_id;
     struct rte_ether_addr mac;
-    uint16_t vlan;        /* 0: untagged */
+    uint16_t vlan; /* 0: untagged */
     uint16_t mtu;
-    bool tx_ip_cksum;     /* the device computes the IPv4 header checksum */
-    bool tx_udp_cksum;    /* and the UDP checksum */
-    bool rx_cksum;        /* the device checks; flags of the mbuf tell (GOOD, BAD, UNKNOWN, NONE) */
+    bool tx_ip_cksum;  /* the device computes the IPv4 header checksum */
+    bool tx_udp_cksum; /* and the UDP checksum */
+    bool rx_cksum;     /* the device checks; flags of the mbuf tell (GOOD, BAD, UNKNOWN, NONE) */
 };
 
 /* Why an mbuf is in a hand-over ring. Kept in the mbuf's private area, struct stack_mark. */
@@ -47,8 +48,9 @@ enum stack_reason {
 /* The private area of every mbuf of the packet pool (rte_pktmbuf_pool_create's priv_size). */
 struct stack_mark {
     uint16_t interface;
-    uint8_t reason;      /* enum stack_reason */
-    uint8_t handed;      /* how often it was handed over already */
+    uint8_t reason;        /* enum stack_reason */
+    uint8_t handed;        /* how often it was handed over already */
+    struct rte_mbuf *next; /* while it waits for its next hop's address */
 };
 
 struct stack_setup {
@@ -59,7 +61,8 @@ struct stack_setup {
     struct rte_mempool *pool;
     struct counters *counters; /* the worker's */
 
-    /* Sends a packet that is complete, or queues it for sending at the end of the turn. Takes the mbuf. */
+    /* Sends a packet that is complete, or queues it for sending at the end of the turn. Takes the
+     * mbuf. */
     void (*transmit)(void *context, uint16_t interface, struct rte_mbuf *mbuf);
     /* Gives a packet to another worker; its mark is filled in. Takes the mbuf. */
     void (*hand_over)(void *context, unsigned worker, struct rte_mbuf *mbuf);
@@ -79,13 +82,14 @@ struct worker_io stack_io(struct stack *stack);
 void stack_attach(struct stack *stack, struct worker *worker);
 
 /* Handles `n` packets that came in on `interface`, or that were handed over (their marks tell the
- * interface and the reason; STACK_TRANSMIT is the lcore's own business and never comes here). Takes all mbufs. */
+ * interface and the reason; STACK_TRANSMIT is the lcore's own business and never comes here). Takes
+ * all mbufs. */
 void stack_receive(struct stack *stack, uint16_t interface, struct rte_mbuf **mbufs, unsigned n,
                    uint64_t now);
 void stack_take_over(struct stack *stack, struct rte_mbuf **mbufs, unsigned n, uint64_t now);
 
-/* Neighbour requests that are due again, entries that expire, fragments whose time is up. Cheap when
- * nothing is due. */
+/* Neighbour requests that are due again, entries that expire, fragments whose time is up. Cheap
+ * when nothing is due. */
 void stack_advance(struct stack *stack, uint64_t now);
 uint64_t stack_next_us(const struct stack *stack);
 

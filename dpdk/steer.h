@@ -1,5 +1,6 @@
 /* Which worker owns a flow. One function decides, and everything uses it: the queues of a NIC with
- * RSS, the hand-over between workers in software, sessions that are restored, and the choice of upstream ports.
+ * RSS, the hand-over between workers in software, sessions that are restored, and the choice of
+ * upstream ports.
  *
  *   - A packet to one of our upstream ports belongs to the worker whose block the port is in:
  *     owner = (port - base) >> shift.
@@ -17,8 +18,10 @@
 
 #include "gateway/net.h"
 
-#define STEER_KEY_BYTES 52 /* the longest of the NICs DPDK knows; shorter ones use its beginning */
-#define STEER_RETA_MAX  512
+#define STEER_KEY_BYTES                                                      \
+    52 /* the longest of the NICs DPDK knows; shorter ones use its beginning \
+        */
+#define STEER_RETA_MAX 512
 
 /* A UDP packet as it comes in: source is the peer, destination is ours. Host byte order ports. */
 struct steer_tuple {
@@ -27,10 +30,10 @@ struct steer_tuple {
 };
 
 struct steer_setup {
-    unsigned workers;            /* 1 to CONFIG_WORKERS_MAX */
-    uint16_t port_base;          /* first upstream port */
-    uint8_t port_shift;          /* a block has 1 << shift ports */
-    uint16_t reta_size;          /* a power of two, 64 to STEER_RETA_MAX */
+    unsigned workers;              /* 1 to CONFIG_WORKERS_MAX */
+    uint16_t port_base;            /* first upstream port */
+    uint8_t port_shift;            /* a block has 1 << shift ports */
+    uint16_t reta_size;            /* a power of two, 64 to STEER_RETA_MAX */
     uint8_t seed[STEER_KEY_BYTES]; /* random; the key is derived from it */
 };
 
@@ -54,9 +57,9 @@ const uint8_t *steer_key(const struct steer *steer);
 uint16_t steer_reta_size(const struct steer *steer);
 unsigned steer_reta(const struct steer *steer, uint16_t index); /* the worker of an entry */
 
-/* The n-th port (n from 0) of `worker` for replies from `server` to `local`: inside the worker's block, first
- * those whose reply also hashes to one of the worker's own RETA entries, then the others. 0 when n is
- * past the end of the block. Deterministic. */
+/* The n-th port (n from 0) of `worker` for replies from `server` to `local`: inside the worker's
+ * block, first those whose reply also hashes to one of the worker's own RETA entries, then the
+ * others. 0 when n is past the end of the block. Deterministic. */
 uint16_t steer_upstream_port(struct steer *steer, unsigned worker, const struct address *local,
                              const struct endpoint *server, unsigned n);
 

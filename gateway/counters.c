@@ -65,6 +65,15 @@ void counters_visit(const struct counters *c, visitor *each, void *context)
     visit_codes(c->tx_code, "tx_code_", "messages with this code sent", each, context);
 }
 
+void counters_add(struct counters *sum, const struct counters *from)
+{
+    uint64_t *to = (uint64_t *)(void *)sum;
+    const uint64_t *values = (const uint64_t *)(const void *)from;
+
+    for (size_t i = 0; i < sizeof(*sum) / sizeof(*to); i++)
+        to[i] += load(&values[i]);
+}
+
 struct printer {
     const char *prefix;
     FILE *out;

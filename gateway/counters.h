@@ -14,15 +14,41 @@
 
 /* X(name, meaning). Counters whose name begins with drop_ are packets or messages that ended there.
  */
-#define COUNTERS_DEVICE(X)                                              \
-    X(rx_packets, "packets received from devices")                      \
-    X(rx_bytes, "bytes of these packets")                               \
-    X(tx_packets, "packets handed to devices")                          \
-    X(tx_bytes, "bytes of these packets")                               \
-    X(steered_in, "packets taken over from another worker's queue")     \
-    X(steered_out, "packets handed to the worker that owns their flow") \
-    X(drop_steer_full, "the ring to the owning worker was full")        \
-    X(drop_no_buffer, "no packet buffer was free")                      \
+#define COUNTERS_DEVICE(X)                                                                   \
+    X(rx_packets, "packets received from devices")                                           \
+    X(rx_bytes, "bytes of these packets")                                                    \
+    X(tx_packets, "packets handed to devices")                                               \
+    X(tx_bytes, "bytes of these packets")                                                    \
+    X(steered_in, "packets taken over from another worker's queue")                          \
+    X(steered_out, "packets handed to the worker that owns their flow")                      \
+    X(drop_steer_full, "the ring to the owning worker was full")                             \
+    X(drop_no_buffer, "no packet buffer was free")                                           \
+    X(drop_runt, "packets shorter than their headers")                                       \
+    X(drop_mac, "packets to another MAC address")                                            \
+    X(drop_vlan, "packets with the wrong VLAN tag, or with one where none is expected")      \
+    X(drop_ethertype, "packets that are neither IPv4, IPv6 nor ARP")                         \
+    X(drop_ip_header, "malformed IP headers")                                                \
+    X(drop_ip_checksum, "wrong IPv4 header checksums")                                       \
+    X(drop_not_ours, "packets to an address that is not ours")                               \
+    X(drop_protocol, "IP packets that are neither UDP nor an ICMP message of use")           \
+    X(drop_udp_header, "malformed UDP headers")                                              \
+    X(drop_udp_checksum, "wrong UDP checksums")                                              \
+    X(drop_fragment, "fragments that were invalid, incomplete in time, or too large in all") \
+    X(drop_icmp, "malformed or unneeded ICMP messages")                                      \
+    X(drop_icmp_rate, "echo requests beyond the rate limit")                                 \
+    X(drop_arp, "malformed or unneeded ARP packets")                                         \
+    X(drop_steer_loop, "packets that had been handed over too often")                        \
+    X(drop_no_route, "packets to an address that no subnet and no gateway leads to")         \
+    X(drop_neighbour_queue, "packets that waited for a neighbour when too many did")         \
+    X(drop_neighbour_silent, "packets to a neighbour that does not answer")                  \
+    X(arp_answered, "ARP requests answered")                                                 \
+    X(arp_learned, "ARP and discovery packets that were learned from")                       \
+    X(arp_asked, "ARP requests sent")                                                        \
+    X(nd_answered, "neighbour solicitations answered")                                       \
+    X(nd_asked, "neighbour solicitations sent")                                              \
+    X(echo_answered, "pings answered")                                                       \
+    X(icmp_errors, "ICMP errors about packets of ours")                                      \
+    X(reassembled, "datagrams put together from fragments")                                  \
     X(drop_tx_full, "the device took no more packets")
 
 #define COUNTERS_CORE(X)                                                                         \
@@ -81,6 +107,9 @@ void counters_visit(const struct counters *c,
                     void (*each)(void *context, const char *name, const char *meaning,
                                  uint64_t value),
                     void *context);
+
+/* Adds all of `from` to `sum`; `from` may be counting meanwhile. */
+void counters_add(struct counters *sum, const struct counters *from);
 
 /* One line for each counter that is not zero: "prefix name value". */
 void counters_print(const struct counters *c, const char *prefix, FILE *out);

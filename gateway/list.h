@@ -17,7 +17,7 @@ struct list {
     uint32_t head, tail; /* POOL_NONE when empty */
 };
 
-#define LIST_EMPTY ((struct list){POOL_NONE, POOL_NONE})
+#define LIST_NONE ((struct list){POOL_NONE, POOL_NONE})
 
 /* `offset` is that of the struct links in the object. */
 static inline struct links *list_links(const struct pool *pool, size_t offset, uint32_t index)

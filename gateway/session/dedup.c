@@ -21,7 +21,7 @@ int dedup_init(struct dedup *dedup, uint32_t entries, uint64_t con_us, uint64_t 
         return err;
     }
     for (unsigned i = 0; i < DEDUP_LISTS; i++)
-        dedup->lists[i] = LIST_EMPTY;
+        dedup->lists[i] = LIST_NONE;
     dedup->lifetime_us[DEDUP_CON_SAFE] = dedup->lifetime_us[DEDUP_CON_UNSAFE] = con_us;
     dedup->lifetime_us[DEDUP_NON_SAFE] = dedup->lifetime_us[DEDUP_NON_UNSAFE] = non_us;
     dedup->chunks = chunks;

@@ -1,0 +1,400 @@
+#include "dpdk/frame.h"
+
+#include <rte_arp.h>
+#include <rte_ether.h>
+#include <rte_icmp.h>
+#include <rte_ip.h>
+#include <rte_udp.h>
+
+#define TTL 64
+
+/* Extension headers that are walked before a packet is given up. */
+#define EXTENSIONS_MAX 8
+
+#define PROTOCOL_HOP_BY_HOP  0
+#define PROTOCOL_ROUTING     43
+#define PROTOCOL_FRAGMENT    44
+#define PROTOCOL_DESTINATION 60
+
+/* What is left of the packet while it is read. */
+struct rest {
+    uint8_t *at;
+    uint32_t bytes;
+};
+
+static uint16_t load16(const uint8_t *p)
+{
+    return (uint16_t)(p[0] << 8 | p[1]);
+}
+
+static void skip(struct rest *rest, uint32_t bytes)
+{
+    rest->at += bytes;
+    rest->bytes -= bytes;
+}
+
+/* ---- reading ---- */
+
+static bool mac_is_ours(const struct rte_ether_addr *mac, const struct stack_interface *interface)
+{
+    return rte_is_same_ether_addr(mac, &interface->mac) || rte_is_multicast_ether_addr(mac);
+}
+
+/* The Ethernet header and its tag. `ethertype` is the payload's. */
+static enum frame_verdict read_ethernet(const struct rte_mbuf *mbuf, struct rest *rest,
+                                        const struct stack_interface *interface,
+                                        uint16_t *ethertype)
+{
+    const struct rte_ether_hdr *ether = (const struct rte_ether_hdr *)rest->at;
+    bool tagged = mbuf->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED;
+    uint16_t tag = tagged ? mbuf->vlan_tci & 0x0fff : 0;
+
+    if (rest->bytes < sizeof(*ether))
+        return FRAME_RUNT;
+    if (!mac_is_ours(&ether->dst_addr, interface))
+        return FRAME_MAC;
+    *ethertype = rte_be_to_cpu_16(ether->ether_type);
+    skip(rest, sizeof(*ether));
+    if (*ethertype == RTE_ETHER_TYPE_VLAN) {
+        if (tagged || rest->bytes < sizeof(struct rte_vlan_hdr))
+            return FRAME_VLAN;
+        tag = load16(rest->at) & 0x0fff;
+        *ethertype = load16(rest->at + 2);
+        skip(rest, sizeof(struct rte_vlan_hdr));
+    }
+    return tag == interface->vlan ? FRAME_UDP : FRAME_VLAN; /* tag 0 is a priority, no VLAN */
+}
+
+/* RFC 1122 3.2.1.8: options are skipped, source routes are not for us. */
+static bool has_source_route(const uint8_t *options, unsigned bytes)
+{
+    unsigned i = 0;
+
+    while (i < bytes && options[i] != 0) {
+        if (options[i] == 131 || options[i] == 137)
+            return true;
+        if (options[i] == 1) {
+            i++;
+            continue;
+        }
+        if (i + 1 >= bytes || options[i + 1] < 2)
+            return false;
+        i += options[i + 1];
+    }
+    return false;
+}
+
+static enum frame_verdict read_ip4(const struct rte_mbuf *mbuf, struct rest *rest, bool trusted,
+                                   struct frame *f)
+{
+    const struct rte_ipv4_hdr *ip = (const struct rte_ipv4_hdr *)rest->at;
+    uint64_t checked = mbuf->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK;
+    uint16_t total, fragment;
+
+    if (rest->bytes < sizeof(*ip))
+        return FRAME_RUNT;
+    total = rte_be_to_cpu_16(ip->total_length);
+    f->l3_bytes = rte_ipv4_hdr_len(ip);
+    if (ip->version_ihl >> 4 != 4 || f->l3_bytes < sizeof(*ip) || total < f->l3_bytes ||
+        total > rest->bytes || has_source_route(rest->at + sizeof(*ip), f->l3_bytes - 20u))
+        return FRAME_IP_HEADER;
+    if (checked == RTE_MBUF_F_RX_IP_CKSUM_BAD)
+        return FRAME_IP_CHECKSUM;
+    if (!trusted && checked == RTE_MBUF_F_RX_IP_CKSUM_UNKNOWN &&
+        rte_raw_cksum(ip, f->l3_bytes) != 0xffff)
+        return FRAME_IP_CHECKSUM;
+    f->source = address_from_v4((const uint8_t *)&ip->src_addr);
+    f->destination = address_from_v4((const uint8_t *)&ip->dst_addr);
+    f->hop_limit = ip->time_to_live;
+    f->protocol = ip->next_proto_id;
+    f->id = rte_be_to_cpu_16(ip->packet_id);
+    fragment = rte_be_to_cpu_16(ip->fragment_offset);
+    rest->bytes = total; /* what lies behind it is padding */
+    skip(rest, f->l3_bytes);
+    return fragment & (RTE_IPV4_HDR_MF_FLAG | RTE_IPV4_HDR_OFFSET_MASK) ? FRAME_FRAGMENT
+                                                                        : FRAME_UDP;
+}
+
+/* Walks extension headers (RFC 8200 4). FRAME_UDP: the upper protocol is reached. */
+static enum frame_verdict read_extensions(struct rest *rest, struct frame *f)
+{
+    for (unsigned i = 0; i < EXTENSIONS_MAX; i++) {
+        uint32_t bytes;
+
+        switch (f->protocol) {
+        case PROTOCOL_FRAGMENT:
+            if (rest->bytes < 8)
+                return FRAME_IP_HEADER;
+            f->id = (uint32_t)load16(rest->at + 4) << 16 | load16(rest->at + 6);
+            return FRAME_FRAGMENT;
+        case PROTOCOL_HOP_BY_HOP:
+        case PROTOCOL_DESTINATION:
+        case PROTOCOL_ROUTING:
+            if (rest->bytes < 8)
+                return FRAME_IP_HEADER;
+            bytes = (rest->at[1] + 1u) * 8;
+            if (bytes > rest->bytes || (f->protocol == PROTOCOL_ROUTING && rest->at[3] != 0))
+                return FRAME_IP_HEADER;
+            f->protocol = rest->at[0];
+            f->l3_bytes = (uint16_t)(f->l3_bytes + bytes);
+            skip(rest, bytes);
+            break;
+        default:
+            return FRAME_UDP;
+        }
+    }
+    return FRAME_IP_HEADER;
+}
+
+static enum frame_verdict read_ip6(struct rest *rest, struct frame *f)
+{
+    const struct rte_ipv6_hdr *ip = (const struct rte_ipv6_hdr *)rest->at;
+    uint16_t payload;
+
+    if (rest->bytes < sizeof(*ip))
+        return FRAME_RUNT;
+    payload = rte_be_to_cpu_16(ip->payload_len);
+    if (rest->at[0] >> 4 != 6 || payload > rest->bytes - sizeof(*ip))
+        return FRAME_IP_HEADER;
+    memcpy(f->source.bytes, ip->src_addr, 16);
+    memcpy(f->destination.bytes, ip->dst_addr, 16);
+    if (address_is_v4(&f->source) || address_is_v4(&f->destination))
+        return FRAME_IP_HEADER; /* mapped addresses are not for the wire (RFC 4291 2.5.5.2) */
+    f->hop_limit = ip->hop_limits;
+    f->protocol = ip->proto;
+    f->l3_bytes = sizeof(*ip);
+    rest->bytes = sizeof(*ip) + payload;
+    skip(rest, sizeof(*ip));
+    return read_extensions(rest, f);
+}
+
+static bool udp_checksum_good(const struct rte_mbuf *mbuf, const struct frame *f,
+                              const struct rte_udp_hdr *udp)
+{
+    uint64_t checked = mbuf->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK;
+    const uint8_t *ip = rte_pktmbuf_mtod(mbuf, const uint8_t *) + f->l2_bytes;
+    uint16_t bytes = rte_be_to_cpu_16(udp->dgram_len);
+    uint32_t sum;
+
+    if (checked == RTE_MBUF_F_RX_L4_CKSUM_BAD)
+        return false;
+    if (checked != RTE_MBUF_F_RX_L4_CKSUM_UNKNOWN)
+        return true;
+    if (udp->dgram_cksum == 0) /* legal on IPv4 only (RFC 768, RFC 8200 8.1) */
+        return address_is_v4(&f->source);
+    /* The pseudo header by hand: IP options and extension headers are not in it. */
+    if (address_is_v4(&f->source))
+        sum = rte_raw_cksum(ip + 12, 8);
+    else
+        sum = rte_raw_cksum(ip + 8, 32);
+    sum += (uint32_t)rte_cpu_to_be_16(IPPROTO_UDP) + udp->dgram_len + rte_raw_cksum(udp, bytes);
+    sum = (sum >> 16) + (sum & 0xffff);
+    sum = (sum >> 16) + (sum & 0xffff);
+    return sum == 0xffff;
+}
+
+static enum frame_verdict read_udp(const struct rte_mbuf *mbuf, struct rest *rest, struct frame *f)
+{
+    const struct rte_udp_hdr *udp = (const struct rte_udp_hdr *)rest->at;
+    uint16_t bytes;
+
+    if (rest->bytes < sizeof(*udp))
+        return FRAME_UDP_HEADER;
+    bytes = rte_be_to_cpu_16(udp->dgram_len);
+    if (bytes < sizeof(*udp) || bytes > rest->bytes || udp->src_port == 0)
+        return FRAME_UDP_HEADER;
+    if (!udp_checksum_good(mbuf, f, udp))
+        return FRAME_UDP_CHECKSUM;
+    f->source_port = rte_be_to_cpu_16(udp->src_port);
+    f->destination_port = rte_be_to_cpu_16(udp->dst_port);
+    f->payload = rest->at + sizeof(*udp);
+    f->payload_bytes = (uint16_t)(bytes - sizeof(*udp));
+    return FRAME_UDP;
+}
+
+static enum frame_verdict read_upper(const struct rte_mbuf *mbuf, struct rest *rest,
+                                     struct frame *f)
+{
+    bool v4 = address_is_v4(&f->source);
+
+    if (f->protocol == IPPROTO_UDP)
+        return read_udp(mbuf, rest, f);
+    f->payload = rest->at;
+    f->payload_bytes = (uint16_t)rest->bytes;
+    if (f->protocol == IPPROTO_ICMP && v4)
+        return FRAME_ICMP4;
+    if (f->protocol == IPPROTO_ICMPV6 && !v4)
+        return FRAME_ICMP6;
+    return FRAME_PROTOCOL;
+}
+
+enum frame_verdict frame_read(struct rte_mbuf *mbuf, const struct stack_interface *interface,
+                              bool trusted, struct frame *f)
+{
+    struct rest rest = {rte_pktmbuf_mtod(mbuf, uint8_t *), rte_pktmbuf_data_len(mbuf)};
+    enum frame_verdict verdict;
+    uint16_t ethertype;
+
+    verdict = read_ethernet(mbuf, &rest, interface, &ethertype);
+    if (verdict != FRAME_UDP)
+        return verdict;
+    f->l2_bytes = (uint16_t)(rest.at - rte_pktmbuf_mtod(mbuf, uint8_t *));
+    switch (ethertype) {
+    case RTE_ETHER_TYPE_IPV4:
+        verdict = read_ip4(mbuf, &rest, trusted, f);
+        break;
+    case RTE_ETHER_TYPE_IPV6:
+        verdict = read_ip6(&rest, f);
+        break;
+    case RTE_ETHER_TYPE_ARP:
+        f->payload = rest.at;
+        f->payload_bytes = (uint16_t)rest.bytes;
+        return FRAME_ARP;
+    default:
+        return FRAME_ETHERTYPE;
+    }
+    return verdict == FRAME_UDP ? read_upper(mbuf, &rest, f) : verdict;
+}
+
+/* ---- writing ---- */
+
+static uint8_t *put_ethernet(uint8_t *at, const struct stack_interface *interface,
+                             uint16_t ethertype)
+{
+    struct rte_ether_hdr *ether = (struct rte_ether_hdr *)at;
+    uint16_t outer = interface->vlan ? RTE_ETHER_TYPE_VLAN : ethertype;
+
+    memset(&ether->dst_addr, 0, sizeof(ether->dst_addr));
+    ether->src_addr = interface->mac;
+    ether->ether_type = rte_cpu_to_be_16(outer);
+    at += sizeof(*ether);
+    if (interface->vlan) {
+        at[0] = (uint8_t)(interface->vlan >> 8);
+        at[1] = (uint8_t)interface->vlan;
+        at[2] = (uint8_t)(ethertype >> 8);
+        at[3] = (uint8_t)ethertype;
+        at += sizeof(struct rte_vlan_hdr);
+    }
+    return at;
+}
+
+void frame_template_init(struct frame_template *t, const struct stack_interface *interface,
+                         const struct address *local)
+{
+    uint8_t *at;
+
+    memset(t, 0, sizeof(*t));
+    t->v4 = address_is_v4(local);
+    at = put_ethernet(t->bytes, interface, t->v4 ? RTE_ETHER_TYPE_IPV4 : RTE_ETHER_TYPE_IPV6);
+    t->l2_bytes = (uint8_t)(at - t->bytes);
+    t->ip_cksum = interface->tx_ip_cksum;
+    t->udp_cksum = interface->tx_udp_cksum;
+    if (t->v4) {
+        struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)at;
+
+        ip->version_ihl = RTE_IPV4_VHL_DEF;
+        ip->time_to_live = TTL;
+        ip->next_proto_id = IPPROTO_UDP;
+        memcpy(&ip->src_addr, local->bytes + 12, 4);
+        t->l3_bytes = sizeof(*ip);
+    } else {
+        struct rte_ipv6_hdr *ip = (struct rte_ipv6_hdr *)at;
+
+        at[0] = 0x60;
+        ip->proto = IPPROTO_UDP;
+        ip->hop_limits = TTL;
+        memcpy(ip->src_addr, local->bytes, 16);
+        t->l3_bytes = sizeof(*ip);
+    }
+}
+
+static void finish_ip4(struct rte_mbuf *mbuf, const struct frame_template *t,
+                       struct rte_ipv4_hdr *ip, struct rte_udp_hdr *udp)
+{
+    if (t->udp_cksum) {
+        mbuf->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_UDP_CKSUM;
+        udp->dgram_cksum = rte_ipv4_phdr_cksum(ip, mbuf->ol_flags);
+    } else {
+        udp->dgram_cksum = rte_ipv4_udptcp_cksum(ip, udp);
+    }
+    if (t->ip_cksum)
+        mbuf->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM;
+    else
+        ip->hdr_checksum = rte_ipv4_cksum(ip);
+}
+
+static void finish_ip6(struct rte_mbuf *mbuf, const struct frame_template *t,
+                       struct rte_ipv6_hdr *ip, struct rte_udp_hdr *udp)
+{
+    if (t->udp_cksum) {
+        mbuf->ol_flags |= RTE_MBUF_F_TX_IPV6 | RTE_MBUF_F_TX_UDP_CKSUM;
+        udp->dgram_cksum = rte_ipv6_phdr_cksum(ip, mbuf->ol_flags);
+    } else {
+        udp->dgram_cksum = rte_ipv6_udptcp_cksum(ip, udp);
+    }
+}
+
+void frame_write_udp(struct rte_mbuf *mbuf, const struct frame_template *t,
+                     const struct address *peer, uint16_t local_port, uint16_t peer_port,
+                     uint16_t id)
+{
+    uint16_t payload = rte_pktmbuf_data_len(mbuf);
+    uint16_t udp_bytes = (uint16_t)(payload + sizeof(struct rte_udp_hdr));
+    uint8_t *at = (uint8_t *)rte_pktmbuf_prepend(
+        mbuf, (uint16_t)(t->l2_bytes + t->l3_bytes + sizeof(struct rte_udp_hdr)));
+    struct rte_udp_hdr *udp = (struct rte_udp_hdr *)(at + t->l2_bytes + t->l3_bytes);
+
+    memcpy(at, t->bytes, t->l2_bytes + t->l3_bytes);
+    mbuf->l2_len = t->l2_bytes;
+    mbuf->l3_len = t->l3_bytes;
+    udp->src_port = rte_cpu_to_be_16(local_port);
+    udp->dst_port = rte_cpu_to_be_16(peer_port);
+    udp->dgram_len = rte_cpu_to_be_16(udp_bytes);
+    udp->dgram_cksum = 0;
+    if (t->v4) {
+        struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)(at + t->l2_bytes);
+
+        memcpy(&ip->dst_addr, peer->bytes + 12, 4);
+        ip->total_length = rte_cpu_to_be_16((uint16_t)(udp_bytes + t->l3_bytes));
+        ip->packet_id = rte_cpu_to_be_16(id);
+        finish_ip4(mbuf, t, ip, udp);
+    } else {
+        struct rte_ipv6_hdr *ip = (struct rte_ipv6_hdr *)(at + t->l2_bytes);
+
+        memcpy(ip->dst_addr, peer->bytes, 16);
+        ip->payload_len = rte_cpu_to_be_16(udp_bytes);
+        finish_ip6(mbuf, t, ip, udp);
+    }
+}
+
+uint8_t *frame_begin(struct rte_mbuf *mbuf, const struct stack_interface *interface,
+                     uint16_t ethertype, uint16_t payload_bytes)
+{
+    uint16_t header = (uint16_t)(sizeof(struct rte_ether_hdr) +
+                                 (interface->vlan ? sizeof(struct rte_vlan_hdr) : 0));
+    uint8_t *at = (uint8_t *)rte_pktmbuf_append(mbuf, (uint16_t)(header + payload_bytes));
+
+    return at ? put_ethernet(at, interface, ethertype) : NULL;
+}
+
+uint16_t frame_icmp6_checksum(const struct address *source, const struct address *destination,
+                              const uint8_t *data, uint16_t bytes)
+{
+    uint32_t sum = rte_raw_cksum(source->bytes, 16);
+
+    sum += rte_raw_cksum(destination->bytes, 16);
+    sum += (uint32_t)rte_cpu_to_be_16(bytes) + rte_cpu_to_be_16(IPPROTO_ICMPV6);
+    sum += rte_raw_cksum(data, bytes);
+    sum = (sum >> 16) + (sum & 0xffff);
+    sum = (sum >> 16) + (sum & 0xffff);
+    return (uint16_t)~sum;
+}
+
+struct address frame_link_local(const struct rte_ether_addr *mac)
+{
+    const uint8_t *m = mac->addr_bytes;
+    struct address a = {{0xfe, 0x80, 0, 0, 0, 0, 0, 0, (uint8_t)(m[0] ^ 2), m[1], m[2], 0xff, 0xfe,
+                         m[3], m[4], m[5]}};
+
+    return a;
+}

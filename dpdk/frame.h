@@ -1,0 +1,86 @@
+/* Ethernet frames: reading those that come in, and writing those that go out. IPv4 and IPv6,
+ * 802.1Q, UDP, ICMP; checksums by the device or in software.
+ *
+ * Pure functions on one packet in one segment; no state; any thread. */
+#ifndef COAPGW_DPDK_FRAME_H
+#define COAPGW_DPDK_FRAME_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <rte_mbuf.h>
+
+#include "dpdk/stack.h"
+#include "gateway/net.h"
+
+/* What a frame is. From FRAME_DROPS on: why it goes no further. */
+enum frame_verdict {
+    FRAME_UDP,
+    FRAME_FRAGMENT, /* a part of an IP packet */
+    FRAME_ICMP4,
+    FRAME_ICMP6,
+    FRAME_ARP,
+    FRAME_DROPS,
+    FRAME_RUNT = FRAME_DROPS,
+    FRAME_MAC,
+    FRAME_VLAN,
+    FRAME_ETHERTYPE,
+    FRAME_IP_HEADER,
+    FRAME_IP_CHECKSUM,
+    FRAME_PROTOCOL,
+    FRAME_UDP_HEADER,
+    FRAME_UDP_CHECKSUM,
+    FRAME_VERDICTS
+};
+
+/* A frame that was read: points into the packet. Also filled for fragments (without ports). */
+struct frame {
+    struct address source, destination;
+    uint16_t source_port, destination_port;
+    uint16_t l2_bytes; /* Ethernet and VLAN header */
+    uint16_t l3_bytes; /* IP header with options or extension headers */
+    uint8_t hop_limit; /* TTL of IPv4 */
+    uint8_t protocol;  /* of the payload */
+    uint32_t id;       /* of the fragments of one packet */
+    uint8_t *payload;  /* of UDP, of ICMP with its header, or of ARP */
+    uint16_t payload_bytes;
+};
+
+/* Reads a packet that came in on an interface. `trusted`: its IP header was checked before (it was
+ * put together from fragments). */
+enum frame_verdict frame_read(struct rte_mbuf *mbuf, const struct stack_interface *interface,
+                              bool trusted, struct frame *frame);
+
+/* What the headers of all datagrams from one local address have in common. */
+#define FRAME_HEADER_MAX 66 /* Ethernet, VLAN, IPv6, UDP */
+struct frame_template {
+    uint8_t bytes[FRAME_HEADER_MAX];
+    uint8_t l2_bytes;
+    uint8_t l3_bytes;
+    bool v4;
+    bool ip_cksum, udp_cksum; /* the device computes them */
+};
+
+void frame_template_init(struct frame_template *t, const struct stack_interface *interface,
+                         const struct address *local);
+
+/* Puts the headers in front of a UDP payload. The destination MAC address is left for the neighbour
+ * module. `id` is for IPv4. */
+void frame_write_udp(struct rte_mbuf *mbuf, const struct frame_template *t,
+                     const struct address *peer, uint16_t local_port, uint16_t peer_port,
+                     uint16_t id);
+
+/* Starts a frame of our own: Ethernet header with tag. Returns where the payload goes, with room
+ * for `payload_bytes`, or NULL. */
+uint8_t *frame_begin(struct rte_mbuf *mbuf, const struct stack_interface *interface,
+                     uint16_t ethertype, uint16_t payload_bytes);
+
+/* The IP checksum of RFC 1071 over `bytes` at `data` with an IPv6 pseudo header for ICMPv6. The
+ * field must be zero; result in network order. */
+uint16_t frame_icmp6_checksum(const struct address *source, const struct address *destination,
+                              const uint8_t *data, uint16_t bytes);
+
+/* The link-local address of a MAC address (RFC 4291 appendix A). */
+struct address frame_link_local(const struct rte_ether_addr *mac);
+
+#endif

@@ -1,0 +1,449 @@
+#include "dpdk/lcore.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include <rte_cycles.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_launch.h>
+#include <rte_pause.h>
+
+#include "dpdk/eal.h"
+
+#define TSC_SHIFT 32
+
+/* Packets that wait in a ring between two workers. */
+#define RING_PACKETS 4096
+
+/* Idle turns that only pause, before the first sleep; then sleeps grow to the longest. The first
+ * packet after a silence waits that long at the most, and less than 1 ms with a hand-over in its
+ * way. */
+#define IDLE_SPINS       2000
+#define SLEEP_FIRST_US   20
+#define SLEEP_LONGEST_US 300
+
+/* Outgoing packets of one port that have been collected in this turn. */
+struct outbox {
+    uint16_t count;
+    struct rte_mbuf *packets[WORKER_BURST];
+};
+
+/* Packets for another worker that have been collected in this turn. */
+struct handbox {
+    uint16_t count;
+    struct rte_mbuf *packets[WORKER_BURST];
+};
+
+struct lcore {
+    struct lcore_shared *shared;
+    unsigned index, workers, ports;
+    struct stack *stack;
+    struct worker *worker;
+    struct outbox *outboxes;   /* by port */
+    struct handbox *handboxes; /* by worker */
+    uint64_t now;
+    unsigned idle_turns;
+    bool drained;
+    atomic_bool quiet;
+    struct lcore_load load;
+    struct counters device; /* of the stack and of this loop; the worker has its own */
+} __attribute__((aligned(64)));
+
+/* ---- time ---- */
+
+static uint64_t tsc_to_us(const struct lcore_shared *shared, uint64_t tsc)
+{
+    return (uint64_t)(((unsigned __int128)tsc * shared->us_per_tsc) >> TSC_SHIFT);
+}
+
+uint64_t lcore_now_us(const struct lcore_shared *shared)
+{
+    return tsc_to_us(shared, rte_rdtsc() - shared->origin_tsc);
+}
+
+/* ---- shared ---- */
+
+int lcore_shared_init(struct lcore_shared *shared)
+{
+    unsigned n = shared->config->workers;
+
+    shared->origin_tsc = rte_rdtsc();
+    shared->us_per_tsc = (uint64_t)(((unsigned __int128)1000000 << TSC_SHIFT) / rte_get_tsc_hz());
+    for (unsigned from = 0; from < n; from++)
+        for (unsigned to = 0; to < n; to++) {
+            char name[RTE_RING_NAMESIZE];
+
+            if (from == to)
+                continue;
+            snprintf(name, sizeof(name), "hand-%u-%u", from, to);
+            shared->rings[from][to] = rte_ring_create(name, RING_PACKETS, (int)rte_socket_id(),
+                                                      RING_F_SP_ENQ | RING_F_SC_DEQ);
+            if (!shared->rings[from][to]) {
+                int err = rte_errno ? rte_errno : ENOMEM;
+
+                lcore_shared_fini(shared);
+                return -err;
+            }
+        }
+    return 0;
+}
+
+void lcore_shared_fini(struct lcore_shared *shared)
+{
+    for (unsigned from = 0; from < CONFIG_WORKERS_MAX; from++)
+        for (unsigned to = 0; to < CONFIG_WORKERS_MAX; to++) {
+            struct rte_ring *ring = shared->rings[from][to];
+            void *packet;
+
+            while (ring && rte_ring_dequeue(ring, &packet) == 0)
+                rte_pktmbuf_free(packet);
+            rte_ring_free(ring);
+            shared->rings[from][to] = NULL;
+        }
+}
+
+/* ---- sending ---- */
+
+static void flush_outbox(struct lcore *l, unsigned port)
+{
+    struct outbox *box = &l->outboxes[port];
+    const struct port *p = &l->shared->ports[port];
+    uint16_t sent;
+
+    if (box->count == 0)
+        return;
+    sent = rte_eth_tx_burst(p->id, (uint16_t)l->index, box->packets, box->count);
+    if (sent < box->count) {
+        l->device.drop_tx_full += box->count - sent;
+        rte_pktmbuf_free_bulk(box->packets + sent, box->count - sent);
+    }
+    box->count = 0;
+}
+
+static void flush_handbox(struct lcore *l, unsigned to)
+{
+    struct handbox *box = &l->handboxes[to];
+    unsigned given;
+
+    if (box->count == 0)
+        return;
+    given = rte_ring_enqueue_burst(l->shared->rings[l->index][to], (void **)box->packets,
+                                   box->count, NULL);
+    l->device.steered_out += given;
+    if (given < box->count) {
+        l->device.drop_steer_full += box->count - given;
+        rte_pktmbuf_free_bulk(box->packets + given, box->count - given);
+    }
+    box->count = 0;
+}
+
+static void hand_over(void *context, unsigned worker, struct rte_mbuf *mbuf)
+{
+    struct lcore *l = context;
+    struct handbox *box = &l->handboxes[worker];
+
+    box->packets[box->count++] = mbuf;
+    if (box->count == WORKER_BURST)
+        flush_handbox(l, worker);
+}
+
+/* A port with fewer transmit queues than workers is sent to by those that have one. */
+static void transmit(void *context, uint16_t interface, struct rte_mbuf *mbuf)
+{
+    struct lcore *l = context;
+    const struct port *p = &l->shared->ports[interface];
+    struct outbox *box = &l->outboxes[interface];
+
+    if (l->index >= p->tx_queues) {
+        struct stack_mark *mark = rte_mbuf_to_priv(mbuf);
+
+        mark->interface = interface;
+        mark->reason = STACK_TRANSMIT;
+        hand_over(l, l->index % p->tx_queues, mbuf);
+        return;
+    }
+    l->device.tx_packets++;
+    l->device.tx_bytes += rte_pktmbuf_pkt_len(mbuf);
+    box->packets[box->count++] = mbuf;
+    if (box->count == WORKER_BURST)
+        flush_outbox(l, interface);
+}
+
+/* ---- receiving ---- */
+
+static unsigned poll_ports(struct lcore *l)
+{
+    struct rte_mbuf *packets[WORKER_BURST];
+    unsigned total = 0;
+
+    for (unsigned i = 0; i < l->ports; i++) {
+        const struct port *p = &l->shared->ports[i];
+        uint16_t n;
+
+        if (l->index >= p->rx_queues)
+            continue;
+        n = rte_eth_rx_burst(p->id, (uint16_t)l->index, packets, WORKER_BURST);
+        if (n == 0)
+            continue;
+        stack_receive(l->stack, (uint16_t)i, packets, n, l->now);
+        total += n;
+    }
+    return total;
+}
+
+/* Sorts what was handed over: packets to be sent from packets to be handled. */
+static void take_over(struct lcore *l, struct rte_mbuf **packets, unsigned n)
+{
+    struct rte_mbuf *mine[WORKER_BURST];
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        const struct stack_mark *mark = rte_mbuf_to_priv(packets[i]);
+
+        if (mark->reason == STACK_TRANSMIT)
+            transmit(l, mark->interface, packets[i]);
+        else
+            mine[count++] = packets[i];
+    }
+    l->device.steered_in += n;
+    if (count)
+        stack_take_over(l->stack, mine, count, l->now);
+}
+
+static unsigned poll_rings(struct lcore *l)
+{
+    struct rte_mbuf *packets[WORKER_BURST];
+    unsigned total = 0;
+
+    for (unsigned from = 0; from < l->workers; from++) {
+        unsigned n;
+
+        if (from == l->index)
+            continue;
+        n = rte_ring_dequeue_burst(l->shared->rings[from][l->index], (void **)packets, WORKER_BURST,
+                                   NULL);
+        if (n == 0)
+            continue;
+        take_over(l, packets, n);
+        total += n;
+    }
+    return total;
+}
+
+static void flush(struct lcore *l)
+{
+    for (unsigned i = 0; i < l->ports; i++)
+        flush_outbox(l, i);
+    for (unsigned i = 0; i < l->workers; i++)
+        flush_handbox(l, i);
+}
+
+/* ---- idling ---- */
+
+static uint64_t next_due_us(const struct lcore *l)
+{
+    uint64_t worker = worker_next_us(l->worker), stack = stack_next_us(l->stack);
+
+    return worker < stack ? worker : stack;
+}
+
+static void idle(struct lcore *l)
+{
+    uint64_t sleep_us, due;
+    struct timespec pause = {0};
+
+    l->idle_turns++;
+    if (l->shared->config->idle == CONFIG_IDLE_SPIN || l->idle_turns < IDLE_SPINS) {
+        rte_pause();
+        return;
+    }
+    sleep_us = (uint64_t)SLEEP_FIRST_US * (l->idle_turns - IDLE_SPINS + 1);
+    if (sleep_us > SLEEP_LONGEST_US)
+        sleep_us = SLEEP_LONGEST_US;
+    due = next_due_us(l);
+    if (due <= l->now)
+        return;
+    if (due - l->now < sleep_us)
+        sleep_us = due - l->now;
+    pause.tv_nsec = (long)sleep_us * 1000;
+    l->load.sleeps++;
+    nanosleep(&pause, NULL);
+}
+
+/* ---- the loop ---- */
+
+static void account(struct lcore *l, uint64_t begin, uint64_t end, unsigned done)
+{
+    uint64_t us;
+
+    l->load.turns++;
+    if (!done) {
+        l->load.idle_cycles += end - begin;
+        return;
+    }
+    l->load.busy_turns++;
+    l->load.busy_cycles += end - begin;
+    us = tsc_to_us(l->shared, end - begin);
+    if (us > l->load.longest_us)
+        l->load.longest_us = us;
+}
+
+static void obey_flags(struct lcore *l)
+{
+    if (!atomic_load_explicit(&l->shared->drain, memory_order_relaxed))
+        return;
+    if (!l->drained)
+        worker_drain(l->worker);
+    l->drained = true;
+    atomic_store_explicit(&l->quiet, worker_is_quiet(l->worker), memory_order_relaxed);
+}
+
+static int run(void *argument)
+{
+    struct lcore *l = argument;
+    struct lcore_shared *shared = l->shared;
+    uint64_t tsc = rte_rdtsc(), begin = tsc;
+    unsigned done;
+
+    prctl(PR_SET_TIMERSLACK, 1000); /* ns: sleeps of microseconds are meant */
+    atomic_fetch_add(&shared->running, 1);
+    while (!atomic_load_explicit(&shared->stop, memory_order_relaxed)) {
+        l->now = tsc_to_us(shared, tsc - shared->origin_tsc);
+        done = poll_ports(l);
+        done += poll_rings(l);
+        stack_advance(l->stack, l->now);
+        done += worker_advance(l->worker, l->now);
+        flush(l);
+        obey_flags(l);
+        if (done)
+            l->idle_turns = 0;
+        else
+            idle(l);
+        tsc = rte_rdtsc();
+        account(l, begin, tsc, done);
+        begin = tsc;
+    }
+    flush(l);
+    atomic_fetch_sub(&shared->running, 1);
+    return 0;
+}
+
+/* ---- start and end ---- */
+
+static int make_parts(struct lcore *l)
+{
+    struct lcore_shared *shared = l->shared;
+    struct worker_setup ws = {
+        .config = shared->config, .index = l->index, .count = shared->config->workers};
+    struct stack_setup ss = {.config = shared->config,
+                             .interfaces = shared->interfaces,
+                             .steer = shared->steer,
+                             .index = l->index,
+                             .count = shared->config->workers,
+                             .pool = shared->pool,
+                             .counters = &l->device,
+                             .transmit = transmit,
+                             .hand_over = hand_over,
+                             .context = l};
+
+    l->outboxes = calloc(l->ports, sizeof(*l->outboxes));
+    l->handboxes = calloc(l->workers, sizeof(*l->handboxes));
+    if (!l->outboxes || !l->handboxes)
+        return -ENOMEM;
+    if (getrandom(ws.seed, sizeof(ws.seed), 0) != (ssize_t)sizeof(ws.seed))
+        return -EIO;
+    l->stack = stack_create(&ss, l->now);
+    if (!l->stack)
+        return -errno;
+    ws.io = stack_io(l->stack);
+    l->worker = worker_create(&ws, l->now);
+    if (!l->worker)
+        return -errno;
+    stack_attach(l->stack, l->worker);
+    return 0;
+}
+
+struct lcore *lcore_create(struct lcore_shared *shared, unsigned index)
+{
+    struct lcore *l = aligned_alloc(64, sizeof(*l));
+    int err;
+
+    if (!l)
+        return NULL;
+    memset(l, 0, sizeof(*l));
+    l->shared = shared;
+    l->index = index;
+    l->workers = shared->config->workers;
+    l->ports = shared->config->interface_count;
+    l->now = lcore_now_us(shared);
+    err = make_parts(l);
+    if (err) {
+        lcore_destroy(l);
+        errno = -err;
+        return NULL;
+    }
+    return l;
+}
+
+void lcore_destroy(struct lcore *l)
+{
+    if (!l)
+        return;
+    worker_destroy(l->worker);
+    stack_destroy(l->stack);
+    free(l->handboxes);
+    free(l->outboxes);
+    free(l);
+}
+
+int lcore_launch(struct lcore *l)
+{
+    return rte_eal_remote_launch(run, l, EAL_WORKER_LCORE(l->index));
+}
+
+void lcore_join(struct lcore *l)
+{
+    rte_eal_wait_lcore(EAL_WORKER_LCORE(l->index));
+}
+
+bool lcore_is_quiet(const struct lcore *l)
+{
+    return atomic_load_explicit(&l->quiet, memory_order_relaxed);
+}
+
+/* ---- what it says of itself ---- */
+
+void lcore_counters(const struct lcore *l, struct counters *sum)
+{
+    counters_add(sum, &l->device);
+    counters_add(sum, worker_counters(l->worker));
+}
+
+void lcore_print(const struct lcore *l, FILE *out)
+{
+    const struct lcore_load *load = &l->load;
+    struct counters sum = {0};
+    struct worker_usage use;
+    char prefix[32];
+    uint64_t cycles = load->busy_cycles + load->idle_cycles;
+
+    snprintf(prefix, sizeof(prefix), "worker %u", l->index);
+    lcore_counters(l, &sum);
+    counters_print(&sum, prefix, out);
+    worker_usage(l->worker, &use);
+    fprintf(
+        out,
+        "%s in use: sessions %u of %u, exchanges %u of %u, forwards %u of %u, outbound %u of %u, "
+        "remembered %u of %u, chunks %u of %u, timers %llu\n",
+        prefix, use.sessions, use.sessions_max, use.exchanges, use.exchanges_max, use.forwards,
+        use.forwards_max, use.outbound, use.outbound_max, use.remembered, use.remembered_max,
+        use.chunks, use.chunks_max, (unsigned long long)use.timers);
+    fprintf(out, "%s busy %.1f %% of its time, %llu turns, %llu sleeps, longest turn %llu us\n",
+            prefix, cycles ? 100.0 * (double)load->busy_cycles / (double)cycles : 0.0,
+            (unsigned long long)load->turns, (unsigned long long)load->sleeps,
+            (unsigned long long)load->longest_us);
+}

@@ -1,0 +1,74 @@
+/* The worker cores: what each polls, how packets cross between them, and when they sleep.
+ *
+ * All lcores are made and destroyed by the main thread. While they run, each is driven by its own
+ * thread; the main thread only reads counters and sets the flags below. */
+#ifndef COAPGW_DPDK_LCORE_H
+#define COAPGW_DPDK_LCORE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <rte_mempool.h>
+#include <rte_ring.h>
+
+#include "config/config.h"
+#include "dpdk/port.h"
+#include "dpdk/stack.h"
+#include "dpdk/steer.h"
+#include "gateway/worker.h"
+
+/* What all lcores share, read-only while they run. */
+struct lcore_shared {
+    const struct config *config;
+    struct port *ports; /* by interface */
+    struct stack_interface *interfaces;
+    struct steer *steer;
+    struct rte_mempool *pool;
+    struct rte_ring *rings[CONFIG_WORKERS_MAX][CONFIG_WORKERS_MAX]; /* [from][to] */
+    uint64_t origin_tsc;                                            /* the origin of time */
+    uint64_t us_per_tsc; /* microseconds in a cycle, times 2^LCORE_TSC_SHIFT */
+    atomic_bool drain;   /* take no new work */
+    atomic_bool stop;    /* leave the loop */
+    atomic_uint running; /* lcores in the loop */
+};
+
+/* How a lcore spends its time, in TSC cycles: since top always says 100 %. */
+struct lcore_load {
+    uint64_t turns, busy_turns;
+    uint64_t busy_cycles; /* of turns that did something */
+    uint64_t idle_cycles; /* of turns that did not, sleep included */
+    uint64_t longest_us;  /* the longest turn that did something */
+    uint64_t sleeps;
+};
+
+struct lcore;
+
+/* Prepares what is shared: rings and the clock. 0 or a negative errno. */
+int lcore_shared_init(struct lcore_shared *shared);
+void lcore_shared_fini(struct lcore_shared *shared);
+
+/* The time that everything uses: microseconds since lcore_shared_init(). */
+uint64_t lcore_now_us(const struct lcore_shared *shared);
+
+/* The lcore of worker `index` with its stack and worker. NULL with errno set. */
+struct lcore *lcore_create(struct lcore_shared *shared, unsigned index);
+void lcore_destroy(struct lcore *lcore);
+
+/* Starts the loop on the lcore's own core; returns at once. 0 or a negative errno. */
+int lcore_launch(struct lcore *lcore);
+
+/* Waits for the loop to end (shared->stop). */
+void lcore_join(struct lcore *lcore);
+
+/* After shared->drain: true when nothing is in flight. As seen a moment ago. */
+bool lcore_is_quiet(const struct lcore *lcore);
+
+/* Adds what the lcore has counted to `sum`. */
+void lcore_counters(const struct lcore *lcore, struct counters *sum);
+
+/* Counters, load and use of limits, each line with the worker's number in front. */
+void lcore_print(const struct lcore *lcore, FILE *out);
+
+#endif

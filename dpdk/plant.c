@@ -1,0 +1,199 @@
+#include "dpdk/plant.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+
+#include "dpdk/eal.h"
+#include "dpdk/host.h"
+
+#define DRAIN_MS 1000
+#define STEP_MS  5
+
+/* The table of NICs with RSS; what has none is steered in software and takes any size. */
+#define RETA_DEFAULT 128
+
+/* Largest frame: a whole Ethernet frame with a VLAN tag fits one buffer. */
+#define BUFFER_BYTES (RTE_PKTMBUF_HEADROOM + 2048)
+
+static int fail(const char *what, int err)
+{
+    fprintf(stderr, "coapgw: %s: %s\n", what, rte_strerror(err < 0 ? -err : err));
+    return err < 0 ? err : -err;
+}
+
+/* The RETA size of the first device that has one: the steer must have the same. */
+static uint16_t reta_size(const struct config *config)
+{
+    for (unsigned i = 0; i < config->interface_count; i++) {
+        char name[EAL_DEVICE_NAME_BYTES];
+        struct rte_eth_dev_info info;
+        uint16_t port;
+
+        eal_device_name(&config->interfaces[i], i, name);
+        if (rte_eth_dev_get_port_by_name(name, &port) == 0 &&
+            rte_eth_dev_info_get(port, &info) == 0 && info.reta_size >= 64 &&
+            info.reta_size <= STEER_RETA_MAX && (info.reta_size & (info.reta_size - 1)) == 0)
+            return info.reta_size;
+    }
+    return RETA_DEFAULT;
+}
+
+static int make_steer(struct plant *p)
+{
+    struct steer_setup setup = {.workers = p->config->workers,
+                                .port_base = p->config->upstream_port_base,
+                                .port_shift = p->config->upstream_port_shift,
+                                .reta_size = reta_size(p->config)};
+
+    if (getrandom(setup.seed, sizeof(setup.seed), 0) != (ssize_t)sizeof(setup.seed))
+        return fail("no random numbers", errno);
+    p->shared.steer = steer_create(&setup);
+    return p->shared.steer ? 0 : fail("steering", errno);
+}
+
+static int make_pool(struct plant *p)
+{
+    unsigned n = port_buffers_wanted(p->config);
+
+    p->shared.pool =
+        rte_pktmbuf_pool_create("packets", n, PORT_BUFFER_CACHE, sizeof(struct stack_mark),
+                                BUFFER_BYTES, (int)rte_socket_id());
+    if (p->shared.pool)
+        return 0;
+    fprintf(stderr, "coapgw: %u packet buffers of %u bytes do not fit memory.size\n", n,
+            BUFFER_BYTES);
+    return fail("packet buffers", rte_errno);
+}
+
+static int make_ports(struct plant *p)
+{
+    unsigned n = p->config->interface_count;
+
+    p->shared.ports = calloc(n, sizeof(*p->shared.ports));
+    p->shared.interfaces = calloc(n, sizeof(*p->shared.interfaces));
+    if (!p->shared.ports || !p->shared.interfaces)
+        return fail("interfaces", ENOMEM);
+    for (unsigned i = 0; i < n; i++) {
+        int err = port_start(&p->shared.ports[i], p->config, i, p->shared.steer, p->shared.pool,
+                             &p->shared.interfaces[i]);
+
+        if (!err)
+            err = host_setup(&p->config->interfaces[i]);
+        if (err)
+            return err;
+    }
+    return 0;
+}
+
+static int make_lcores(struct plant *p)
+{
+    int err = lcore_shared_init(&p->shared);
+
+    if (err)
+        return fail("rings between workers", err);
+    for (unsigned i = 0; i < p->config->workers; i++) {
+        p->lcores[i] = lcore_create(&p->shared, i);
+        if (!p->lcores[i]) {
+            fprintf(stderr,
+                    "coapgw: worker %u: its tables do not fit: lower limits or raise "
+                    "memory.size\n",
+                    i);
+            return fail("worker", errno);
+        }
+    }
+    return 0;
+}
+
+static int launch(struct plant *p)
+{
+    for (; p->launched < p->config->workers; p->launched++) {
+        int err = lcore_launch(p->lcores[p->launched]);
+
+        if (err)
+            return fail("a worker's core does not start", err);
+    }
+    return 0;
+}
+
+static void take_down(struct plant *p)
+{
+    atomic_store(&p->shared.stop, true);
+    for (unsigned i = 0; i < p->launched; i++)
+        lcore_join(p->lcores[i]);
+    if (p->launched)
+        plant_print(p, stderr);
+    for (unsigned i = 0; i < p->config->workers; i++)
+        lcore_destroy(p->lcores[i]);
+    for (unsigned i = 0; p->shared.ports && i < p->config->interface_count; i++)
+        port_stop(&p->shared.ports[i]);
+    lcore_shared_fini(&p->shared);
+    rte_mempool_free(p->shared.pool);
+    steer_destroy(p->shared.steer);
+    free(p->shared.ports);
+    free(p->shared.interfaces);
+    eal_stop();
+}
+
+int plant_start(struct plant *p, const struct config *config)
+{
+    int err;
+
+    memset(p, 0, sizeof(*p));
+    p->config = p->shared.config = config;
+    err = eal_start(config);
+    if (err)
+        return err;
+    err = make_steer(p);
+    if (!err)
+        err = make_pool(p);
+    if (!err)
+        err = make_ports(p);
+    if (!err)
+        err = make_lcores(p);
+    if (!err)
+        err = launch(p);
+    if (err)
+        take_down(p);
+    return err;
+}
+
+static bool all_quiet(const struct plant *p)
+{
+    for (unsigned i = 0; i < p->launched; i++)
+        if (!lcore_is_quiet(p->lcores[i]))
+            return false;
+    return true;
+}
+
+void plant_stop(struct plant *p)
+{
+    const struct timespec step = {.tv_nsec = STEP_MS * 1000000L};
+
+    atomic_store(&p->shared.drain, true);
+    for (unsigned ms = 0; ms < DRAIN_MS; ms += STEP_MS) {
+        nanosleep(&step, NULL); /* first: the lcores have to see the flag */
+        if (all_quiet(p))
+            break;
+    }
+    take_down(p);
+}
+
+void plant_print(const struct plant *p, FILE *out)
+{
+    struct counters sum = {0};
+
+    for (unsigned i = 0; i < p->config->workers; i++) {
+        lcore_print(p->lcores[i], out);
+        lcore_counters(p->lcores[i], &sum);
+    }
+    if (p->config->workers > 1)
+        counters_print(&sum, "all", out);
+    for (unsigned i = 0; i < p->config->interface_count; i++)
+        port_print(&p->shared.ports[i], out);
+    fflush(out);
+}
