@@ -213,17 +213,6 @@ static const char *separator(const char *options)
     return options && *options ? "," : "";
 }
 
-static void add_tap(struct arguments *a, const struct config_interface *i, const char *name)
-{
-    char mac[32] = "";
-
-    if (i->mac_set)
-        snprintf(mac, sizeof(mac), ",mac=%02x:%02x:%02x:%02x:%02x:%02x", i->mac[0], i->mac[1],
-                 i->mac[2], i->mac[3], i->mac[4], i->mac[5]);
-    add(a, "--vdev=%s,iface=%s%s%s%s", name, i->device_argument, mac, separator(i->device_options),
-        i->device_options);
-}
-
 static int add_device(struct arguments *a, const struct config *config, unsigned index)
 {
     const struct config_interface *i = &config->interfaces[index];
@@ -234,8 +223,6 @@ static int add_device(struct arguments *a, const struct config *config, unsigned
     eal_device_name(i, index, name);
     switch (i->device) {
     case CONFIG_DEVICE_TAP:
-        add_tap(a, i, name);
-        break;
     case CONFIG_DEVICE_AF_XDP: /* one queue, unless the options or `queues` ask for more */
         add(a, "--vdev=%s,iface=%s%s%s", name, i->device_argument, separator(i->device_options),
             i->device_options);
@@ -288,7 +275,9 @@ static int build(struct arguments *a, const struct config *config)
     add(a, "--file-prefix=%s-%d", config->instance, (int)getpid());
     add(a, "--no-telemetry");
     add(a, "--log-level=warning");
-    add(a, "--log-level=lib.eal:error"); /* it warns of harmless things of its own */
+    add(a, "--log-level=lib.eal:error");        /* it warns of harmless things of its own */
+    add(a, "--log-level=pmd.net.tap:critical"); /* and so does the TAP driver: no multiq, no
+                                                   rte_flow */
     err = add_cores(a, config);
     if (!err)
         err = add_memory(a, config);
@@ -301,10 +290,12 @@ int eal_start(const struct config *config)
 {
     struct arguments a = {0};
     int err = build(&a, config);
+    char *argv[ARGUMENTS_MAX + 1]; /* rte_eal_init() writes into it */
 
     if (!err) {
+        memcpy(argv, a.list, sizeof(argv));
         rte_openlog_stream(stderr);
-        if (rte_eal_init(a.count, a.list) < 0) {
+        if (rte_eal_init(a.count, argv) < 0) {
             err = rte_errno ? -rte_errno : -EIO;
             fprintf(stderr, "coapgw: DPDK does not start: %s\n", rte_strerror(-err));
         }

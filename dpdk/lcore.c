@@ -2,9 +2,12 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <linux/futex.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <rte_cycles.h>
 #include <rte_errno.h>
@@ -20,11 +23,11 @@
 #define RING_PACKETS 4096
 
 /* Idle turns that only pause, before the first sleep; then sleeps grow to the longest. The first
- * packet after a silence waits that long at the most, and less than 1 ms with a hand-over in its
- * way. */
+ * packet after a silence waits that long at the most. A worker that hands a packet over wakes the
+ * taker, so that it does not wait twice. */
 #define IDLE_SPINS       2000
 #define SLEEP_FIRST_US   20
-#define SLEEP_LONGEST_US 300
+#define SLEEP_LONGEST_US 750
 
 /* Outgoing packets of one port that have been collected in this turn. */
 struct outbox {
@@ -124,6 +127,22 @@ static void flush_outbox(struct lcore *l, unsigned port)
     box->count = 0;
 }
 
+static long futex(_Atomic uint32_t *word, int operation, uint32_t value,
+                  const struct timespec *timeout)
+{
+    return syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, timeout, NULL, 0);
+}
+
+/* Only a worker that has been idle for long sleeps: under load this reads one line and does
+ * nothing. */
+static void wake(struct lcore_shared *shared, unsigned worker)
+{
+    _Atomic uint32_t *asleep = &shared->asleep[worker].word;
+
+    if (atomic_load(asleep) && atomic_exchange(asleep, 0))
+        futex(asleep, FUTEX_WAKE, 1, NULL);
+}
+
 static void flush_handbox(struct lcore *l, unsigned to)
 {
     struct handbox *box = &l->handboxes[to];
@@ -139,6 +158,7 @@ static void flush_handbox(struct lcore *l, unsigned to)
         rte_pktmbuf_free_bulk(box->packets + given, box->count - given);
     }
     box->count = 0;
+    wake(l->shared, to);
 }
 
 static void hand_over(void *context, unsigned worker, struct rte_mbuf *mbuf)
@@ -251,27 +271,46 @@ static uint64_t next_due_us(const struct lcore *l)
     return worker < stack ? worker : stack;
 }
 
+static bool rings_are_empty(const struct lcore *l)
+{
+    for (unsigned from = 0; from < l->workers; from++)
+        if (from != l->index && !rte_ring_empty(l->shared->rings[from][l->index]))
+            return false;
+    return true;
+}
+
+static void sleep_for(struct lcore *l, uint64_t us)
+{
+    struct timespec pause = {.tv_nsec = (long)us * 1000};
+    _Atomic uint32_t *asleep = &l->shared->asleep[l->index].word;
+
+    /* Said first and looked after: who hands over between the two sees the word and wakes. */
+    atomic_store(asleep, 1);
+    if (rings_are_empty(l)) {
+        l->load.sleeps++;
+        futex(asleep, FUTEX_WAIT, 1, &pause);
+    }
+    atomic_store(asleep, 0);
+}
+
 static void idle(struct lcore *l)
 {
-    uint64_t sleep_us, due;
-    struct timespec pause = {0};
+    uint64_t us, due;
 
     l->idle_turns++;
     if (l->shared->config->idle == CONFIG_IDLE_SPIN || l->idle_turns < IDLE_SPINS) {
         rte_pause();
         return;
     }
-    sleep_us = (uint64_t)SLEEP_FIRST_US * (l->idle_turns - IDLE_SPINS + 1);
-    if (sleep_us > SLEEP_LONGEST_US)
-        sleep_us = SLEEP_LONGEST_US;
+    us = (uint64_t)SLEEP_FIRST_US * (l->idle_turns - IDLE_SPINS + 1);
+    if (us > SLEEP_LONGEST_US)
+        us = SLEEP_LONGEST_US;
     due = next_due_us(l);
     if (due <= l->now)
         return;
-    if (due - l->now < sleep_us)
-        sleep_us = due - l->now;
-    pause.tv_nsec = (long)sleep_us * 1000;
-    l->load.sleeps++;
-    nanosleep(&pause, NULL);
+    if (due - l->now < us)
+        us = due - l->now;
+    sleep_for(l, us);
 }
 
 /* ---- the loop ---- */

@@ -27,7 +27,10 @@ struct lcore_shared {
     struct steer *steer;
     struct rte_mempool *pool;
     struct rte_ring *rings[CONFIG_WORKERS_MAX][CONFIG_WORKERS_MAX]; /* [from][to] */
-    uint64_t origin_tsc;                                            /* the origin of time */
+    struct {
+        _Atomic uint32_t word; /* a futex: 1 while the worker sleeps */
+    } __attribute__((aligned(64))) asleep[CONFIG_WORKERS_MAX];
+    uint64_t origin_tsc; /* the origin of time */
     uint64_t us_per_tsc; /* microseconds in a cycle, times 2^LCORE_TSC_SHIFT */
     atomic_bool drain;   /* take no new work */
     atomic_bool stop;    /* leave the loop */

@@ -172,14 +172,23 @@ static void set_mtu(const struct port *port)
             port->interface->name, now, port->interface->mtu);
 }
 
-static void set_mac(const struct port *port)
+/* The address that we answer to: the configured one, or the device's. A TAP's device address is
+ * that of the kernel's end, which is another host to us: we take one of our own there, and the TAP
+ * gives us all frames whatever they are addressed to. */
+static void choose_mac(const struct port *port, struct rte_ether_addr *mac)
 {
-    struct rte_ether_addr mac;
+    if (port->interface->mac_set)
+        memcpy(mac->addr_bytes, port->interface->mac, sizeof(mac->addr_bytes));
+    else if (port->interface->device == CONFIG_DEVICE_TAP)
+        rte_eth_random_addr(mac->addr_bytes);
+    else
+        rte_eth_macaddr_get(port->id, mac);
+}
 
-    if (!port->interface->mac_set)
-        return;
-    memcpy(mac.addr_bytes, port->interface->mac, sizeof(mac.addr_bytes));
-    if (rte_eth_dev_default_mac_addr_set(port->id, &mac) == 0)
+static void set_mac(const struct port *port, struct rte_ether_addr *mac)
+{
+    if (!port->interface->mac_set || port->interface->device == CONFIG_DEVICE_TAP ||
+        rte_eth_dev_default_mac_addr_set(port->id, mac) == 0)
         return;
     /* The device cannot: then it must show us what is sent to the other address. */
     if (rte_eth_promiscuous_enable(port->id) != 0)
@@ -236,7 +245,8 @@ int port_start(struct port *port, const struct config *config, unsigned index, s
     err = setup_queues(port, pool);
     if (err)
         return fail(port, "its queues cannot be set up", err);
-    set_mac(port);
+    choose_mac(port, &out->mac);
+    set_mac(port, &out->mac);
     err = rte_eth_dev_start(port->id);
     if (err)
         return fail(port, "it does not start", err);
@@ -246,10 +256,6 @@ int port_start(struct port *port, const struct config *config, unsigned index, s
     out->port_id = port->id;
     out->vlan = interface->vlan;
     out->mtu = interface->mtu;
-    if (interface->mac_set)
-        memcpy(out->mac.addr_bytes, interface->mac, sizeof(out->mac.addr_bytes));
-    else
-        rte_eth_macaddr_get(port->id, &out->mac);
     return err;
 }
 

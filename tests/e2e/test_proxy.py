@@ -76,7 +76,7 @@ def test_request_arrives_as_it_was_sent(spread):
 
 @pytest.mark.parametrize("broken, code", [
     (lambda m: wire.Message(wire.RST, wire.EMPTY, m.mid), "5.02"),
-    (lambda m: wire.Message(wire.ACK, wire.code("2.05"), m.mid, m.token, [(9, b"critical")]), "5.02"),
+    (lambda m: wire.Message(wire.ACK, wire.code("2.05"), m.mid, m.token, [(2051, b"critical and unsafe")]), "5.02"),
 ], ids=["reset", "critical-option"])
 def test_broken_answer(rig, broken, code):
     """RFC 7252 5.9.3.3, 5.7.1: a Reset, and an answer with an unknown critical unsafe option."""

@@ -62,8 +62,11 @@ class Veth(Transport):
         super().__init__(workers)
         self.inner = Namespace("inner")
 
+    def queues(self):
+        return self.workers
+
     def prepare(self):
-        queues = ["numtxqueues", str(self.workers), "numrxqueues", str(self.workers)]
+        queues = ["numtxqueues", str(self.queues()), "numrxqueues", str(self.queues())]
         self.hosts.run("ip", "link", "add", self.host_interface, *queues, "type", "veth", "peer",
                        "name", self.inner_interface, *queues, "netns", self.inner.name)
         # A veth pair leaves checksums for later; nobody behind a raw socket would compute them.
@@ -83,6 +86,10 @@ class AfPacket(Veth):
 class AfXdp(Veth):
     name = "af_xdp"
     device = f"af_xdp:{Veth.inner_interface},force_copy=1"
+
+    def queues(self):
+        """DPDK opens no more on a veth, which has separate channels for both directions."""
+        return 1
 
 
 class Memif(Transport):
@@ -107,7 +114,7 @@ class Memif(Transport):
         self._log = open(os.path.join(self._folder.name, "testpmd.log"), "w+")
         self._testpmd = self.hosts.popen(
             "stdbuf", "-oL", "dpdk-testpmd", "-l", "0,1", "--no-huge", "-m", "128", "--no-shconf", "--no-pci",
-            f"--file-prefix={self.hosts.name}-pmd",
+            f"--file-prefix=bridge-{self.hosts.name}",
             f"--vdev=net_memif0,role=client,socket={self.socket_path},socket-abstract=no",
             f"--vdev=net_tap0,iface={self.host_interface}",
             "--", "--forward-mode=io", "--auto-start", "--nb-cores=1", f"--rxq={queues}",
