@@ -392,7 +392,7 @@ static void malformed_datagrams_get_what_the_rfc_says(void **state)
         uint8_t bytes[2048];
         size_t length;
 
-        if (line[0] == '#' || line[0] == '\n')
+        if (line[0] == '#' || strncmp(line, "name\t", 5) == 0)
             continue;
         line[strcspn(line, "\n")] = 0;
         name = strsep(&rest, "\t");
