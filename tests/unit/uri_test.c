@@ -1,0 +1,131 @@
+/* URIs (RFC 7252 6) and addresses. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "gateway/coap/uri.h"
+
+static int parse(const char *text, struct uri *uri)
+{
+    return uri_parse(text, strlen(text), uri);
+}
+
+static void good_ones(void **state)
+{
+    struct uri u;
+    char text[ENDPOINT_TEXT_BYTES];
+
+    (void)state;
+    assert_int_equal(parse("coap://example.com:61616/a/b?x=1&y", &u), 0);
+    assert_int_equal(u.scheme, URI_COAP);
+    assert_int_equal(u.port, 61616);
+    assert_false(u.host_is_address);
+    assert_memory_equal(u.host, "example.com", u.host_length);
+    assert_int_equal(u.path_length, 3);
+    assert_memory_equal(u.path, "a/b", 3);
+    assert_memory_equal(u.query, "x=1&y", u.query_length);
+    assert_int_equal(parse("coaps://[2001:db8::1]", &u), 0);
+    assert_int_equal(u.port, COAPS_PORT);
+    assert_true(u.host_is_address);
+    assert_string_equal(address_format(&u.address, text), "2001:db8::1");
+    assert_string_equal(endpoint_format(&u.address, u.port, text), "[2001:db8::1]:5684");
+    assert_int_equal(parse("COAP://10.0.0.1:/", &u), 0);
+    assert_int_equal(u.port, COAP_PORT);
+    assert_true(u.host_is_address);
+    assert_int_equal(u.path_length, 0);
+    assert_string_equal(endpoint_format(&u.address, 1, text), "10.0.0.1:1");
+    assert_int_equal(parse("coap://h?q", &u), 0);
+    assert_int_equal(u.query_length, 1);
+}
+
+static void bad_ones(void **state)
+{
+    static const char *const bad[] = {
+        "",
+        "coap:",
+        "coap:/x",
+        "coap://",
+        "coap:///x",
+        "coap://:1",
+        "coap://u@h",
+        "coap://h:0",
+        "coap://h:65536",
+        "coap://h:1x",
+        "coap://h#f",
+        "coap://[::1",
+        "coap://[::1]x",
+        "coap://[10.0.0.1]",
+        "coap://[zz]",
+        "coap://h/%",
+        "coap://h/%4",
+        "coap://h/%zz",
+        "coap://h/a b",
+        "coap://h/\x80",
+        "coap://a]b",
+        "coap://h/{x}",
+        "example.com",
+        "//h/x",
+    };
+    struct uri u;
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        if (parse(bad[i], &u) != -EINVAL)
+            fail_msg("\"%s\" was taken", bad[i]);
+    assert_int_equal(parse("http://h/", &u), -EPROTONOSUPPORT);
+    assert_int_equal(parse("coap+tcp://h/", &u), -EPROTONOSUPPORT);
+}
+
+static void escapes(void **state)
+{
+    uint8_t out[16];
+
+    (void)state;
+    assert_int_equal(uri_decode("a%20%C3%a4", 10, out), 4);
+    assert_memory_equal(out, "a \xc3\xa4", 4);
+    assert_int_equal(uri_decode("%2", 2, out), -EINVAL);
+    assert_int_equal(uri_decode("%g0", 3, out), -EINVAL);
+}
+
+static void subnets(void **state)
+{
+    struct address a, b;
+
+    (void)state;
+    assert_int_equal(address_parse("10.99.7.1", &a), 0);
+    assert_int_equal(address_parse("10.99.0.0", &b), 0);
+    assert_true(address_in_subnet(&a, &b, 16));
+    assert_true(address_in_subnet(&a, &b, 21));
+    assert_false(address_in_subnet(&a, &b, 22));
+    assert_true(address_in_subnet(&a, &b, 0));
+    assert_false(address_in_subnet(&a, &b, 32));
+    assert_int_equal(address_parse("::a63:701", &b), 0);
+    assert_false(address_in_subnet(&a, &b, 0)); /* families never meet */
+    assert_int_equal(address_parse("2001:db8:8000::1", &a), 0);
+    assert_int_equal(address_parse("2001:db8:ffff::", &b), 0);
+    assert_true(address_in_subnet(&a, &b, 33));
+    assert_false(address_in_subnet(&a, &b, 34));
+    assert_int_equal(address_parse("224.0.1.187", &a), 0);
+    assert_true(address_is_multicast(&a));
+    assert_int_equal(address_parse("ff02::fd", &a), 0);
+    assert_true(address_is_multicast(&a));
+    assert_int_equal(address_parse("fe80::1", &a), 0);
+    assert_true(address_is_link_local(&a) && !address_is_multicast(&a));
+    assert_int_equal(address_parse("1.2.3", &a), -EINVAL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(good_ones),
+        cmocka_unit_test(bad_ones),
+        cmocka_unit_test(escapes),
+        cmocka_unit_test(subnets),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
