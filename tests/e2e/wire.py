@@ -63,7 +63,8 @@ def _nibble(value):
     return 14, struct.pack("!H", value - 269)
 
 
-def _extended(nibble, data, at):
+def extended(nibble, data, at):
+    """A length or delta whose nibble may say that it goes on at `at`: the value, and where it ends."""
     if nibble == 13:
         return data[at] + 13, at + 1
     if nibble == 14:
@@ -76,15 +77,15 @@ def decode(data):
     """Reads a well-formed message; raises when it is not one."""
     first, number, mid = struct.unpack_from("!BBH", data)
     assert first >> 6 == 1, f"version {first >> 6}"
-    length, at = _extended(first & 15, data, 4)
+    length, at = extended(first & 15, data, 4)
     message = Message(first >> 4 & 3, number, mid, data[at:at + length])
     assert len(message.token) == length
     at += length
     option = 0
     while at < len(data) and data[at] != 0xFF:
         head = data[at]
-        delta, at = _extended(head >> 4, data, at + 1)
-        length, at = _extended(head & 15, data, at)
+        delta, at = extended(head >> 4, data, at + 1)
+        length, at = extended(head & 15, data, at)
         option += delta
         assert at + length <= len(data), "an option past the end"
         message.options.append((option, data[at:at + length]))
