@@ -62,13 +62,19 @@ static void choose_queues(struct port *port, const struct config *config,
             port->interface->name, config->workers, port->rx_queues);
 }
 
+/* A device that does not say how long its key is has the usual 40 bytes (rte_eth_dev_info). */
+static uint8_t key_length(const struct rte_eth_dev_info *info)
+{
+    return info->hash_key_size ? info->hash_key_size : 40;
+}
+
 /* RSS serves when key, table and UDP hashing can all be set: half of it would only look right. */
 static bool rss_offered(const struct rte_eth_dev_info *info, const struct steer *steer,
                         uint16_t queues)
 {
     return queues > 1 && info->reta_size >= 64 && info->reta_size <= STEER_RETA_MAX &&
-           info->reta_size == steer_reta_size(steer) && info->hash_key_size >= 40 &&
-           info->hash_key_size <= STEER_KEY_BYTES &&
+           info->reta_size == steer_reta_size(steer) && key_length(info) >= 40 &&
+           key_length(info) <= STEER_KEY_BYTES &&
            (info->flow_type_rss_offloads & RSS_TYPES) == RSS_TYPES;
 }
 
@@ -114,12 +120,21 @@ static int program_reta(const struct port *port, const struct steer *steer)
     return err;
 }
 
-static int check_key(const struct port *port, const struct steer *steer, uint8_t length)
+/* Some drivers take the key when they are configured, some later only: said again, and read back.
+ */
+static int program_key(const struct port *port, const struct steer *steer, uint8_t length)
 {
-    uint8_t key[STEER_KEY_BYTES] = {0};
-    struct rte_eth_rss_conf conf = {.rss_key = key, .rss_key_len = length};
-    int err = rte_eth_dev_rss_hash_conf_get(port->id, &conf);
+    uint8_t key[STEER_KEY_BYTES];
+    struct rte_eth_rss_conf conf = {.rss_key = key, .rss_key_len = length, .rss_hf = RSS_TYPES};
+    int err;
 
+    memcpy(key, steer_key(steer), sizeof(key));
+    err = rte_eth_dev_rss_hash_update(port->id, &conf);
+    if (err && err != -ENOTSUP)
+        return err;
+    memset(key, 0, sizeof(key));
+    conf.rss_hf = 0;
+    err = rte_eth_dev_rss_hash_conf_get(port->id, &conf);
     if (err)
         return err;
     return memcmp(key, steer_key(steer), length) == 0 && (conf.rss_hf & RSS_TYPES) == RSS_TYPES
@@ -138,7 +153,7 @@ static int configure(struct port *port, const struct steer *steer,
     if (port->rss) {
         conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
         conf.rx_adv_conf.rss_conf.rss_key = (uint8_t *)(uintptr_t)steer_key(steer);
-        conf.rx_adv_conf.rss_conf.rss_key_len = info->hash_key_size;
+        conf.rx_adv_conf.rss_conf.rss_key_len = key_length(info);
         conf.rx_adv_conf.rss_conf.rss_hf = RSS_TYPES;
         if (info->rx_offload_capa & RTE_ETH_RX_OFFLOAD_RSS_HASH)
             conf.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_RSS_HASH;
@@ -211,9 +226,9 @@ static int program_rss(struct port *port, const struct steer *steer,
             say(port, "no RSS that can be programmed: packets are steered in software");
         return 0;
     }
-    err = program_reta(port, steer);
+    err = program_key(port, steer, key_length(info));
     if (!err)
-        err = check_key(port, steer, info->hash_key_size);
+        err = program_reta(port, steer);
     if (err) { /* it still works, only slower: every packet's owner is computed */
         port->rss = false;
         say(port, "the device does not keep RSS key and table: packets are steered in software");
@@ -254,6 +269,7 @@ int port_start(struct port *port, const struct config *config, unsigned index, s
     receive_multicast(port);
     err = program_rss(port, steer, &info);
     out->port_id = port->id;
+    out->rx_hash = port->rss;
     out->vlan = interface->vlan;
     out->mtu = interface->mtu;
     return err;

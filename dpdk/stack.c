@@ -234,7 +234,7 @@ static uint16_t first_local(const struct stack *s, uint16_t interface, bool v4)
 }
 
 static unsigned owner_of(const struct stack *s, const struct rte_mbuf *mbuf, const struct frame *f,
-                         uint16_t local, bool fresh)
+                         uint16_t local, bool hashed)
 {
     struct steer_tuple tuple = {.source = f->source,
                                 .destination = f->destination,
@@ -245,7 +245,7 @@ static unsigned owner_of(const struct stack *s, const struct rte_mbuf *mbuf, con
         return 0;
     if (address_is_multicast(&f->destination)) /* its session is that of our own address */
         tuple.destination = s->setup.config->locals[local].address;
-    else if (fresh && (mbuf->ol_flags & RTE_MBUF_F_RX_RSS_HASH))
+    else if (hashed && (mbuf->ol_flags & RTE_MBUF_F_RX_RSS_HASH))
         return steer_worker_of_hash(s->setup.steer, f->destination_port, mbuf->hash.rss);
     return steer_worker_of(s->setup.steer, &tuple);
 }
@@ -293,7 +293,7 @@ static void receive_udp(struct stack *s, uint16_t interface, struct rte_mbuf *mb
         drop(mbuf, &s->setup.counters->drop_not_ours);
         return;
     }
-    owner = owner_of(s, mbuf, f, local, fresh);
+    owner = owner_of(s, mbuf, f, local, fresh && interface_of(s, interface)->rx_hash);
     if (owner != s->setup.index) {
         hand_to(s, interface, owner, mbuf);
         return;

@@ -36,6 +36,7 @@ struct stack_interface {
     bool tx_ip_cksum;  /* the device computes the IPv4 header checksum */
     bool tx_udp_cksum; /* and the UDP checksum */
     bool rx_cksum;     /* the device checks; flags of the mbuf tell (GOOD, BAD, UNKNOWN, NONE) */
+    bool rx_hash; /* RSS is programmed as the steer has it: the hash of an mbuf can be trusted */
 };
 
 /* Why an mbuf is in a hand-over ring. Kept in the mbuf's private area, struct stack_mark. */

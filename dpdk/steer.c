@@ -23,7 +23,7 @@ struct steer {
     uint8_t reta_bits;
     uint16_t reta_size;
     uint8_t reta[STEER_RETA_MAX];
-    uint8_t key[STEER_KEY_BYTES];
+    uint8_t key[STEER_KEY_BYTES] __attribute__((aligned(8)));
     uint32_t key_words[STEER_KEY_BYTES / sizeof(uint32_t)]; /* in host order, for
                                                                rte_softrss_be() */
     struct rte_thash_ctx *context;
