@@ -54,7 +54,7 @@ enum frame_verdict frame_read(struct rte_mbuf *mbuf, const struct stack_interfac
 /* What the headers of all datagrams from one local address have in common. */
 #define FRAME_HEADER_MAX 66 /* Ethernet, VLAN, IPv6, UDP */
 struct frame_template {
-    uint8_t bytes[FRAME_HEADER_MAX];
+    uint8_t bytes[FRAME_HEADER_MAX] __attribute__((aligned(8)));
     uint8_t l2_bytes;
     uint8_t l3_bytes;
     bool v4;

@@ -56,13 +56,41 @@ static int make_steer(struct plant *p)
     return p->shared.steer ? 0 : fail("steering", errno);
 }
 
+/* Without huge pages DPDK would start each buffer on a page of its own, because it takes pages for
+ * scattered in physical memory. net_af_xdp reads a pool as one dense array and would lose what lies
+ * beyond its end. No device sees physical addresses here, so the buffers are packed. */
+static struct rte_mempool *packed_pool(unsigned n)
+{
+    struct rte_pktmbuf_pool_private room = {.mbuf_data_room_size = BUFFER_BYTES,
+                                            .mbuf_priv_size = sizeof(struct stack_mark)};
+    struct rte_mempool *pool = rte_mempool_create_empty(
+        "packets", n, sizeof(struct rte_mbuf) + sizeof(struct stack_mark) + BUFFER_BYTES,
+        PORT_BUFFER_CACHE, sizeof(room), (int)rte_socket_id(), RTE_MEMPOOL_F_NO_IOVA_CONTIG);
+    int err;
+
+    if (!pool)
+        return NULL;
+    rte_pktmbuf_pool_init(pool, &room);
+    err = rte_mempool_populate_default(pool);
+    if (err < 0) {
+        rte_mempool_free(pool);
+        rte_errno = -err;
+        return NULL;
+    }
+    rte_mempool_obj_iter(pool, rte_pktmbuf_init, NULL);
+    return pool;
+}
+
 static int make_pool(struct plant *p)
 {
     unsigned n = port_buffers_wanted(p->config);
 
-    p->shared.pool =
-        rte_pktmbuf_pool_create("packets", n, PORT_BUFFER_CACHE, sizeof(struct stack_mark),
-                                BUFFER_BYTES, (int)rte_socket_id());
+    if (rte_eal_has_hugepages())
+        p->shared.pool =
+            rte_pktmbuf_pool_create("packets", n, PORT_BUFFER_CACHE, sizeof(struct stack_mark),
+                                    BUFFER_BYTES, (int)rte_socket_id());
+    else
+        p->shared.pool = packed_pool(n);
     if (p->shared.pool)
         return 0;
     fprintf(stderr, "coapgw: %u packet buffers of %u bytes do not fit memory.size\n", n,
