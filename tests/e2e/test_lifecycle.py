@@ -41,12 +41,28 @@ def test_stop_under_load_and_start_again(rig, transport, tmp_path):
         one.gateway.check_stopped()
         carrier = one.transport
         one.gateway = Gateway(carrier, interfaces_text(carrier) + SMALL + LISTENERS + HELLO, tmp_path)
-        if transport == "tap":
-            carrier.connect()
+        carrier.connect()
         wait_until("the second one answers", lambda: one.hosts.client("/hello").code == "2.05")
     finally:
         ended.set()
         loader.join()
+
+
+@pytest.mark.parametrize("transport", list(transports.ALL))
+def test_more_packets_than_buffers(rig, transport):
+    """Two workers, through whose hands each packet buffer goes several times: none is lost."""
+    one = rig(SMALL + LISTENERS + HELLO, transport, workers=2)
+    ended = threading.Event()
+    loader = threading.Thread(target=load, args=(one.hosts, ended))
+    loader.start()
+    try:
+        wait_until("80,000 packets were received", lambda: one.gateway.counter("rx_packets") > 80000,
+                   timeout=60, interval=0.5)
+    finally:
+        ended.set()
+        loader.join()
+    assert one.hosts.client("/hello").code == "2.05"
+    assert one.gateway.counter("drop_no_buffer") == 0
 
 
 def test_sigint_stops_too(rig):

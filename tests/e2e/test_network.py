@@ -14,6 +14,7 @@ import wire
 from conftest import coap_client, start_origin
 from gateway import HELLO, LISTENERS, PROXY, SMALL
 from transports import GATEWAY4, GATEWAY6, HOST4, HOST6
+from vlan import Vlan
 
 DEVICES = ["tap", "af_packet"]
 
@@ -89,15 +90,19 @@ def test_large_request_through_the_proxy(rig):
 def test_vlan(rig):
     """Tagged packets in and out; untagged ones are none of this interface's business."""
     class Tagged(transports.AfPacket):
+        host_interface = "host0"
+
         def prepare(self):
             super().prepare()
-            run = self.hosts.run
-            run("ip", "address", "flush", "dev", self.host_interface)
-            run("ip", "link", "add", "link", self.host_interface, "name", "host0.100", "type",
-                "vlan", "id", "100")
-            run("ip", "link", "set", "host0.100", "up")
+            self.hosts.run("ip", "address", "flush", "dev", self.host_interface)
+            self.vlan = Vlan(self.hosts, self.host_interface, "vlan100", 100)
             for address in transports.HOST_ADDRESSES:
-                self.hosts.add_address("host0.100", address)
+                self.hosts.add_address("vlan100", address)
+            self.hosts.run("ip", "link", "set", "vlan100", "up")
+
+        def close(self):
+            self.vlan.close()
+            super().close()
 
     one = rig(transport=Tagged, interface="vlan: 100", origins=True)
     for family in (4, 6):

@@ -5,6 +5,7 @@ runs; often the same), the gateway's `device:` line and the name of the hosts' i
 of a transport: made, prepare() before the gateway starts, connect() once it is ready, close()."""
 
 import os
+import shutil
 import subprocess
 import tempfile
 
@@ -106,15 +107,17 @@ class Memif(Transport):
         self._testpmd = None
 
     def connect(self):
-        self.start_bridge()
+        """Also again, to a gateway that was started anew: testpmd's end does not reconnect."""
+        self._stop_bridge()
+        self._start_bridge()
         super().connect()
 
-    def start_bridge(self):
+    def _start_bridge(self):
         queues = str(self.workers)
         self._log = open(os.path.join(self._folder.name, "testpmd.log"), "w+")
         self._testpmd = self.hosts.popen(
-            "stdbuf", "-oL", "dpdk-testpmd", "-l", "0,1", "--no-huge", "-m", "128", "--no-shconf", "--no-pci",
-            f"--file-prefix=bridge-{self.hosts.name}",
+            "stdbuf", "-oL", "dpdk-testpmd", "-l", "0,1", "--no-huge", "-m", "128", "--no-shconf",
+            "--no-pci", f"--file-prefix=bridge-{self.hosts.name}",
             f"--vdev=net_memif0,role=client,socket={self.socket_path},socket-abstract=no",
             f"--vdev=net_tap0,iface={self.host_interface}",
             "--", "--forward-mode=io", "--auto-start", "--nb-cores=1", f"--rxq={queues}",
@@ -126,6 +129,13 @@ class Memif(Transport):
             self.hosts.add_address(self.host_interface, address)
         self.hosts.run("ip", "link", "set", self.host_interface, "up")
 
+    def _stop_bridge(self):
+        if self._testpmd:
+            self.hosts.stop(self._testpmd)
+            self._log.close()
+            self._testpmd = None
+            shutil.rmtree(f"/run/dpdk/bridge-{self.hosts.name}", ignore_errors=True)
+
     def _read_log(self):
         with open(self._log.name) as log:
             text = log.read()
@@ -136,9 +146,7 @@ class Memif(Transport):
         return [self.socket_path] if os.path.exists(self.socket_path) else []
 
     def close(self):
-        if self._testpmd:
-            self.hosts.stop(self._testpmd)
-            self._log.close()
+        self._stop_bridge()
         super().close()
         self._folder.cleanup()
 
