@@ -82,11 +82,20 @@ origin_answers() {
     "${inside[@]}" coap-client-notls -B 1 coap://10.99.0.1/ 2>&1 | grep -q libcoap
 }
 
+# A command as it would be typed.
+typed() {
+    local word
+    for word in "$@"; do
+        [[ $word =~ ^[[:alnum:]_./:=,-]+$ ]] || word=${word@Q}
+        printf ' %s' "$word"
+    done
+}
+
 # ask WANTED ARGUMENTS...: makes a request, prints it and its answer, and compares.
 ask() {
     local wanted=$1 answer
     shift
-    printf '\n$ coap-client-notls %s\n' "${*@Q}"
+    printf '\n$ coap-client-notls%s\n' "$(typed "$@")"
     answer=$("${inside[@]}" coap-client-notls -B 10 "$@" 2>&1) || true
     printf '%s\n' "${answer:-(no payload)}"
     # shellcheck disable=SC2053 # what is wanted is a pattern
