@@ -1,0 +1,281 @@
+/* A whole worker under hostile datagrams. The input is a list of steps: raw datagrams on a few
+ * flows, messages that answer what the worker sent last (so that the paths behind a matching
+ * message ID and token are reached), time, and ICMP errors. What the worker emits must parse,
+ * buffers must come back, and no table may go beyond its limit. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <rte_eal.h>
+
+#include "config/config.h"
+#include "gateway/coap/message.h"
+#include "gateway/worker.h"
+
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static const char yaml[] =
+    "interfaces:\n"
+    "  - {name: s, device: \"tap:fuzz0\", addresses: [10.99.0.2/24, \"fd99::2/64\"]}\n"
+    "listeners:\n"
+    "  - uri: coap://10.99.0.2\n"
+    "  - uri: \"coap://[fd99::2]\"\n"
+    "upstreams:\n"
+    "  - {name: a, servers: [coap://10.99.0.1, coap://10.99.0.3], transmission: {nstart: 2}, "
+    "ports: 4}\n"
+    "  - {name: b, servers: [\"coap://[fd99::1]\"], reliable: false, timeout: 3s, "
+    "balance: round_robin}\n"
+    "routes:\n"
+    "  - {path: /, to: a}\n"
+    "  - {path: /b, to: b}\n"
+    "  - {path: /hello, respond: {payload: \"hello world!\", content_format: text/plain}}\n"
+    "  - {path: /h, host: example.org, respond: {payload: x}}\n"
+    "limits: {sessions: 16, exchanges: 16, outbound: 16, queue: 2, remembered: 16, "
+    "message_memory: 64KiB}\n";
+
+static struct config *config;
+
+/* What was sent lately, to be answered. */
+#define LAST 8
+struct last {
+    struct flow flow;
+    uint16_t length;
+    uint8_t data[64]; /* header, token and a little more */
+};
+
+static struct {
+    struct worker *worker;
+    uint64_t now;
+    uint8_t buffer[1500];
+    bool open;   /* a buffer is out */
+    bool starve; /* alloc fails */
+    struct last last[LAST];
+    unsigned sent;
+} run;
+
+static void require(bool holds, const char *what)
+{
+    if (holds)
+        return;
+    fprintf(stderr, "violated: %s\n", what);
+    abort();
+}
+
+static bool alloc(void *context, const struct flow *flow, struct outgoing *out)
+{
+    (void)context;
+    require(!run.open, "one buffer at a time");
+    if (run.starve)
+        return false;
+    run.open = true;
+    out->data = run.buffer;
+    out->room = address_is_v4(&flow->peer) ? 1472 : 1452;
+    out->buffer = &run;
+    return true;
+}
+
+static void send_out(void *context, const struct flow *flow, struct outgoing *out, uint16_t length)
+{
+    struct last *last = &run.last[run.sent++ % LAST];
+    struct message m;
+
+    (void)context;
+    require(run.open, "sent what was allocated");
+    run.open = false;
+    require(length <= out->room, "within the room");
+    require(message_parse(out->data, length, &m) == VERDICT_OK, "what is sent parses");
+    last->flow = *flow;
+    last->length = length < sizeof(last->data) ? length : sizeof(last->data);
+    memcpy(last->data, out->data, last->length);
+}
+
+static void cancel(void *context, struct outgoing *out)
+{
+    (void)context;
+    (void)out;
+    require(run.open, "cancelled what was allocated");
+    run.open = false;
+}
+
+static uint16_t upstream_port(void *context, uint16_t local, const struct endpoint *server,
+                              unsigned n)
+{
+    (void)context;
+    (void)local;
+    (void)server;
+    return (uint16_t)(config->upstream_port_base + n);
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    static char arguments[][32] = {"fuzz",          "--no-huge",      "-m",
+                                   "128",           "--no-shconf",    "--no-pci",
+                                   "--log-level=3", "--no-telemetry", ""};
+    char *list[10] = {0};
+
+    (void)argc;
+    (void)argv;
+    snprintf(arguments[8], sizeof(arguments[8]), "--file-prefix=f%d", (int)getpid());
+    for (unsigned i = 0; i < 9; i++)
+        list[i] = arguments[i];
+    require(rte_eal_init(9, list) >= 0, "EAL");
+    config = config_load_text("fuzz.yaml", yaml, strlen(yaml), stderr);
+    require(config, "configuration");
+    return 0;
+}
+
+/* ---- steps ---- */
+
+struct input {
+    const uint8_t *at, *end;
+};
+
+static uint8_t take(struct input *in)
+{
+    return in->at < in->end ? *in->at++ : 0;
+}
+
+static const uint8_t *take_bytes(struct input *in, size_t *length)
+{
+    const uint8_t *bytes = in->at;
+
+    if (*length > (size_t)(in->end - in->at))
+        *length = (size_t)(in->end - in->at);
+    in->at += *length;
+    return bytes;
+}
+
+/* Clients on both families, origins, and strangers to an upstream port. */
+static struct flow pick_flow(uint8_t choice)
+{
+    struct endpoint peer = {.port = (uint16_t)(5683 + (choice >> 4))};
+    unsigned kind = choice & 3;
+
+    address_parse(kind == 1 ? "fd99::1" : kind == 2 ? "10.99.0.3" : "10.99.0.1", &peer.address);
+    return flow_make(kind == 1, choice & 8 ? 5683 : config->upstream_port_base, &peer,
+                     TRANSPORT_UDP);
+}
+
+static void give(const struct flow *flow, const uint8_t *data, size_t length, bool multicast)
+{
+    /* A copy of its own, so that the sanitizer sees a read past its end. */
+    uint8_t *copy = malloc(length + !length);
+    struct datagram d = {
+        .data = copy, .length = (uint16_t)length, .multicast = multicast, .flow = *flow};
+
+    if (length)
+        memcpy(copy, data, length);
+    worker_receive(run.worker, &d, 1, run.now);
+    free(copy);
+}
+
+/* A message with the ID and token of one that was sent, and the rest as the input has it. */
+static void answer(struct input *in)
+{
+    const struct last *last = &run.last[take(in) % LAST];
+    uint8_t message[600];
+    uint8_t type = take(in), code = take(in);
+    size_t rest = take(in), token = last->length ? last->data[0] & 0x0f : 0;
+    const uint8_t *bytes = take_bytes(in, &rest);
+
+    if (last->length < MESSAGE_HEADER_BYTES || token > 8)
+        return;
+    message[0] = (uint8_t)(0x40 | (type & 3) << 4 | (code ? token : 0));
+    message[1] = code;
+    message[2] = last->data[2];
+    message[3] = (uint8_t)(last->data[3] + (type & 4 ? 1 : 0));
+    memcpy(message + 4, last->data + 4, token);
+    memcpy(message + 4 + token, bytes, rest);
+    give(&last->flow, message, code ? 4 + token + rest : 4, false);
+}
+
+static void step(struct input *in)
+{
+    uint8_t op = take(in);
+    struct flow flow;
+    size_t length;
+    const uint8_t *bytes;
+
+    switch (op & 7) {
+    case 0:
+    case 1:
+        flow = pick_flow(take(in));
+        length = take(in);
+        bytes = take_bytes(in, &length);
+        give(&flow, bytes, length, op & 8);
+        break;
+    case 2:
+    case 3:
+        answer(in);
+        break;
+    case 4: /* up to a quarter of a second, or up to some minutes */
+        run.now += op & 8 ? take(in) * 2000000ull : take(in) * 1000ull;
+        worker_advance(run.worker, run.now);
+        break;
+    case 5: /* an ICMP error about one that was sent, or about nothing */
+        length = take(in) & 15;
+        bytes = run.last[op >> 4 & 7].data;
+        worker_unreachable(run.worker, &run.last[op >> 4 & 7].flow, bytes, length, run.now);
+        break;
+    case 6:
+        run.starve = op & 8;
+        break;
+    default:
+        if (take(in) == 0x77)
+            worker_drain(run.worker);
+        break;
+    }
+}
+
+static void check_usage(void)
+{
+    struct worker_usage u;
+
+    worker_usage(run.worker, &u);
+    require(u.sessions <= u.sessions_max, "sessions within the limit");
+    require(u.exchanges <= u.exchanges_max && u.forwards <= u.forwards_max, "exchanges");
+    require(u.outbound <= u.outbound_max && u.remembered <= u.remembered_max, "outbound");
+    require(u.chunks <= u.chunks_max, "message memory");
+}
+
+/* Everything ends by itself when nothing comes any more. */
+static void check_end(void)
+{
+    struct worker_usage u;
+
+    run.starve = false;
+    for (unsigned i = 0; i < 20000 && worker_next_us(run.worker) != UINT64_MAX; i++) {
+        uint64_t next = worker_next_us(run.worker);
+
+        run.now = next > run.now ? next : run.now + 1000;
+        worker_advance(run.worker, run.now);
+    }
+    worker_usage(run.worker, &u);
+    require(!u.sessions && !u.exchanges && !u.forwards && !u.outbound && !u.remembered &&
+                !u.chunks && !u.timers,
+            "nothing is left");
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct worker_setup setup = {
+        .config = config,
+        .io = {.alloc = alloc, .send = send_out, .cancel = cancel, .upstream_port = upstream_port},
+        .count = 1,
+        .seed = {1, 2, 3}};
+    struct input in = {data, data + size};
+
+    memset(&run, 0, sizeof(run));
+    run.now = 1000000000;
+    run.worker = worker_create(&setup, run.now);
+    require(run.worker, "a worker");
+    while (in.at < in.end) {
+        step(&in);
+        check_usage();
+    }
+    check_end();
+    worker_destroy(run.worker);
+    return 0;
+}
