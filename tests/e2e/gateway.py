@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 BINARY = Path(os.environ.get("COAPGW", ROOT / "build" / "release" / "coapgw")).resolve()
 STOP_SECONDS = 2.0
 
-# DPDK's own libraries keep some memory until the process ends, and ASan reports it; only what this
-# project's code lost counts. Elsewhere the variables do nothing.
+# For a binary with sanitizers; elsewhere the variables do nothing. What libraries lose stands in
+# lsan.supp, so that only what this project's code lost counts.
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:detect_stack_use_after_return=1",
     "LSAN_OPTIONS": f"suppressions={Path(__file__).with_name('lsan.supp')}:print_suppressions=0",
