@@ -116,8 +116,11 @@ static int parse_literal(struct uri *uri, bool must)
 static int parse_authority(const char *text, const char *end, struct uri *uri)
 {
     const char *host_end, *colon;
-    bool bracketed = text < end && *text == '[';
+    bool bracketed;
 
+    if (text >= end)
+        return -EINVAL;
+    bracketed = *text == '[';
     if (memchr(text, '@', (size_t)(end - text)))
         return -EINVAL;
     if (bracketed) {
