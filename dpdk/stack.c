@@ -328,16 +328,29 @@ static void spread(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf)
     }
 }
 
+/* Who asks for us will be answered soon: HEARD_REQUEST makes an entry. An answer comes to any queue
+ * and may be for a worker that asked while this one did not, or that forgot: all get HEARD_ANSWER.
+ * What nobody asked for is no reason for an entry. */
+enum heard { HEARD_REQUEST, HEARD_ANSWER, HEARD_OTHER };
+
 static void learn(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf,
-                  const struct address *address, const struct rte_ether_addr *mac, bool create,
+                  const struct address *address, const struct rte_ether_addr *mac, enum heard heard,
                   bool first_hand)
 {
-    bool news = neighbour_learn(s->neighbours, interface, address, mac, create, s->now);
+    bool news =
+        neighbour_learn(s->neighbours, interface, address, mac, heard == HEARD_REQUEST, s->now);
 
     if (news)
         s->setup.counters->arp_learned++;
-    if (news && first_hand && s->setup.count > 1)
+    if ((news || heard == HEARD_ANSWER) && first_hand && s->setup.count > 1)
         spread(s, interface, mbuf);
+}
+
+static enum heard heard_in(const struct arp *arp, bool ours)
+{
+    if (!ours)
+        return HEARD_OTHER;
+    return arp->request ? HEARD_REQUEST : HEARD_ANSWER;
 }
 
 static void receive_arp(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf,
@@ -351,9 +364,8 @@ static void receive_arp(struct stack *s, uint16_t interface, struct rte_mbuf *mb
         return;
     }
     ours = find_local(s, interface, &arp.target) != NO_LOCAL;
-    /* Who asks for us will be answered soon; what nobody asked for is no reason for an entry. */
     if (!address_is_unspecified(&arp.sender))
-        learn(s, interface, mbuf, &arp.sender, &arp.sender_mac, ours && arp.request, first_hand);
+        learn(s, interface, mbuf, &arp.sender, &arp.sender_mac, heard_in(&arp, ours), first_hand);
     if (!first_hand || !ours || !arp.request) {
         rte_pktmbuf_free(mbuf);
         return;
@@ -377,8 +389,8 @@ static void receive_discovery(struct stack *s, uint16_t interface, struct rte_mb
     ours = address_equal(&m.target, &s->link_local[interface]) ||
            find_local(s, interface, &m.target) != NO_LOCAL;
     if (m.has_mac && (!m.solicitation || ours))
-        learn(s, interface, mbuf, m.solicitation ? &f->source : &m.target, &m.mac, m.solicitation,
-              first_hand);
+        learn(s, interface, mbuf, m.solicitation ? &f->source : &m.target, &m.mac,
+              m.solicitation ? HEARD_REQUEST : HEARD_ANSWER, first_hand);
     if (!first_hand || !m.solicitation || !ours) {
         rte_pktmbuf_free(mbuf);
         return;
