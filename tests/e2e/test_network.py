@@ -112,6 +112,7 @@ def test_vlan(rig):
                                 GATEWAY4 if family == 4 else GATEWAY6)
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("transport", DEVICES)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_multicast(rig, transport, workers):
