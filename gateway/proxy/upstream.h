@@ -39,8 +39,8 @@ void upstreams_fini(struct upstreams *u);
 /* The index of the server for a request: by a hash of path and query, or in turn. */
 uint32_t upstreams_choose(struct upstreams *u, unsigned upstream, const struct message *request);
 
-/* A session to the server with this index, and a message ID in it. NULL when all its ports have used up their IDs or
- * no session can be had. */
+/* A session to the server with this index, and a message ID in it. NULL when all its ports have
+ * used up their IDs or no session can be had. */
 struct session *upstreams_session(struct upstreams *u, uint32_t index, uint16_t *mid);
 
 /* A session has gone: its port is free to be opened again. */
