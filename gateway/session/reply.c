@@ -6,6 +6,9 @@
 
 #define BY_SESSION offsetof(struct exchange, by_session)
 
+/* Exchanges of one session that are looked at for a duplicate. */
+#define UNDER_WAY_PROBES 16
+
 /* ---- duplicates ---- */
 
 /* The answer that is known by its code alone: an ACK with the duplicate's own token. */
@@ -60,6 +63,28 @@ static void replay(struct messaging *m, const struct request *rq, const struct d
     m->counters->duplicates_replayed++;
 }
 
+/* A request that is being worked on although there was no room to remember it: its duplicates are
+ * known by the exchange itself. True when the request is one. */
+static bool is_under_way(struct messaging *m, const struct request *rq)
+{
+    uint32_t index = rq->session->exchanges;
+
+    for (unsigned i = 0; index != POOL_NONE && i < UNDER_WAY_PROBES; i++) {
+        const struct exchange *x = pool_at(&m->exchanges, index);
+
+        if (x->dedup == POOL_NONE && x->mid == rq->message->mid) {
+            m->counters->duplicates++;
+            if (x->acked)
+                messaging_send_empty(m, &rq->session->flow, TYPE_ACK, x->mid);
+            else
+                m->counters->drop_duplicate++;
+            return true;
+        }
+        index = x->by_session.next;
+    }
+    return false;
+}
+
 bool request_admit(struct messaging *m, struct request *rq, bool pure)
 {
     const struct message *msg = rq->message;
@@ -76,6 +101,8 @@ bool request_admit(struct messaging *m, struct request *rq, bool pure)
         replay(m, rq, entry);
         return false;
     }
+    if (is_under_way(m, rq))
+        return false;
     entry = dedup_add(&m->dedup, rq->session, msg->mid, confirmable, safe, m->now);
     if (entry) {
         rq->dedup = dedup_index_of(&m->dedup, entry);
