@@ -123,7 +123,6 @@ class Memif(Transport):
             "--", "--forward-mode=io", "--auto-start", "--nb-cores=1", f"--rxq={queues}",
             f"--txq={queues}", "--total-num-mbufs=8192", "--no-lsc-interrupt",
             stdin=subprocess.PIPE, stdout=self._log, stderr=subprocess.STDOUT)
-        wait_until("testpmd's TAP is there", lambda: self.host_interface in self.hosts.links())
         wait_until("testpmd forwards", lambda: "Press enter" in self._read_log())
         for address in HOST_ADDRESSES:
             self.hosts.add_address(self.host_interface, address)
