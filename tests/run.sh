@@ -99,17 +99,13 @@ format_check() {
     sources '*.[ch]' | xargs -0 clang-format --dry-run --Werror
 }
 
-# fuzz TARGET: from the corpus in the tree, into a copy of it.
+# fuzz TARGET: in a folder of its own, which keeps what was found from run to run.
 fuzz() {
-    local target=$1 name corpus work
-    name=$(basename "$target")
-    corpus=tests/fuzz/corpus/${name#fuzz_}
-    work=build/fuzz/run/$name
+    local target=$1 work
+    work=build/fuzz/run/$(basename "$target")
     mkdir -p "$work"
-    local folders=("$work")
-    [[ -d $corpus ]] && folders+=("$corpus")
     "$target" -max_total_time="$fuzz_seconds" -print_final_stats=1 -timeout=10 \
-        -artifact_prefix="$work/" "${folders[@]}"
+        -artifact_prefix="$work-" "$work"
 }
 
 finish() {
