@@ -98,7 +98,9 @@ uint64_t client_begun_at(struct world *w, uint32_t id)
 {
     const struct client *c = world_client(w, id / 1000);
 
-    return c->ask.id == id ? c->ask.begun_at : c->before.begun_at;
+    if (c->ask.id == id)
+        return c->ask.begun_at;
+    return c->before.id == id ? c->before.begun_at : 0; /* long ago */
 }
 
 static void wake_for_ask(struct world *w, uint32_t index)
@@ -202,9 +204,12 @@ static uint64_t answer_hash(const struct message *m)
 static void take_answer(struct world *w, uint32_t index, struct ask *a, const struct message *m)
 {
     if (a->done) {
-        /* Where memory is short, a safe request may be executed again (RFC 7252 4.5). */
+        bool refused = a->code == CODE_SERVICE_UNAVAILABLE || m->code == CODE_SERVICE_UNAVAILABLE;
+
+        /* Where memory is short, a safe request may be executed again (RFC 7252 4.5), and one that
+         * was refused without a session may be taken when it comes again. */
         if (a->answer_hash != answer_hash(m) &&
-            !(world_profile(w)->small_limits && safe(a->method)))
+            !(world_profile(w)->small_limits && (safe(a->method) || refused)))
             world_fail(w, "request %u got two different answers", a->id);
         return;
     }
