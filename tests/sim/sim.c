@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -25,39 +26,46 @@ static int start_eal(void)
     return rte_eal_init(9, list);
 }
 
-/* Every `jobs`-th seed. The exit code of the process: the number of failures, 255 at most. */
-static int run_share(uint64_t first, uint64_t last, unsigned jobs, bool tracing)
+/* Every `jobs`-th seed. Returns the number of failures. */
+static unsigned run_share(uint64_t first, uint64_t last, unsigned jobs, bool tracing)
 {
     unsigned failures = 0;
 
     if (start_eal() < 0) {
         fputs("sim: DPDK does not start\n", stderr);
-        return 255;
+        return 1;
     }
     for (uint64_t seed = first; seed <= last; seed += jobs)
         failures += (unsigned)world_run(seed, tracing);
     rte_eal_cleanup();
-    return failures < 255 ? (int)failures : 255;
+    return failures;
 }
 
 static unsigned run_jobs(uint64_t first, uint64_t last, unsigned jobs)
 {
     pid_t children[JOBS_MAX];
     unsigned failures = 0;
+    unsigned *shared = mmap(NULL, sizeof(*shared) * JOBS_MAX, PROT_READ | PROT_WRITE,
+                            MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    if (shared == MAP_FAILED)
+        return 1;
 
     for (unsigned i = 0; i < jobs; i++) {
         children[i] = fork();
-        if (children[i] == 0)
-            _exit(run_share(first + i, last, jobs, false));
+        if (children[i] == 0) {
+            shared[i] = run_share(first + i, last, jobs, false);
+            _exit(0);
+        }
     }
     for (unsigned i = 0; i < jobs; i++) {
         int status = 0;
 
-        if (children[i] < 0 || waitpid(children[i], &status, 0) < 0 || !WIFEXITED(status)) {
+        if (children[i] < 0 || waitpid(children[i], &status, 0) < 0 || status != 0) {
             fprintf(stderr, "sim: a share of the seeds crashed\n");
             failures++;
         } else {
-            failures += (unsigned)WEXITSTATUS(status);
+            failures += shared[i];
         }
     }
     return failures;
@@ -91,8 +99,7 @@ int main(int argc, char **argv)
         fputs("usage: sim [--seeds FIRST-LAST] [--jobs N] | --seed N [--trace]\n", stderr);
         return 2;
     }
-    failures =
-        jobs > 1 ? run_jobs(first, last, jobs) : (unsigned)run_share(first, last, 1, tracing);
+    failures = jobs > 1 ? run_jobs(first, last, jobs) : run_share(first, last, 1, tracing);
     printf("%llu passed, %u failed\n", last - first + 1 - failures, failures);
     return failures != 0;
 }

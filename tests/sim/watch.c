@@ -5,7 +5,9 @@
 #include "gateway/hash.h"
 #include "tests/sim/sim.h"
 
-#define ENTRIES          65536         /* a power of two */
+#define ENTRIES          65536 /* a power of two */
+#define DUE_MAX          4096
+#define SEEN_MAX         1024
 #define UPSTREAM_TIMEOUT (93 * SECOND) /* MAX_TRANSMIT_WAIT, the default of `timeout` */
 
 /* A CON or NON message of the gateway's, by flow and message ID. */
@@ -21,11 +23,62 @@ struct own {
     uint64_t until; /* the gateway may have given the request up from here on */
 };
 
+/* A CON request of a client that has no ACK yet. */
+struct due {
+    struct flow flow;
+    uint16_t mid;
+    uint64_t by;
+};
+
 struct watch {
     struct own entries[ENTRIES];
+    struct due due[DUE_MAX]; /* in the order in which they came */
+    unsigned due_count;
+    struct due seen[SEEN_MAX]; /* requests lately; `by` is 1 */
+    unsigned seen_next;
     uint32_t used[ENTRIES]; /* indices of upstream CONs that may be outstanding */
     unsigned used_count;
 };
+
+/* RFC 7252 5.2.2: an ACK within separate_after, with the answer or without. Called before anything
+ * else happens. */
+static void check_due(struct world *w, struct watch *watch)
+{
+    for (unsigned i = 0; i < watch->due_count; i++)
+        if (watch->due[i].by < world_now(w))
+            world_fail(w, "a CON request (message %u) was not acknowledged in time",
+                       watch->due[i].mid);
+}
+
+static void forget_due(struct watch *watch, const struct flow *flow, uint16_t mid)
+{
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < watch->due_count; i++)
+        if (watch->due[i].mid != mid || !flow_equal(&watch->due[i].flow, flow))
+            watch->due[kept++] = watch->due[i];
+    watch->due_count = kept;
+}
+
+/* Only the first copy of a request starts the clock: others may be met with silence while the
+ * answer is on its way. */
+static bool watch_is_repeated(struct watch *watch, const struct flow *flow, uint16_t mid)
+{
+    for (unsigned i = 0; i < SEEN_MAX; i++)
+        if (watch->seen[i].by && watch->seen[i].mid == mid &&
+            flow_equal(&watch->seen[i].flow, flow))
+            return true;
+    watch->seen[watch->seen_next++ % SEEN_MAX] = (struct due){*flow, mid, 1};
+    return false;
+}
+
+static void note_due(struct world *w, struct watch *watch, const struct flow *flow, uint16_t mid)
+{
+    forget_due(watch, flow, mid);
+    if (watch->due_count < DUE_MAX) /* two ticks: up to the next, and what is due in it */
+        watch->due[watch->due_count++] =
+            (struct due){*flow, mid, world_now(w) + world_config(w)->separate_after_us + 2000};
+}
 
 struct watch *watch_create(void)
 {
@@ -124,8 +177,11 @@ void watch_emitted(struct world *w, struct watch *watch, unsigned worker, const 
         world_fail(w, "a datagram that does not parse");
         return;
     }
-    if (m.type != TYPE_CON && m.type != TYPE_NON)
-        return; /* the peer's message ID */
+    check_due(w, watch);
+    if (m.type != TYPE_CON && m.type != TYPE_NON) { /* the peer's message ID */
+        forget_due(watch, flow, m.mid);
+        return;
+    }
     own = find(watch, flow, m.mid);
     if (!own->first_at || now - own->last_at > LIFETIME) {
         note_new(w, watch, own, worker, flow, &m, hash);
@@ -152,9 +208,13 @@ void watch_delivered(struct world *w, struct watch *watch, const struct flow *fl
     struct message m;
     struct own *own;
 
-    (void)w;
     if (length < 4)
         return;
+    check_due(w, watch);
+    if (!icmp && world_origin_of(w, flow) == NOBODY &&
+        message_parse(data, length, &m) == VERDICT_OK && m.type == TYPE_CON &&
+        code_is_request(m.code) && !watch_is_repeated(watch, flow, m.mid))
+        note_due(w, watch, flow, m.mid);
     if (icmp || (data[0] >> 4 & 3) >= TYPE_ACK) {
         own = find(watch, flow, mid);
         if (own->first_at)

@@ -36,6 +36,7 @@ struct world {
         unsigned index;
         bool open;
         uint64_t emitted, given;
+        uint64_t icmp; /* errors about requests of its own */
         uint8_t buffer[MESSAGE_BYTES];
     } sides[WORKERS_MAX];
     struct client clients[CLIENTS_MAX];
@@ -302,6 +303,7 @@ static void to_gateway(struct world *w, const struct event *e)
     trace(w, "gateway <", &e->flow, e->data, e->length);
     watch_delivered(w, w->watch, &e->flow, e->data, e->length, e->kind == ICMP);
     if (e->kind == ICMP) {
+        w->sides[owner].icmp++;
         worker_unreachable(w->workers[owner], &e->flow, e->data, e->length, w->now);
         return;
     }
@@ -554,6 +556,9 @@ static void check_worker(struct world *w, unsigned i)
         world_fail(w, "worker %u counts %llu datagrams in and %llu out of %llu and %llu", i,
                    (unsigned long long)verdicts, (unsigned long long)types,
                    (unsigned long long)w->sides[i].given, (unsigned long long)w->sides[i].emitted);
+    if (w->sides[i].icmp && w->profile.loss == 0 && !c->unreachables)
+        world_fail(w, "worker %u took no notice of %llu ICMP errors", i,
+                   (unsigned long long)w->sides[i].icmp);
     if (w->sides[i].open)
         world_fail(w, "worker %u keeps a buffer", i);
 }
