@@ -132,7 +132,7 @@ check build-debug build debug
 unit debug
 check build-fuzz build fuzz
 e2e release build/release/coapgw
-e2e sanitizers build/debug/coapgw -m core
+e2e sanitizers build/debug/coapgw
 while read -r target; do
     check "$(basename "$target")" fuzz "$target"
 done < <(find build/fuzz/tests/fuzz -maxdepth 1 -type f -executable)

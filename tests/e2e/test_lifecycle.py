@@ -1,6 +1,8 @@
 """Start and stop, idle cores, and the counters that say where everything went."""
 
 import os
+import signal
+import socket
 import statistics
 import threading
 import time
@@ -66,10 +68,26 @@ def test_more_packets_than_buffers(rig, transport):
 
 
 def test_sigint_stops_too(rig):
-    import signal
     one = rig(SMALL + LISTENERS + HELLO)
     one.gateway.process.send_signal(signal.SIGINT)
     assert one.gateway.process.wait(5) == 0
+
+
+def test_service_manager_is_told(tmp_path):
+    """sd_notify(3): READY=1 when it is, STOPPING=1 when it goes."""
+    carrier = transports.Tap()
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(str(tmp_path / "notify"))
+    manager.settimeout(10)
+    try:
+        one = Gateway(carrier, interfaces_text(carrier) + SMALL + LISTENERS + HELLO, tmp_path,
+                      {"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        assert manager.recv(100) == b"READY=1"
+        one.check_stopped()
+        assert manager.recv(100) == b"STOPPING=1"
+    finally:
+        carrier.close()
+        manager.close()
 
 
 def test_counters_add_up(rig):
