@@ -278,6 +278,21 @@ static uint8_t *put_ethernet(uint8_t *at, const struct stack_interface *interfac
     return at;
 }
 
+/* Ones' complement sums of words as they lie in memory (RFC 1071): what is in registers is added
+ * from there, since reading back what was just written stalls. */
+static uint32_t sum_word(uint32_t word)
+{
+    return (word & 0xffff) + (word >> 16);
+}
+
+static uint32_t sum_address6(const uint8_t bytes[16])
+{
+    uint32_t words[4];
+
+    memcpy(words, bytes, sizeof(words));
+    return sum_word(words[0]) + sum_word(words[1]) + sum_word(words[2]) + sum_word(words[3]);
+}
+
 void frame_template_init(struct frame_template *t, const struct stack_interface *interface,
                          const struct address *local)
 {
@@ -297,6 +312,8 @@ void frame_template_init(struct frame_template *t, const struct stack_interface 
         ip->next_proto_id = IPPROTO_UDP;
         memcpy(&ip->src_addr, local->bytes + 12, 4);
         t->l3_bytes = sizeof(*ip);
+        t->ip_sum = rte_raw_cksum(ip, sizeof(*ip));
+        t->udp_sum = sum_word(ip->src_addr) + rte_cpu_to_be_16(IPPROTO_UDP);
     } else {
         struct rte_ipv6_hdr *ip = (struct rte_ipv6_hdr *)at;
 
@@ -305,32 +322,53 @@ void frame_template_init(struct frame_template *t, const struct stack_interface 
         ip->hop_limits = TTL;
         memcpy(ip->src_addr, local->bytes, 16);
         t->l3_bytes = sizeof(*ip);
+        t->udp_sum = sum_address6(local->bytes) + rte_cpu_to_be_16(IPPROTO_UDP);
     }
+}
+
+static uint16_t fold(uint32_t sum)
+{
+    sum = (sum >> 16) + (sum & 0xffff);
+    sum = (sum >> 16) + (sum & 0xffff);
+    return (uint16_t)sum;
+}
+
+/* `sum` is that of the addresses and the protocol. */
+static rte_be16_t udp_checksum(const struct rte_udp_hdr *udp, uint32_t sum)
+{
+    uint16_t payload = (uint16_t)(rte_be_to_cpu_16(udp->dgram_len) - sizeof(*udp)), result;
+
+    sum += udp->src_port + udp->dst_port + 2u * udp->dgram_len;
+    sum += rte_raw_cksum(udp + 1, payload);
+    result = (uint16_t)~fold(sum);
+    return result ? result : 0xffff; /* 0 means that there is none */
 }
 
 static void finish_ip4(struct rte_mbuf *mbuf, const struct frame_template *t,
                        struct rte_ipv4_hdr *ip, struct rte_udp_hdr *udp)
 {
+    uint32_t peer = sum_word(ip->dst_addr);
+
     if (t->udp_cksum) {
         mbuf->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_UDP_CKSUM;
         udp->dgram_cksum = rte_ipv4_phdr_cksum(ip, mbuf->ol_flags);
     } else {
-        udp->dgram_cksum = rte_ipv4_udptcp_cksum(ip, udp);
+        udp->dgram_cksum = udp_checksum(udp, t->udp_sum + peer);
     }
     if (t->ip_cksum)
         mbuf->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM;
     else
-        ip->hdr_checksum = rte_ipv4_cksum(ip);
+        ip->hdr_checksum = (uint16_t)~fold(t->ip_sum + peer + ip->total_length + ip->packet_id);
 }
 
 static void finish_ip6(struct rte_mbuf *mbuf, const struct frame_template *t,
-                       struct rte_ipv6_hdr *ip, struct rte_udp_hdr *udp)
+                       struct rte_ipv6_hdr *ip, struct rte_udp_hdr *udp, const struct address *peer)
 {
     if (t->udp_cksum) {
         mbuf->ol_flags |= RTE_MBUF_F_TX_IPV6 | RTE_MBUF_F_TX_UDP_CKSUM;
         udp->dgram_cksum = rte_ipv6_phdr_cksum(ip, mbuf->ol_flags);
     } else {
-        udp->dgram_cksum = rte_ipv6_udptcp_cksum(ip, udp);
+        udp->dgram_cksum = udp_checksum(udp, t->udp_sum + sum_address6(peer->bytes));
     }
 }
 
@@ -363,7 +401,7 @@ void frame_write_udp(struct rte_mbuf *mbuf, const struct frame_template *t,
 
         memcpy(ip->dst_addr, peer->bytes, 16);
         ip->payload_len = rte_cpu_to_be_16(udp_bytes);
-        finish_ip6(mbuf, t, ip, udp);
+        finish_ip6(mbuf, t, ip, udp, peer);
     }
 }
 

@@ -59,6 +59,9 @@ struct frame_template {
     uint8_t l3_bytes;
     bool v4;
     bool ip_cksum, udp_cksum; /* the device computes them */
+    /* Sums of what never changes, for the checksums in software: of the IPv4 header, and of the
+     * pseudo header. */
+    uint32_t ip_sum, udp_sum;
 };
 
 void frame_template_init(struct frame_template *t, const struct stack_interface *interface,

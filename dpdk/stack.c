@@ -22,10 +22,16 @@
 
 #define NO_LOCAL UINT16_MAX
 
+/* The subnet of a local address, for a quick look at IPv4 peers. */
+struct subnet4 {
+    uint32_t net, mask; /* network order; mask 0 and net 1: no IPv4 */
+};
+
 struct stack {
     struct stack_setup setup;
     struct worker *worker;
     struct frame_template *templates; /* by local address */
+    struct subnet4 *subnets;          /* by local address */
     struct address *link_local;       /* by interface */
     struct neighbours *neighbours;
     struct fragments *fragments;
@@ -59,6 +65,26 @@ static void drop(struct rte_mbuf *mbuf, uint64_t *counter)
 
 /* ---- out ---- */
 
+static bool in_subnet4(const struct subnet4 *subnet, const struct address *peer)
+{
+    uint32_t word;
+
+    memcpy(&word, peer->bytes + 12, sizeof(word));
+    return (word & subnet->mask) == subnet->net;
+}
+
+static struct subnet4 make_subnet4(const struct local_address *local)
+{
+    struct subnet4 subnet = {.net = 1};
+
+    if (!address_is_v4(&local->address) || local->prefix == 0)
+        return subnet;
+    subnet.mask = rte_cpu_to_be_32(UINT32_MAX << (32 - local->prefix));
+    memcpy(&subnet.net, local->address.bytes + 12, sizeof(subnet.net));
+    subnet.net &= subnet.mask;
+    return subnet;
+}
+
 /* The next hop towards an address from a local one: itself, or the gateway of its interface. False:
  * there is none. */
 static bool next_hop(const struct stack *s, uint16_t local, const struct address *peer,
@@ -69,7 +95,8 @@ static bool next_hop(const struct stack *s, uint16_t local, const struct address
     const struct config_interface *i = &c->interfaces[from->interface];
 
     *hop = *peer;
-    if (address_in_subnet(peer, &from->address, from->prefix) || address_is_link_local(peer))
+    if (in_subnet4(&s->subnets[local], peer) ||
+        address_in_subnet(peer, &from->address, from->prefix) || address_is_link_local(peer))
         return true;
     for (unsigned k = 0; k < i->address_count; k++)
         if (address_in_subnet(peer, &i->addresses[k].address, i->addresses[k].prefix))
@@ -669,14 +696,17 @@ static int init_tables(struct stack *s)
         .counters = s->setup.counters, .context = s, .transmit = send_on, .ask = ask_neighbour};
 
     s->templates = calloc(c->local_count, sizeof(*s->templates));
+    s->subnets = calloc(c->local_count, sizeof(*s->subnets));
     s->link_local = calloc(c->interface_count, sizeof(*s->link_local));
     s->neighbours = neighbours_create(&ns);
     s->fragments = fragments_create(s->setup.counters);
-    if (!s->templates || !s->link_local || !s->neighbours || !s->fragments)
+    if (!s->templates || !s->subnets || !s->link_local || !s->neighbours || !s->fragments)
         return -ENOMEM;
     for (unsigned i = 0; i < c->local_count; i++)
         frame_template_init(&s->templates[i], interface_of(s, c->locals[i].interface),
                             &c->locals[i].address);
+    for (unsigned i = 0; i < c->local_count; i++)
+        s->subnets[i] = make_subnet4(&c->locals[i]);
     for (unsigned i = 0; i < c->interface_count; i++)
         s->link_local[i] = frame_link_local(&interface_of(s, (uint16_t)i)->mac);
     return 0;
@@ -712,6 +742,7 @@ void stack_destroy(struct stack *s)
     fragments_destroy(s->fragments);
     neighbours_destroy(s->neighbours);
     free(s->link_local);
+    free(s->subnets);
     free(s->templates);
     free(s);
 }

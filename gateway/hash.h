@@ -16,6 +16,18 @@ static inline uint64_t hash_mix(uint64_t h, uint64_t word)
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
+/* Up to 7 bytes in one word, without a copy of variable length: that would be a call. */
+static inline uint64_t hash_tail(const uint8_t *at, size_t length)
+{
+    uint32_t first, last;
+
+    if (length < 4)
+        return at[0] | (uint64_t)at[length / 2] << 8 | (uint64_t)at[length - 1] << 16;
+    memcpy(&first, at, sizeof(first));
+    memcpy(&last, at + length - sizeof(last), sizeof(last));
+    return first | (uint64_t)last << 32;
+}
+
 static inline uint64_t hash_bytes(const void *bytes, size_t length, uint64_t seed)
 {
     const uint8_t *at = bytes;
@@ -25,11 +37,8 @@ static inline uint64_t hash_bytes(const void *bytes, size_t length, uint64_t see
         memcpy(&word, at, sizeof(word));
         h = hash_mix(h, word);
     }
-    if (length) {
-        word = 0;
-        memcpy(&word, at, length);
-        h = hash_mix(h, word);
-    }
+    if (length)
+        h = hash_mix(h, hash_tail(at, length));
     return hash_mix(h, seed);
 }
 

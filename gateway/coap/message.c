@@ -159,9 +159,12 @@ bool option_next(struct option_cursor *c, struct option_view *view)
 
 struct option_cursor option_cursor_at(const struct message *m, enum option_slot slot)
 {
-    struct option_cursor c = option_cursor(m);
+    const struct option_info *info = &option_table[slot];
+    struct option_cursor c = {.end = m->options + m->options_length,
+                              .number = info->number,
+                              .min_length = info->min_length,
+                              .max_length = info->max_length};
 
-    c.number = option_table[slot].number;
     if (message_has(m, slot)) {
         c.pending = m->first[slot];
         c.at = c.pending.value + c.pending.length;
@@ -173,14 +176,14 @@ struct option_cursor option_cursor_at(const struct message *m, enum option_slot 
 
 bool option_next_same(struct option_cursor *c, struct option_view *view)
 {
-    while (c->pending.value || (c->at < c->end && *c->at >> 4 == 0)) {
-        if (c->pending.value)
-            *view = c->pending;
-        else
-            option_next(c, view);
+    if (c->pending.value) {
+        *view = c->pending;
         c->pending.value = NULL;
-        if (view->length <= option_table[option_slot(c->number)].max_length &&
-            view->length >= option_table[option_slot(c->number)].min_length)
+        return true;
+    }
+    while (c->at < c->end && *c->at >> 4 == 0) { /* a delta of 0: the same number again */
+        option_next(c, view);
+        if (view->length >= c->min_length && view->length <= c->max_length)
             return true; /* one with a bad length is unrecognised and counts for nothing */
     }
     return false;

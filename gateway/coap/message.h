@@ -94,13 +94,14 @@ uint32_t message_uint(const struct message *m, enum option_slot slot, uint32_t a
 /* Walks the options in order. */
 struct option_cursor {
     const uint8_t *at, *end;
-    uint16_t number;            /* of the option that option_next() just returned */
-    struct option_view pending; /* of option_cursor_at(): the first one, not returned yet */
+    uint16_t number;                 /* of the option that option_next() just returned */
+    struct option_view pending;      /* of option_cursor_at(): the first one, not returned yet */
+    uint16_t min_length, max_length; /* of option_cursor_at(): what counts as an occurrence */
 };
 
 static inline struct option_cursor option_cursor(const struct message *m)
 {
-    struct option_cursor c = {m->options, m->options + m->options_length, 0, {NULL, 0}};
+    struct option_cursor c = {.at = m->options, .end = m->options + m->options_length};
     return c;
 }
 

@@ -83,8 +83,8 @@ bool discovery_matches(const struct message *request)
     struct option_view view;
     unsigned n = 0;
 
-    if (!message_has(request, SLOT_URI_PATH))
-        return false;
+    if (!message_has(request, SLOT_URI_PATH) || request->first[SLOT_URI_PATH].length != 11)
+        return false; /* every request comes by here: most leave at once */
     for (; option_next_same(&cursor, &view); n++)
         if (n >= 2 || view.length != strlen(segments[n]) ||
             memcmp(view.value, segments[n], view.length) != 0)
