@@ -120,7 +120,7 @@ step packages tests/packages.sh build demo test
 check build-release build release
 unit release
 check format format_check
-check shellcheck shellcheck quickstart.sh tests/run.sh tests/packages.sh .ci/run
+check shellcheck shellcheck quickstart.sh tests/run.sh tests/packages.sh .ci/run bench/*.sh
 if [[ $mode == quick ]]; then
     e2e core build/release/coapgw -m core
     finish
