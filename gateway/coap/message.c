@@ -78,13 +78,15 @@ static enum message_verdict parse_options(const uint8_t *at, const uint8_t *end,
 
 enum message_verdict message_parse(const uint8_t *data, size_t length, struct message *m)
 {
-    const uint8_t *at = data + MESSAGE_HEADER_BYTES, *end = data + length;
+    const uint8_t *at, *end;
     unsigned class;
 
     if (length < MESSAGE_HEADER_BYTES)
         return VERDICT_SHORT;
     if (data[0] >> 6 != MESSAGE_VERSION)
         return VERDICT_VERSION;
+    at = data + MESSAGE_HEADER_BYTES;
+    end = data + length;
     m->data = data;
     m->length = (uint16_t)length;
     m->mid = (uint16_t)(data[2] << 8 | data[3]);

@@ -54,6 +54,19 @@ static bool is_uri_text(const char *text, size_t length)
     return true;
 }
 
+/* RFC 3986 3.1: a letter, then letters, digits, '+', '-' and '.'. */
+static bool is_scheme(const char *text, size_t length)
+{
+    for (size_t i = 0; i < length; i++) {
+        bool letter = (text[i] | 0x20) >= 'a' && (text[i] | 0x20) <= 'z';
+
+        if (!letter && (i == 0 || !((text[i] >= '0' && text[i] <= '9') || text[i] == '+' ||
+                                    text[i] == '-' || text[i] == '.')))
+            return false;
+    }
+    return length > 0;
+}
+
 static int parse_scheme(const char **text, const char *end, struct uri *uri)
 {
     static const struct {
@@ -74,7 +87,8 @@ static int parse_scheme(const char **text, const char *end, struct uri *uri)
         return 0;
     }
     /* "http://x" is of another scheme, "coap:x" and "x" are broken. */
-    if (colon && end - colon >= 3 && memcmp(colon, "://", 3) == 0 && colon != *text)
+    if (colon && end - colon >= 3 && memcmp(colon, "://", 3) == 0 &&
+        is_scheme(*text, (size_t)(colon - *text)))
         return -EPROTONOSUPPORT;
     return -EINVAL;
 }
@@ -166,6 +180,9 @@ int uri_parse(const char *text, size_t length, struct uri *uri)
     if (err)
         return err;
     text = authority_end;
+    /* Square brackets stand around an IP literal and nowhere else (RFC 3986 3.2.2). */
+    if (memchr(text, '[', (size_t)(end - text)) || memchr(text, ']', (size_t)(end - text)))
+        return -EINVAL;
     query = memchr(text, '?', (size_t)(end - text));
     if (!query)
         query = end;
