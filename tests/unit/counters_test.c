@@ -70,6 +70,42 @@ static void all_are_visited_and_added(void **state)
     assert_int_equal(twice.tx_code[255], 2);
 }
 
+/* Names, for the one that is checked against the rest. */
+struct names {
+    char (*list)[64];
+    size_t count;
+};
+
+static void collect(void *context, const char *name, const char *meaning, uint64_t value)
+{
+    struct names *names = context;
+
+    (void)value;
+    assert_true(meaning[0] != 0);
+    assert_true(strlen(name) < sizeof(names->list[0]));
+    assert_int_equal(name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_.")], 0);
+    strcpy(names->list[names->count++], name);
+}
+
+static int order(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+/* A metric that two counters share would hide one of them. */
+static void names_are_unique(void **state)
+{
+    struct counters c = {0};
+    struct names names = {.list = calloc(sizeof(c) / sizeof(uint64_t), sizeof(names.list[0]))};
+
+    (void)state;
+    counters_visit(&c, collect, &names);
+    qsort(names.list, names.count, sizeof(names.list[0]), order);
+    for (size_t i = 1; i < names.count; i++)
+        assert_string_not_equal(names.list[i - 1], names.list[i]);
+    free(names.list);
+}
+
 static void what_is_zero_is_not_printed(void **state)
 {
     struct counters c = {.requests = 7};
@@ -89,6 +125,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_counter_is_documented),
         cmocka_unit_test(all_are_visited_and_added),
+        cmocka_unit_test(names_are_unique),
         cmocka_unit_test(what_is_zero_is_not_printed),
     };
 
