@@ -34,6 +34,51 @@ static void compare(const struct message *a, const struct message *b)
             a->unknown_elective_unsafe == b->unknown_elective_unsafe);
 }
 
+/* `present`, `first` and the unknown ones once more, by the words of the header instead of in one
+ * pass. */
+static void check_slots(const struct message *m)
+{
+    uint16_t critical = 0, critical_unsafe = 0, elective_unsafe = 0, count = 0;
+    uint32_t present = 0;
+    struct option_cursor c = option_cursor(m);
+    struct option_view v;
+
+    for (; option_next(&c, &v); count++) {
+        enum option_slot slot = option_slot(c.number);
+        const struct option_info *info = &option_table[slot];
+        bool taken = present & SLOT_BIT(slot);
+
+        if (slot && v.length >= info->min_length && v.length <= info->max_length &&
+            (info->repeatable || !taken)) {
+            require(taken ||
+                    (m->first[slot].value == v.value && m->first[slot].length == v.length));
+            present |= SLOT_BIT(slot);
+        } else if (c.number & 1) {
+            critical = critical ? critical : c.number;
+            if (c.number & 2)
+                critical_unsafe = critical_unsafe ? critical_unsafe : c.number;
+        } else if (c.number & 2) {
+            elective_unsafe = elective_unsafe ? elective_unsafe : c.number;
+        }
+    }
+    require(m->present == present && m->option_count == count);
+    require(m->unknown_critical == critical && m->unknown_critical_unsafe == critical_unsafe);
+    require(m->unknown_elective_unsafe == elective_unsafe);
+}
+
+/* Options and payload as they are, behind a header of our own. */
+static void check_raw(const struct message *m, uint8_t *out, size_t room)
+{
+    const uint8_t *end = m->data + m->length;
+    struct message again;
+    struct encoder e;
+
+    encoder_begin(&e, out, room, m->type, m->code, m->mid, m->token, m->token_length);
+    encoder_raw(&e, m->options, (size_t)(end - m->options));
+    require(message_parse(out, encoder_end(&e), &again) == VERDICT_OK);
+    compare(m, &again);
+}
+
 static void check_message(const uint8_t *data, size_t size)
 {
     static uint8_t out[UINT16_MAX];
@@ -52,6 +97,8 @@ static void check_message(const uint8_t *data, size_t size)
     require(encoder_end(&e) > 0 && encoder_end(&e) <= size); /* never longer than what was read */
     require(message_parse(out, encoder_end(&e), &again) == VERDICT_OK);
     compare(&m, &again);
+    check_slots(&m);
+    check_raw(&m, out, sizeof(out));
     for (unsigned slot = 1; slot < SLOT_COUNT; slot++) {
         unsigned n = 0;
 
