@@ -265,6 +265,10 @@ bool proxy_response(struct proxy *p, struct session *s, const struct message *re
 
     if (!f)
         return false;
+    if (!code_is_response(response->code)) { /* class 3: no code of it exists (RFC 7252 12.1) */
+        fail(p, f, CODE_BAD_GATEWAY, "the origin's answer has an unknown class");
+        return true;
+    }
     if (is_unsafe(response)) {
         fail(p, f, CODE_BAD_GATEWAY, "the response has an option that is unsafe to forward");
         return true;

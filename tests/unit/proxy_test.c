@@ -283,6 +283,11 @@ static void rejections_and_broken_answers_are_bad_gateway(void **state)
     harness_expect(h, &m);
     assert_int_equal(m.code, CODE_BAD_GATEWAY);
 
+    request = *ask(h, 1, TYPE_CON, CODE_GET, 11, "x", &m); /* a class that has no codes */
+    answer(h, &request, TYPE_ACK, CODE(3, 1), m.mid, NULL);
+    harness_expect(h, &m);
+    assert_int_equal(m.code, CODE_BAD_GATEWAY);
+
     request = *ask(h, 1, TYPE_CON, CODE_GET, 9, "x", &m); /* unknown, unsafe to forward */
     encoder_begin(&e, bytes, 1400, TYPE_ACK, CODE_CONTENT, m.mid, m.token, 8);
     encoder_option(&e, 65003, "?", 1);
