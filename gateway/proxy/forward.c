@@ -44,6 +44,7 @@ static void forward_free(struct proxy *p, struct forward *f)
     wheel_cancel(&p->m->wheel, &f->deadline);
     if (f->outbound != POOL_NONE)
         outbound_cancel(p->m, f->outbound);
+    session_at(&p->m->sessions, f->session)->forwards--;
     p->nonces[pool_index(&p->forwards, f)] = 0;
     pool_put(&p->forwards, f);
 }
@@ -161,7 +162,7 @@ static int send_request(struct proxy *p, struct forward *f, struct session *s, u
                            pool_index(&p->forwards, f), &f->outbound);
 }
 
-static struct forward *forward_open(struct proxy *p, struct exchange *x, const struct session *s,
+static struct forward *forward_open(struct proxy *p, struct exchange *x, struct session *s,
                                     uint32_t timeout_ms)
 {
     struct forward *f = pool_get(&p->forwards);
@@ -171,6 +172,7 @@ static struct forward *forward_open(struct proxy *p, struct exchange *x, const s
     f->exchange = x;
     f->session = session_index(&p->m->sessions, s);
     f->outbound = POOL_NONE;
+    s->forwards++; /* keeps the session: an origin may take longer than one may be idle */
     p->nonces[pool_index(&p->forwards, f)] = (uint32_t)random_u64(&p->m->random) | 1;
     timer_init(&f->deadline, TIMER_FORWARD);
     wheel_arm(&p->m->wheel, &f->deadline, p->m->now + timeout_ms * 1000ull);

@@ -94,7 +94,7 @@ static void on_idle(void *context, struct timer *timer, uint64_t now_us)
         (struct session *)(void *)((uint8_t *)timer - offsetof(struct session, idle));
     uint64_t idle_us = m->config->limits.session_idle_us;
 
-    if (s->outbound != POOL_NONE || s->exchanges != POOL_NONE) {
+    if (s->outbound != POOL_NONE || s->exchanges != POOL_NONE || s->forwards) {
         wheel_arm(&m->wheel, &s->idle, now_us + idle_us);
         return;
     }

@@ -49,8 +49,9 @@ struct session {
     uint32_t owner; /* SESSION_UPSTREAM: index of the server; the port's number is in `port_n` */
     uint16_t port_n;
     uint16_t next_mid;
-    uint8_t role; /* enum session_role */
-    bool open;    /* false: the slot is free */
+    uint8_t role;      /* enum session_role */
+    bool open;         /* false: the slot is free */
+    uint32_t forwards; /* SESSION_UPSTREAM: requests that wait for their answer here */
 };
 _Static_assert(sizeof(struct session) == 128, "two cache lines for each of millions");
 
