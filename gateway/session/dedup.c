@@ -178,6 +178,9 @@ void dedup_store(struct dedup *dedup, struct dedup_entry *entry, uint8_t code, c
         entry->chunk = chunks_write(dedup->chunks, answer, length);
     while (entry->chunk == CHUNK_NONE && dedup_yield(dedup));
     entry->busy = was_busy;
+    /* The code without its payload would be another answer: a safe request is executed again. */
+    if (entry->chunk == CHUNK_NONE && list_is_safe(entry->list))
+        entry->expires_us = 0;
 }
 
 void dedup_forget(struct dedup *dedup, struct session *session)

@@ -69,7 +69,8 @@ struct dedup_entry *dedup_add(struct dedup *dedup, struct session *session, uint
                               bool confirmable, bool safe, uint64_t now_us);
 
 /* Keeps the answer to a CON: `length` bytes, the whole message. Where they do not fit even after
- * giving up older safe ones, the code alone is kept. */
+ * giving up older safe ones, the code alone is kept of an unsafe one, and a safe one is forgotten
+ * as soon as it is not busy. */
 void dedup_store(struct dedup *dedup, struct dedup_entry *entry, uint8_t code, const void *answer,
                  uint16_t length);
 
