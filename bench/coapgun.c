@@ -21,12 +21,13 @@ static const char help[] =
     "  --device DEVICE     memif:SOCKET (the other end is the server), tap:NAME, af_packet:IF,\n"
     "                      or vdev:ARGS as DPDK's --vdev takes them\n"
     "  --target ADDR:PORT  where requests go (IPv4); the port is 5683 when absent\n"
-    "  --source ADDRESS    of the first simulated device (default 10.99.1.1); each address has\n"
-    "                      60,000 devices, one for each port\n"
+    "  --source ADDR[/LEN] of the first simulated device (default 10.99.1.1); each address has\n"
+    "                      60,000 devices, one for each port; with a prefix length, all addresses\n"
+    "                      must lie in that subnet\n"
     "  --endpoints N       simulated devices, 1 to 4000000 (default 1000)\n"
     "  --window N          requests outstanding at a time, 1 to 65536 (default 256)\n"
     "  --path PATH         what is asked for, with GET (default /hello)\n"
-    "  --non               non-confirmable requests (default: confirmable)\n"
+    "  --con, --non        confirmable or non-confirmable requests (default --con)\n"
     "  --expect TEXT       the payload that every answer must have\n"
     "  --raw               whatever comes back with our token counts: for reflectors\n"
     "  --duration S        seconds that are measured (default 5, at most 3600)\n"
@@ -66,6 +67,39 @@ static void parse_target(const char *text, struct endpoint *target)
     target->port = uri.port;
 }
 
+static uint32_t word_of(const struct address *address)
+{
+    const uint8_t *b = address->bytes + 12;
+
+    return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
+}
+
+static void parse_source(const char *text, struct gun_options *o)
+{
+    char address[64];
+    const char *slash = strchr(text, '/');
+
+    snprintf(address, sizeof(address), "%.*s", slash ? (int)(slash - text) : 63, text);
+    if (address_parse(address, &o->source) != 0 || !address_is_v4(&o->source))
+        bad("--source", text, "an IPv4 address with or without a prefix length");
+    o->source_bits = slash ? number("--source", slash + 1, 1, 32) : 0;
+}
+
+/* The last device's address is in the subnet that the sources were given with. */
+static void check_sources(const struct gun_options *o)
+{
+    uint32_t first = word_of(&o->source);
+    uint64_t last = (uint64_t)first + (o->endpoints - 1) / GUN_PORTS;
+
+    if (last > UINT32_MAX || (o->source_bits && (first ^ last) >> (32 - o->source_bits)) ||
+        (word_of(&o->target.address) >= first && word_of(&o->target.address) <= last)) {
+        fputs("coapgun: --source: the addresses of all endpoints leave the subnet or reach the "
+              "target; choose another address\n",
+              stderr);
+        exit(2);
+    }
+}
+
 enum option_id {
     DEVICE = 256,
     TARGET,
@@ -73,6 +107,7 @@ enum option_id {
     ENDPOINTS,
     WINDOW,
     PATH,
+    CON,
     NON,
     EXPECT,
     RAW,
@@ -94,8 +129,7 @@ static void set_option(struct gun_options *o, int option, const char *value)
         parse_target(value, &o->target);
         break;
     case SOURCE:
-        if (address_parse(value, &o->source) != 0 || !address_is_v4(&o->source))
-            bad("--source", value, "an IPv4 address");
+        parse_source(value, o);
         break;
     case ENDPOINTS:
         o->endpoints = number("--endpoints", value, 1, GUN_ENDPOINTS_MAX);
@@ -108,8 +142,9 @@ static void set_option(struct gun_options *o, int option, const char *value)
             bad("--path", value, "a path that begins with /");
         o->path = value;
         break;
+    case CON:
     case NON:
-        o->confirmable = false;
+        o->confirmable = option == CON;
         break;
     case EXPECT:
         o->expect = value;
@@ -164,6 +199,7 @@ static void parse(int argc, char **argv, struct gun_options *o)
         fputs("coapgun: --device and --target are needed; try coapgun --help\n", stderr);
         exit(2);
     }
+    check_sources(o);
 }
 
 /* "memif:/run/x" to what --vdev takes. */
@@ -221,13 +257,19 @@ static double rate(const struct gun_result *r)
     return r->seconds > 0 ? (double)r->answered / r->seconds : 0;
 }
 
+static double cycles_each(const struct gun_result *r)
+{
+    return r->answered ? (double)r->cycles / (double)r->answered : 0;
+}
+
 static void print_table(const struct gun_result *r)
 {
     printf("%12.0f answers/s in %.2f s\n", rate(r), r->seconds);
-    printf("%12llu sent, %llu answered, %llu without an answer in 1 s, %llu late, %llu wrong\n",
+    printf("%12llu sent, %llu answered, %llu without an answer in 1 s\n",
            (unsigned long long)r->sent, (unsigned long long)r->answered,
-           (unsigned long long)r->timeouts, (unsigned long long)r->late,
-           (unsigned long long)r->wrong);
+           (unsigned long long)r->timeouts);
+    printf("%12llu wrong, %llu late, %llu duplicates\n", (unsigned long long)r->wrong,
+           (unsigned long long)r->late, (unsigned long long)r->duplicates);
     for (unsigned code = 0; code < 256; code++)
         if (r->by_code[code])
             printf("%12llu with code %u.%02u\n", (unsigned long long)r->by_code[code],
@@ -237,8 +279,7 @@ static void print_table(const struct gun_result *r)
            (double)gun_histogram_at(&r->latency_ns, 0.99) / 1000,
            (double)gun_histogram_at(&r->latency_ns, 0.999) / 1000,
            (double)r->latency_ns.largest / 1000);
-    printf("%12.0f TSC cycles for each answer\n",
-           r->answered ? (double)r->cycles / (double)r->answered : 0);
+    printf("%12.0f TSC cycles for each answer\n", cycles_each(r));
 }
 
 static int write_json(const struct gun_options *o, const struct gun_result *r)
@@ -252,11 +293,13 @@ static int write_json(const struct gun_options *o, const struct gun_result *r)
     fprintf(out,
             "{\"version\": \"%s\", \"endpoints\": %u, \"window\": %u, \"seconds\": %.6f, "
             "\"sent\": %llu, \"answered\": %llu, \"timeouts\": %llu, \"late\": %llu, "
-            "\"wrong\": %llu, \"rate\": %.1f, \"p50_ns\": %llu, \"p99_ns\": %llu, "
+            "\"duplicates\": %llu, \"wrong\": %llu, \"rate\": %.1f, "
+            "\"cycles_each\": %.1f, \"p50_ns\": %llu, \"p99_ns\": %llu, "
             "\"p999_ns\": %llu, \"max_ns\": %llu, \"codes\": {",
             COAPGW_VERSION, o->endpoints, o->window, r->seconds, (unsigned long long)r->sent,
             (unsigned long long)r->answered, (unsigned long long)r->timeouts,
-            (unsigned long long)r->late, (unsigned long long)r->wrong, rate(r),
+            (unsigned long long)r->late, (unsigned long long)r->duplicates,
+            (unsigned long long)r->wrong, rate(r), cycles_each(r),
             (unsigned long long)gun_histogram_at(&r->latency_ns, 0.5),
             (unsigned long long)gun_histogram_at(&r->latency_ns, 0.99),
             (unsigned long long)gun_histogram_at(&r->latency_ns, 0.999),

@@ -23,6 +23,7 @@ struct gun_options {
     unsigned core;
     bool huge;             /* memory from huge pages */
     struct address source; /* the first endpoint's */
+    unsigned source_bits;  /* the subnet that all sources must lie in; 0: not given */
     struct endpoint target;
     const char *path;   /* "/a/b" */
     const char *expect; /* payload that every answer must have, or NULL */
@@ -47,7 +48,9 @@ void gun_histogram_add(struct gun_histogram *h, uint64_t value);
 uint64_t gun_histogram_at(const struct gun_histogram *h, double share);
 
 struct gun_result {
-    uint64_t sent, answered, timeouts, wrong, late;
+    uint64_t sent, answered, timeouts, wrong;
+    uint64_t late;       /* answers to requests that had been given up */
+    uint64_t duplicates; /* answers to requests that had been answered */
     uint64_t by_code[256];
     double seconds;
     uint64_t cycles; /* TSC cycles of the measured time */

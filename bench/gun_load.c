@@ -23,9 +23,13 @@
 #define LOOK_AT    16 /* slots looked at for a timeout in each turn */
 #define ANSWER_S   5  /* how long the target and the link are waited for */
 
+/* A place in the window, and what its latest request must be answered with. */
 struct slot {
     uint64_t sent_tsc; /* 0: free */
     uint32_t sequence;
+    uint32_t given_up; /* sequence of the latest request that timed out; 0: none */
+    uint32_t source;
+    uint16_t source_port, mid;
 };
 
 struct gun {
@@ -159,24 +163,23 @@ static uint32_t halves(uint32_t word)
     return (word >> 16) + (word & 0xffff);
 }
 
-static void fill(const struct gun *g, uint8_t *packet, uint32_t endpoint, uint16_t mid,
-                 uint32_t slot, uint32_t sequence)
+static void fill(const struct gun *g, uint8_t *packet, uint32_t index, const struct slot *slot)
 {
     struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)(packet + sizeof(struct rte_ether_hdr));
     struct rte_udp_hdr *udp = (struct rte_udp_hdr *)(ip + 1);
     uint8_t *message = (uint8_t *)(udp + 1);
-    uint32_t source = g->source + endpoint / GUN_PORTS;
-    uint16_t port = (uint16_t)(GUN_PORT_FIRST + endpoint % GUN_PORTS), sum;
-    rte_be32_t words[2] = {rte_cpu_to_be_32(slot), rte_cpu_to_be_32(sequence)};
+    rte_be32_t words[2] = {rte_cpu_to_be_32(index), rte_cpu_to_be_32(slot->sequence)};
+    uint16_t sum;
 
     memcpy(packet, g->packet, g->length);
-    ip->src_addr = rte_cpu_to_be_32(source);
-    ip->hdr_checksum = rte_cpu_to_be_16(fold(g->ip_sum + halves(source)));
-    udp->src_port = rte_cpu_to_be_16(port);
-    message[2] = (uint8_t)(mid >> 8);
-    message[3] = (uint8_t)mid;
+    ip->src_addr = rte_cpu_to_be_32(slot->source);
+    ip->hdr_checksum = rte_cpu_to_be_16(fold(g->ip_sum + halves(slot->source)));
+    udp->src_port = rte_cpu_to_be_16(slot->source_port);
+    message[2] = (uint8_t)(slot->mid >> 8);
+    message[3] = (uint8_t)slot->mid;
     memcpy(message + MESSAGE_HEADER_BYTES, words, sizeof(words));
-    sum = fold(g->udp_sum + halves(source) + port + mid + halves(slot) + halves(sequence));
+    sum = fold(g->udp_sum + halves(slot->source) + slot->source_port + slot->mid + halves(index) +
+               halves(slot->sequence));
     udp->dgram_cksum = rte_cpu_to_be_16(sum ? sum : 0xffff);
 }
 
@@ -214,8 +217,10 @@ static void fire(struct gun *g, uint64_t now)
         g->next_endpoint = endpoint + 1 == g->o->endpoints ? 0 : endpoint + 1;
         slot->sent_tsc = now;
         slot->sequence++;
-        fill(g, rte_pktmbuf_mtod(batch[i], uint8_t *), endpoint, g->mids[endpoint]++, index,
-             slot->sequence);
+        slot->source = g->source + endpoint / GUN_PORTS;
+        slot->source_port = (uint16_t)(GUN_PORT_FIRST + endpoint % GUN_PORTS);
+        slot->mid = g->mids[endpoint]++;
+        fill(g, rte_pktmbuf_mtod(batch[i], uint8_t *), index, slot);
         batch[i]->data_len = g->length;
         batch[i]->pkt_len = g->length;
         queue(g, batch[i]);
@@ -238,6 +243,8 @@ static bool receive_arp(struct gun *g, struct rte_mbuf *mbuf)
     struct rte_arp_hdr *arp = (struct rte_arp_hdr *)(ether + 1);
     uint32_t asked = rte_be_to_cpu_32(arp->arp_data.arp_tip);
 
+    if (rte_pktmbuf_data_len(mbuf) < sizeof(*ether) + sizeof(*arp))
+        return false;
     if (rte_be_to_cpu_32(arp->arp_data.arp_sip) == g->target) {
         g->target_mac = arp->arp_data.arp_sha;
         g->target_known = true;
@@ -255,12 +262,24 @@ static bool receive_arp(struct gun *g, struct rte_mbuf *mbuf)
     return true;
 }
 
+/* The answer goes where its request came from, and an ACK has its message ID (RFC 7252 4.2). */
+static bool is_astray(const struct gun *g, const struct slot *slot, const struct rte_ipv4_hdr *ip,
+                      const uint8_t *message)
+{
+    const struct rte_udp_hdr *udp = (const struct rte_udp_hdr *)(ip + 1);
+    unsigned type = message[0] >> 4 & 3, mid = (unsigned)message[2] << 8 | message[3];
+
+    return ip->dst_addr != rte_cpu_to_be_32(slot->source) ||
+           ip->src_addr != rte_cpu_to_be_32(g->target) ||
+           udp->dst_port != rte_cpu_to_be_16(slot->source_port) ||
+           udp->src_port != rte_cpu_to_be_16(g->o->target.port) ||
+           (type == TYPE_ACK && mid != slot->mid);
+}
+
 /* The code and the end of the message: the payload behind its marker. A whole parse would cost the
  * generator more than the request costs the server. */
 static bool is_wrong(const struct gun *g, const uint8_t *message, uint16_t length)
 {
-    if (g->o->raw)
-        return false;
     if (code_class(message[1]) != 2)
         return true;
     if (!g->o->expect)
@@ -270,10 +289,27 @@ static bool is_wrong(const struct gun *g, const uint8_t *message, uint16_t lengt
            memcmp(message + length - g->expected, g->o->expect, g->expected) != 0;
 }
 
-static void receive_answer(struct gun *g, const uint8_t *message, uint16_t length, uint64_t now)
+/* An answer that no request waits for. A slot remembers one request that it gave up; what is older
+ * than that has come back twice or more than a second too late, and counts as a duplicate. */
+static void receive_stray(struct gun *g, struct slot *slot, uint32_t sequence)
+{
+    if (!g->measuring)
+        return;
+    if (sequence == 0 || sequence > slot->sequence)
+        g->r->wrong++; /* a token that was never sent */
+    else if (sequence == slot->given_up)
+        g->r->late++;
+    else
+        g->r->duplicates++;
+    if (sequence == slot->given_up)
+        slot->given_up = 0; /* the next one is a duplicate */
+}
+
+static void receive_answer(struct gun *g, const struct rte_ipv4_hdr *ip, const uint8_t *message,
+                           uint16_t length, uint64_t now)
 {
     rte_be32_t words[2];
-    uint32_t index;
+    uint32_t index, sequence;
     struct slot *slot;
 
     if (length < MESSAGE_HEADER_BYTES + TOKEN_BYTES || (message[0] & 0x0f) != TOKEN_BYTES) {
@@ -282,15 +318,21 @@ static void receive_answer(struct gun *g, const uint8_t *message, uint16_t lengt
     }
     memcpy(words, message + MESSAGE_HEADER_BYTES, sizeof(words));
     index = rte_be_to_cpu_32(words[0]);
-    slot = &g->slots[index % GUN_WINDOW_MAX];
-    if (index >= g->o->window || !slot->sent_tsc || slot->sequence != rte_be_to_cpu_32(words[1])) {
-        g->r->late += g->measuring;
+    sequence = rte_be_to_cpu_32(words[1]);
+    if (index >= g->o->window) {
+        g->r->wrong += g->measuring;
+        return;
+    }
+    slot = &g->slots[index];
+    if (!slot->sent_tsc || slot->sequence != sequence) {
+        receive_stray(g, slot, sequence);
         return;
     }
     if (g->measuring) {
         g->r->answered++;
         g->r->by_code[message[1]]++;
-        g->r->wrong += is_wrong(g, message, length);
+        if (!g->o->raw)
+            g->r->wrong += is_astray(g, slot, ip, message) || is_wrong(g, message, length);
         gun_histogram_add(&g->r->latency_ns,
                           (uint64_t)((double)(now - slot->sent_tsc) * g->ns_per_cycle));
     }
@@ -310,11 +352,13 @@ static void receive(struct gun *g, struct rte_mbuf *mbuf, uint64_t now)
             rte_pktmbuf_free(mbuf);
         return;
     }
-    if (ether->ether_type == rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV4) &&
-        ip->next_proto_id == IPPROTO_UDP && rte_pktmbuf_data_len(mbuf) >= HEADERS) {
-        bytes = (uint16_t)(rte_be_to_cpu_16(udp->dgram_len) - sizeof(*udp));
-        if (bytes <= rte_pktmbuf_data_len(mbuf) - HEADERS)
-            receive_answer(g, (const uint8_t *)(udp + 1), bytes, now);
+    if (rte_pktmbuf_data_len(mbuf) >= HEADERS &&
+        ether->ether_type == rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV4) &&
+        ip->version_ihl == RTE_IPV4_VHL_DEF && ip->next_proto_id == IPPROTO_UDP) {
+        bytes = rte_be_to_cpu_16(udp->dgram_len);
+        if (bytes >= sizeof(*udp) && bytes - sizeof(*udp) <= rte_pktmbuf_data_len(mbuf) - HEADERS)
+            receive_answer(g, ip, (const uint8_t *)(udp + 1), (uint16_t)(bytes - sizeof(*udp)),
+                           now);
     }
     rte_pktmbuf_free(mbuf);
 }
@@ -343,6 +387,7 @@ static void find_timeouts(struct gun *g, uint64_t now, uint64_t timeout)
             continue;
         g->r->timeouts += g->measuring;
         slot->sent_tsc = 0;
+        slot->given_up = slot->sequence;
         g->free_slots[g->free_count++] = index;
     }
 }
