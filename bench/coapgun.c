@@ -282,6 +282,14 @@ static void print_table(const struct gun_result *r)
     printf("%12.0f TSC cycles for each answer\n", cycles_each(r));
 }
 
+static void print_doubt(const struct gun_options *o, const struct gun_result *r)
+{
+    if (r->mids_repeated && !o->raw)
+        puts(
+            "             message IDs came again: the server may have taken requests for repeated\n"
+            "             ones; use more endpoints or less time");
+}
+
 static int write_json(const struct gun_options *o, const struct gun_result *r)
 {
     FILE *out = fopen(o->json, "w");
@@ -293,14 +301,14 @@ static int write_json(const struct gun_options *o, const struct gun_result *r)
     fprintf(out,
             "{\"version\": \"%s\", \"endpoints\": %u, \"window\": %u, \"seconds\": %.6f, "
             "\"sent\": %llu, \"answered\": %llu, \"timeouts\": %llu, \"late\": %llu, "
-            "\"duplicates\": %llu, \"wrong\": %llu, \"rate\": %.1f, "
+            "\"duplicates\": %llu, \"wrong\": %llu, \"mids_repeated\": %s, \"rate\": %.1f, "
             "\"cycles_each\": %.1f, \"p50_ns\": %llu, \"p99_ns\": %llu, "
             "\"p999_ns\": %llu, \"max_ns\": %llu, \"codes\": {",
             COAPGW_VERSION, o->endpoints, o->window, r->seconds, (unsigned long long)r->sent,
             (unsigned long long)r->answered, (unsigned long long)r->timeouts,
             (unsigned long long)r->late, (unsigned long long)r->duplicates,
-            (unsigned long long)r->wrong, rate(r), cycles_each(r),
-            (unsigned long long)gun_histogram_at(&r->latency_ns, 0.5),
+            (unsigned long long)r->wrong, r->mids_repeated ? "true" : "false", rate(r),
+            cycles_each(r), (unsigned long long)gun_histogram_at(&r->latency_ns, 0.5),
             (unsigned long long)gun_histogram_at(&r->latency_ns, 0.99),
             (unsigned long long)gun_histogram_at(&r->latency_ns, 0.999),
             (unsigned long long)r->latency_ns.largest);
@@ -333,6 +341,7 @@ int main(int argc, char **argv)
         status = 1;
     } else {
         print_table(&result);
+        print_doubt(&o, &result);
         if (o.json)
             status = write_json(&o, &result);
         if (result.wrong || !result.answered) {

@@ -52,6 +52,7 @@ struct gun_result {
     uint64_t late;       /* answers to requests that had been given up */
     uint64_t duplicates; /* answers to requests that had been answered */
     uint64_t by_code[256];
+    bool mids_repeated; /* the server may have taken requests for repeated ones */
     double seconds;
     uint64_t cycles; /* TSC cycles of the measured time */
     struct gun_histogram latency_ns;

@@ -48,6 +48,7 @@ struct gun {
     uint32_t free_slots[GUN_WINDOW_MAX], free_count;
     uint16_t *mids; /* by endpoint */
     uint32_t next_endpoint, looked_at;
+    uint64_t sent;  /* from the start, warm-up included */
     uint32_t least; /* free slots that are worth a burst */
     bool measuring;
     double ns_per_cycle;
@@ -225,6 +226,7 @@ static void fire(struct gun *g, uint64_t now)
         batch[i]->pkt_len = g->length;
         queue(g, batch[i]);
     }
+    g->sent += n;
     if (g->measuring)
         g->r->sent += n;
 }
@@ -491,9 +493,24 @@ static void run_for(struct gun *g, double seconds)
     }
 }
 
-static int run(struct gun *g)
+static void measure(struct gun *g)
 {
     uint64_t begin;
+
+    for (uint32_t i = g->o->window; i-- > 0;)
+        g->free_slots[g->free_count++] = i;
+    run_for(g, g->o->warmup_s);
+    g->measuring = true;
+    begin = rte_rdtsc();
+    run_for(g, g->o->duration_s);
+    g->r->cycles = rte_rdtsc() - begin;
+    g->r->seconds = (double)g->r->cycles / (double)rte_get_tsc_hz();
+    /* A server remembers a message ID for EXCHANGE_LIFETIME, 247 s (RFC 7252 4.8.2). */
+    g->r->mids_repeated = g->sent > (uint64_t)g->o->endpoints << 16;
+}
+
+static int run(struct gun *g)
+{
     int err = start_port(g);
 
     if (err) {
@@ -503,18 +520,10 @@ static int run(struct gun *g)
     err = find_target(g);
     if (!err)
         err = make_template(g);
-    if (err)
-        return err;
-    for (uint32_t i = g->o->window; i-- > 0;)
-        g->free_slots[g->free_count++] = i;
-    run_for(g, g->o->warmup_s);
-    g->measuring = true;
-    begin = rte_rdtsc();
-    run_for(g, g->o->duration_s);
-    g->r->cycles = rte_rdtsc() - begin;
-    g->r->seconds = (double)g->r->cycles / (double)rte_get_tsc_hz();
+    if (!err)
+        measure(g);
     rte_eth_dev_stop(g->port);
-    return 0;
+    return err;
 }
 
 int gun_run(const struct gun_options *options, uint16_t port, struct gun_result *result)
