@@ -67,7 +67,7 @@ struct session *messaging_open_session(struct messaging *m, const struct flow *f
     struct session *s = session_add(&m->sessions, flow, hash);
 
     if (!s) {
-        struct session *victim = session_victim(&m->sessions);
+        struct session *victim = session_victim(&m->sessions, m->mid_key, m->now);
 
         if (!victim)
             return NULL;

@@ -112,7 +112,17 @@ void session_remove(struct session_table *table, struct session *session)
     table->count--;
 }
 
-struct session *session_victim(struct session_table *table)
+/* True when the session would begin with a message ID that it has not used (RFC 7252 4.4) if it was
+ * forgotten and came back at once. IDs are compared around the circle, which holds as long as
+ * session_first_mid() says. */
+static bool ids_have_rest(const struct session *s, uint64_t mid_key, uint64_t now_us)
+{
+    uint16_t lead = (uint16_t)(session_first_mid(&s->flow, mid_key, now_us) - s->next_mid);
+
+    return lead < 0x8000 || now_us - s->seen_us >= EXCHANGE_LIFETIME_MS * UINT64_C(1000);
+}
+
+struct session *session_victim(struct session_table *table, uint64_t mid_key, uint64_t now_us)
 {
     struct session *victim = NULL;
 
@@ -120,7 +130,8 @@ struct session *session_victim(struct session_table *table)
         struct session *s = &table->sessions[table->hand];
 
         table->hand = table->hand + 1 == table->positions ? 0 : table->hand + 1;
-        if (session_is_evictable(s) && (!victim || s->seen_us < victim->seen_us))
+        if (session_is_evictable(s) && (!victim || s->seen_us < victim->seen_us) &&
+            ids_have_rest(s, mid_key, now_us))
             victim = s;
     }
     return victim;

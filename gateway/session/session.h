@@ -107,8 +107,9 @@ static inline bool session_is_evictable(const struct session *s)
 
 /* The longest idle evictable session of the next ones under the clock's hand, NULL when none of
  * them can go. Bounded work: an approximation of the least recently used, as exact order would cost
- * every packet a list operation. */
-struct session *session_victim(struct session_table *table);
+ * every packet a list operation. A session whose message IDs are still ahead of what
+ * session_first_mid() gives now stays: it would use them again if it came back at once. */
+struct session *session_victim(struct session_table *table, uint64_t mid_key, uint64_t now_us);
 
 /* The first message ID of a session: a keyed hash of the flow, moved on with the time at half of
  * the message ID space in EXCHANGE_LIFETIME. A session that is forgotten and comes back begins

@@ -3,6 +3,8 @@
 
 #include "gateway/session/session.h"
 
+#define KEY 42
+
 static struct flow flow_of(uint32_t n)
 {
     struct endpoint peer = {.address = address_from_v4((const uint8_t[]){
@@ -62,8 +64,9 @@ static void the_victim_is_idle_and_free(void **state)
 
         s->seen_us = n == 9 ? 10 : 1000 + n;
         s->exchanges = n == 9 ? 0 : POOL_NONE; /* the oldest is at work */
+        s->next_mid = session_first_mid(&s->flow, KEY, 2000);
     }
-    struct session *victim = session_victim(&t);
+    struct session *victim = session_victim(&t, KEY, 2000);
     assert_non_null(victim);
     assert_int_equal(victim->seen_us, 1000);
     for (uint32_t n = 0; n < 16; n++) {
@@ -72,7 +75,32 @@ static void the_victim_is_idle_and_free(void **state)
 
         s->remembered_unsafe = 1;
     }
-    assert_null(session_victim(&t));
+    assert_null(session_victim(&t, KEY, 2000));
+    session_table_fini(&t);
+}
+
+/* One that has just used message IDs would use them again, were it forgotten and back at once. */
+static void a_victim_cannot_use_its_message_ids_again(void **state)
+{
+    struct session_table t;
+    uint64_t now = 1000 * SECOND_US;
+    struct session *s;
+    uint16_t first, mid;
+
+    (void)state;
+    assert_int_equal(session_table_init(&t, 1, 1), 0);
+    s = add(&t, 1);
+    s->seen_us = now;
+    first = s->next_mid = session_first_mid(&s->flow, KEY, now);
+    assert_ptr_equal(session_victim(&t, KEY, now), s); /* it has used none */
+    for (unsigned i = 0; i < 100; i++)
+        assert_true(session_take_mid(s, now, &mid));
+    while (!session_victim(&t, KEY, now))
+        now += 1000;
+    assert_true((uint16_t)(session_first_mid(&s->flow, KEY, now) - first) >= 100);
+    assert_in_range(now, 1000 * SECOND_US + 745000, 1000 * SECOND_US + 755000); /* 7.5 ms each */
+    s->next_mid = (uint16_t)(first + 0x8000);
+    assert_ptr_equal(session_victim(&t, KEY, s->seen_us + EXCHANGE_LIFETIME_MS * 1000ull), s);
     session_table_fini(&t);
 }
 
@@ -111,6 +139,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(finds_what_was_added),
         cmocka_unit_test(the_victim_is_idle_and_free),
+        cmocka_unit_test(a_victim_cannot_use_its_message_ids_again),
         cmocka_unit_test(message_ids_rest_for_their_lifetime),
         cmocka_unit_test(message_ids_go_on_when_a_session_comes_back),
     };
