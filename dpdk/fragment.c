@@ -6,13 +6,15 @@
 #include <rte_ip_frag.h>
 #include <rte_lcore.h>
 
+#define BUCKETS        128 /* twice as many in fact, of two hashes */
 #define BUCKET_ENTRIES 4
 #define PREFETCH       3
 
 struct fragments {
     struct rte_ip_frag_tbl *table;
-    struct rte_ip_frag_death_row dead;
     struct counters *counters;
+    uint32_t held; /* buffers in the table */
+    struct rte_ip_frag_death_row dead;
 };
 
 struct fragments *fragments_create(struct counters *counters)
@@ -22,7 +24,7 @@ struct fragments *fragments_create(struct counters *counters)
     if (!f)
         return NULL;
     /* The table's clock is whatever it is given: microseconds. */
-    f->table = rte_ip_frag_table_create(FRAGMENT_PACKETS, BUCKET_ENTRIES, FRAGMENT_PACKETS,
+    f->table = rte_ip_frag_table_create(BUCKETS, BUCKET_ENTRIES, FRAGMENT_PACKETS,
                                         FRAGMENT_TIMEOUT_US, (int)rte_socket_id());
     f->counters = counters;
     if (!f->table) {
@@ -32,10 +34,23 @@ struct fragments *fragments_create(struct counters *counters)
     return f;
 }
 
-void fragments_advance(struct fragments *f)
+/* Frees what the library has given up. It adds to the row without a look at its length, and a
+ * single fragment can add two whole packets: so this follows each call of it. */
+static void bury(struct fragments *f)
 {
+    if (f->dead.cnt == 0)
+        return;
+    f->held -= f->dead.cnt;
     f->counters->drop_fragment += f->dead.cnt;
     rte_ip_frag_free_death_row(&f->dead, PREFETCH);
+}
+
+void fragments_advance(struct fragments *f, uint64_t now)
+{
+    if (f->held == 0)
+        return;
+    rte_ip_frag_table_del_expired_entries(f->table, &f->dead, now);
+    bury(f);
 }
 
 void fragments_destroy(struct fragments *f)
@@ -43,7 +58,6 @@ void fragments_destroy(struct fragments *f)
     if (!f)
         return;
     rte_ip_frag_table_destroy(f->table);
-    rte_ip_frag_free_death_row(&f->dead, PREFETCH);
     free(f);
 }
 
@@ -63,11 +77,6 @@ static struct rte_mbuf *add6(struct fragments *f, struct rte_mbuf *mbuf, const s
     struct rte_ipv6_hdr *ip = rte_pktmbuf_mtod_offset(mbuf, struct rte_ipv6_hdr *, frame->l2_bytes);
     struct rte_ipv6_fragment_ext *header = (struct rte_ipv6_fragment_ext *)(ip + 1);
 
-    if (frame->l3_bytes != sizeof(*ip)) { /* rte_ip_frag wants it right behind the header */
-        f->counters->drop_fragment++;
-        rte_pktmbuf_free(mbuf);
-        return NULL;
-    }
     mbuf->l2_len = frame->l2_bytes;
     mbuf->l3_len = sizeof(*ip) + sizeof(*header);
     return rte_ipv6_frag_reassemble_packet(f->table, &f->dead, mbuf, now, ip, header);
@@ -88,28 +97,45 @@ static void trim_padding(struct rte_mbuf *mbuf, const struct frame *frame)
         rte_pktmbuf_trim(mbuf, (uint16_t)(rte_pktmbuf_data_len(mbuf) - length));
 }
 
-struct rte_mbuf *fragment_add(struct fragments *f, struct rte_mbuf *mbuf, const struct frame *frame,
-                              uint64_t now)
+/* rte_ip_frag wants an IPv6 fragment header right behind the fixed header. */
+static bool is_usable(const struct fragments *f, const struct rte_mbuf *mbuf,
+                      const struct frame *frame)
 {
-    struct rte_mbuf *whole;
+    return f->held < FRAGMENT_BUFFERS && mbuf->nb_segs == 1 &&
+           (address_is_v4(&frame->source) || frame->l3_bytes == sizeof(struct rte_ipv6_hdr));
+}
 
-    if (mbuf->nb_segs != 1) {
-        f->counters->drop_fragment++;
-        rte_pktmbuf_free(mbuf);
-        return NULL;
-    }
-    trim_padding(mbuf, frame);
-    if (address_is_v4(&frame->source))
-        whole = add4(f, mbuf, frame, now);
-    else
-        whole = add6(f, mbuf, frame, now);
-    if (!whole)
-        return NULL;
-    if (rte_pktmbuf_linearize(whole) != 0) { /* larger than a buffer */
-        f->counters->drop_fragment++;
+/* Makes one segment of it. NULL, freed and counted, when it is larger than a buffer. */
+static struct rte_mbuf *make_one(struct fragments *f, struct rte_mbuf *whole)
+{
+    uint16_t pieces = whole->nb_segs;
+
+    f->held -= pieces;
+    if (rte_pktmbuf_linearize(whole) != 0) {
+        f->counters->drop_fragment += pieces;
         rte_pktmbuf_free(whole);
         return NULL;
     }
     f->counters->reassembled++;
     return whole;
+}
+
+struct rte_mbuf *fragment_add(struct fragments *f, struct rte_mbuf *mbuf, const struct frame *frame,
+                              uint64_t now)
+{
+    struct rte_mbuf *whole;
+
+    if (!is_usable(f, mbuf, frame)) {
+        f->counters->drop_fragment++;
+        rte_pktmbuf_free(mbuf);
+        return NULL;
+    }
+    trim_padding(mbuf, frame);
+    f->held++;
+    if (address_is_v4(&frame->source))
+        whole = add4(f, mbuf, frame, now);
+    else
+        whole = add6(f, mbuf, frame, now);
+    bury(f);
+    return whole ? make_one(f, whole) : NULL;
 }

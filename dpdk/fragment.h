@@ -1,5 +1,6 @@
 /* Putting IP packets together from their fragments, with rte_ip_frag: a bounded table with a time
- * limit. One worker owns it; the fragments in it are its own. */
+ * limit, and a bound on the buffers in it, so that a flood of fragments takes no more of the pool
+ * than its share. One worker owns it; the fragments in it are its own. */
 #ifndef COAPGW_DPDK_FRAGMENT_H
 #define COAPGW_DPDK_FRAGMENT_H
 
@@ -9,7 +10,8 @@
 #include "gateway/counters.h"
 
 #define FRAGMENT_TIMEOUT_US 2000000ull
-#define FRAGMENT_PACKETS    1024 /* being put together at the same time */
+#define FRAGMENT_PACKETS    512 /* being put together at the same time */
+#define FRAGMENT_BUFFERS    512 /* fragments of all of them */
 
 struct fragments;
 
@@ -22,7 +24,7 @@ void fragments_destroy(struct fragments *fragments);
 struct rte_mbuf *fragment_add(struct fragments *fragments, struct rte_mbuf *mbuf,
                               const struct frame *frame, uint64_t now);
 
-/* Frees what was found to be too late; once each turn. */
-void fragments_advance(struct fragments *fragments);
+/* Frees what is incomplete and too old; once each turn. Cheap when nothing waits. */
+void fragments_advance(struct fragments *fragments, uint64_t now);
 
 #endif

@@ -84,6 +84,21 @@ static bool has_source_route(const uint8_t *options, unsigned bytes)
     return false;
 }
 
+/* What nobody can send from: "this network", loopback, groups and broadcast (RFC 1122 3.2.1.3). */
+static bool source_is_valid4(const uint8_t source[4])
+{
+    return source[0] != 0 && source[0] != 127 && source[0] < 224;
+}
+
+/* Loopback and groups. The unspecified address is for a few messages of ICMPv6. */
+static bool source_is_valid6(const struct address *source, uint8_t protocol)
+{
+    static const struct address loopback = {{[15] = 1}};
+
+    return !address_is_multicast(source) && !address_equal(source, &loopback) &&
+           (protocol == IPPROTO_ICMPV6 || !address_is_unspecified(source));
+}
+
 static enum frame_verdict read_ip4(const struct rte_mbuf *mbuf, struct rest *rest, bool trusted,
                                    struct frame *f)
 {
@@ -103,6 +118,8 @@ static enum frame_verdict read_ip4(const struct rte_mbuf *mbuf, struct rest *res
     if (!trusted && checked == RTE_MBUF_F_RX_IP_CKSUM_UNKNOWN &&
         rte_raw_cksum(ip, f->l3_bytes) != 0xffff)
         return FRAME_IP_CHECKSUM;
+    if (!source_is_valid4((const uint8_t *)&ip->src_addr))
+        return FRAME_SOURCE;
     f->source = address_from_v4((const uint8_t *)&ip->src_addr);
     f->destination = address_from_v4((const uint8_t *)&ip->dst_addr);
     f->hop_limit = ip->time_to_live;
@@ -115,25 +132,74 @@ static enum frame_verdict read_ip4(const struct rte_mbuf *mbuf, struct rest *res
                                                                         : FRAME_UDP;
 }
 
+/* An option that is not known ends the packet unless its type begins with 00 (RFC 8200 4.2). None
+ * is known but padding. */
+static bool options_can_be_skipped(const uint8_t *options, uint32_t bytes)
+{
+    uint32_t i = 0;
+
+    while (i < bytes) {
+        if (options[i] == 0) { /* Pad1 has no length */
+            i++;
+            continue;
+        }
+        if (options[i] & 0xc0 || i + 1 == bytes)
+            return false;
+        i += options[i + 1] + 2u;
+    }
+    return i == bytes;
+}
+
+/* The length of the extension header at the front, or 0 when the packet ends here. `first`: it is
+ * right behind the fixed header, the only place for a hop-by-hop one (RFC 8200 4.1). */
+static uint32_t read_extension(const struct rest *rest, uint8_t type, bool first)
+{
+    uint32_t bytes = rest->bytes < 8 ? 0 : (rest->at[1] + 1u) * 8;
+
+    if (bytes == 0 || bytes > rest->bytes)
+        return 0;
+    if (type == PROTOCOL_ROUTING)
+        return rest->at[3] == 0 ? bytes : 0; /* segments left: we are no router */
+    if (type == PROTOCOL_HOP_BY_HOP && !first)
+        return 0;
+    return options_can_be_skipped(rest->at + 2, bytes - 2) ? bytes : 0;
+}
+
+/* A fragment header; the rest of a packet that is whole all the same goes on behind it (RFC 6946).
+ */
+static enum frame_verdict read_fragment_header(struct rest *rest, struct frame *f)
+{
+    if (rest->bytes < 8)
+        return FRAME_IP_HEADER;
+    if (load16(rest->at + 2) & 0xfff9) { /* an offset, or more to come */
+        f->id = (uint32_t)load16(rest->at + 4) << 16 | load16(rest->at + 6);
+        return FRAME_FRAGMENT;
+    }
+    f->protocol = rest->at[0];
+    f->l3_bytes = (uint16_t)(f->l3_bytes + 8);
+    skip(rest, 8);
+    return FRAME_UDP;
+}
+
 /* Walks extension headers (RFC 8200 4). FRAME_UDP: the upper protocol is reached. */
 static enum frame_verdict read_extensions(struct rest *rest, struct frame *f)
 {
     for (unsigned i = 0; i < EXTENSIONS_MAX; i++) {
+        enum frame_verdict verdict;
+        uint8_t type = f->protocol;
         uint32_t bytes;
 
-        switch (f->protocol) {
+        switch (type) {
         case PROTOCOL_FRAGMENT:
-            if (rest->bytes < 8)
-                return FRAME_IP_HEADER;
-            f->id = (uint32_t)load16(rest->at + 4) << 16 | load16(rest->at + 6);
-            return FRAME_FRAGMENT;
+            verdict = read_fragment_header(rest, f);
+            if (verdict != FRAME_UDP)
+                return verdict;
+            break;
         case PROTOCOL_HOP_BY_HOP:
         case PROTOCOL_DESTINATION:
         case PROTOCOL_ROUTING:
-            if (rest->bytes < 8)
-                return FRAME_IP_HEADER;
-            bytes = (rest->at[1] + 1u) * 8;
-            if (bytes > rest->bytes || (f->protocol == PROTOCOL_ROUTING && rest->at[3] != 0))
+            bytes = read_extension(rest, type, i == 0);
+            if (bytes == 0)
                 return FRAME_IP_HEADER;
             f->protocol = rest->at[0];
             f->l3_bytes = (uint16_t)(f->l3_bytes + bytes);
@@ -149,6 +215,7 @@ static enum frame_verdict read_extensions(struct rest *rest, struct frame *f)
 static enum frame_verdict read_ip6(struct rest *rest, struct frame *f)
 {
     const struct rte_ipv6_hdr *ip = (const struct rte_ipv6_hdr *)rest->at;
+    enum frame_verdict verdict;
     uint16_t payload;
 
     if (rest->bytes < sizeof(*ip))
@@ -165,7 +232,9 @@ static enum frame_verdict read_ip6(struct rest *rest, struct frame *f)
     f->l3_bytes = sizeof(*ip);
     rest->bytes = sizeof(*ip) + payload;
     skip(rest, sizeof(*ip));
-    return read_extensions(rest, f);
+    verdict = read_extensions(rest, f);
+    return verdict == FRAME_UDP && !source_is_valid6(&f->source, f->protocol) ? FRAME_SOURCE
+                                                                              : verdict;
 }
 
 static bool udp_checksum_good(const struct rte_mbuf *mbuf, const struct frame *f,

@@ -27,6 +27,7 @@ enum frame_verdict {
     FRAME_ETHERTYPE,
     FRAME_IP_HEADER,
     FRAME_IP_CHECKSUM,
+    FRAME_SOURCE, /* an address that nobody can send from */
     FRAME_PROTOCOL,
     FRAME_UDP_HEADER,
     FRAME_UDP_CHECKSUM,

@@ -316,7 +316,7 @@ static void receive_udp(struct stack *s, uint16_t interface, struct rte_mbuf *mb
 
     if (group && is_coap_group(&f->destination))
         local = first_local(s, interface, address_is_v4(&f->destination));
-    if (local == NO_LOCAL || address_is_multicast(&f->source)) {
+    if (local == NO_LOCAL) {
         drop(mbuf, &s->setup.counters->drop_not_ours);
         return;
     }
@@ -466,8 +466,12 @@ static void answer_echo(struct stack *s, uint16_t interface, struct rte_mbuf *mb
 {
     const struct address *from = echo_address(s, interface, &f->destination);
 
-    if (!from || address_is_multicast(&f->source)) {
+    if (!from || address_is_unspecified(&f->source)) {
         drop(mbuf, &s->setup.counters->drop_not_ours);
+        return;
+    }
+    if (f->l3_bytes + f->payload_bytes > interface_of(s, interface)->mtu) {
+        drop(mbuf, &s->setup.counters->drop_icmp); /* it came in fragments */
         return;
     }
     if (!echo_allowed(s)) {
@@ -555,9 +559,10 @@ static void receive_fragment(struct stack *s, uint16_t interface, struct rte_mbu
     }
     whole = fragment_add(s->fragments, mbuf, f, s->now);
     if (whole) {
-        /* What the device said of a fragment holds no more for the whole: its UDP checksum is to be
-         * computed, its IP header was checked with the fragments. */
-        whole->ol_flags = RTE_MBUF_F_RX_IP_CKSUM_GOOD;
+        /* What the device said of a fragment's checksums holds no more: that of UDP is to be
+         * computed, the IP header was checked with the fragments. */
+        whole->ol_flags &= RTE_MBUF_F_RX_VLAN | RTE_MBUF_F_RX_VLAN_STRIPPED;
+        whole->ol_flags |= RTE_MBUF_F_RX_IP_CKSUM_GOOD;
         handle(s, interface, whole, false, true);
     }
 }
@@ -582,6 +587,9 @@ static void count_drop(struct counters *c, enum frame_verdict verdict)
         return;
     case FRAME_IP_CHECKSUM:
         c->drop_ip_checksum++;
+        return;
+    case FRAME_SOURCE:
+        c->drop_source++;
         return;
     case FRAME_UDP_HEADER:
         c->drop_udp_header++;
@@ -679,7 +687,7 @@ void stack_advance(struct stack *s, uint64_t now)
 {
     s->now = now;
     neighbours_advance(s->neighbours, now);
-    fragments_advance(s->fragments);
+    fragments_advance(s->fragments, now);
 }
 
 uint64_t stack_next_us(const struct stack *s)

@@ -29,12 +29,13 @@
     X(drop_ethertype, "packets that are neither IPv4, IPv6 nor ARP")                         \
     X(drop_ip_header, "malformed IP headers")                                                \
     X(drop_ip_checksum, "wrong IPv4 header checksums")                                       \
+    X(drop_source, "packets from an address that nobody can send from")                      \
     X(drop_not_ours, "packets to an address that is not ours")                               \
     X(drop_protocol, "IP packets that are neither UDP nor an ICMP message of use")           \
     X(drop_udp_header, "malformed UDP headers")                                              \
     X(drop_udp_checksum, "wrong UDP checksums")                                              \
     X(drop_fragment, "fragments that were invalid, incomplete in time, or too large in all") \
-    X(drop_icmp, "malformed or unneeded ICMP messages")                                      \
+    X(drop_icmp, "malformed or unneeded ICMP messages, and pings longer than a packet")      \
     X(drop_icmp_rate, "echo requests beyond the rate limit")                                 \
     X(drop_arp, "malformed or unneeded ARP packets")                                         \
     X(drop_steer_loop, "packets that had been handed over too often")                        \
@@ -42,7 +43,7 @@
     X(drop_neighbour_queue, "packets that waited for a neighbour when too many did")         \
     X(drop_neighbour_silent, "packets to a neighbour that does not answer")                  \
     X(arp_answered, "ARP requests answered")                                                 \
-    X(arp_learned, "ARP and discovery packets that were learned from")                       \
+    X(arp_learned, "ARP and discovery packets that were learned from, without an answer")    \
     X(arp_asked, "ARP requests sent")                                                        \
     X(nd_answered, "neighbour solicitations answered")                                       \
     X(nd_asked, "neighbour solicitations sent")                                              \
