@@ -62,6 +62,8 @@ struct config_listener {
     enum transport transport;
     bool has_transmission;
     struct transmission transmission; /* of the listener, or the global one */
+    uint8_t block_szx;                /* the largest block towards its clients: 0 to 6 */
+    bool multicast; /* answers requests to the all-CoAP-nodes groups (RFC 7252 12.8) */
 };
 
 struct config_server {
@@ -77,10 +79,38 @@ struct config_upstream {
     struct config_server *servers;
     unsigned server_count;
     enum config_balance balance;
-    bool reliable;       /* CON towards the origin (default), or NON */
-    uint32_t timeout_ms; /* until 5.04; default: MAX_TRANSMIT_WAIT of `transmission` */
-    uint16_t ports;      /* the most local ports (sessions) to one server from one worker */
+    bool reliable;         /* CON towards the origin (default), or NON */
+    uint32_t timeout_ms;   /* until 5.04; default: MAX_TRANSMIT_WAIT of `transmission` */
+    uint16_t ports;        /* the most local ports (sessions) to one server from one worker */
+    uint8_t block_szx;     /* the largest block towards its servers: 0 to 6 */
+    uint8_t retries;       /* other servers that a safe request is given to when one fails */
+    uint32_t outstanding;  /* requests at all its servers from one worker; more are answered 5.03 */
+    uint64_t keepalive_us; /* a server that has been silent so long is pinged; 0: never */
+    uint64_t revive_us;    /* how often a server that is down is pinged */
     struct transmission transmission;
+};
+
+/* Destinations of requests with Proxy-Uri or Proxy-Scheme: nothing is allowed but what is listed.
+ */
+struct config_forward {
+    bool enabled;
+    struct config_address *networks; /* destinations by address */
+    unsigned network_count;
+    char **names; /* by name, lower case; "*.example.org" stands for all names below */
+    unsigned name_count;
+    char *dns_servers; /* "10.0.0.53,[fd00::53]:5353" as c-ares takes them; NULL: the system's */
+    struct config_upstream upstream; /* how they are talked to; no name and no servers */
+};
+
+struct config_cache {
+    uint64_t bytes; /* for each worker; 0: no cache */
+    uint32_t
+        stale_if_error_s; /* how long after its end an entry may stand in for a failed origin */
+};
+
+struct config_observe {
+    uint32_t confirm_every;    /* of so many notifications one is confirmable; 1: all */
+    uint64_t confirm_after_us; /* and one after so long: at most 24 h (RFC 7641 4.5) */
 };
 
 enum config_route_kind { CONFIG_ROUTE_UPSTREAM, CONFIG_ROUTE_RESPOND };
@@ -99,21 +129,32 @@ struct config_route {
     char *path; /* starts with '/', does not end with one but for the root; escaped only where
                    RFC 7252 6.5 wants it, so that equal paths are equal texts */
     enum config_route_kind kind;
-    unsigned upstream; /* index into config.upstreams */
+    unsigned upstream;      /* index into config.upstreams */
+    uint8_t strip_segments; /* leading Uri-Path options that the origin does not get */
     struct config_respond respond;
 };
 
 /* Limits hold for each worker unless they say otherwise. */
 struct config_limits {
-    uint32_t sessions;        /* all workers together; divided among them */
-    uint64_t session_idle_us; /* at least EXCHANGE_LIFETIME */
-    uint32_t exchanges;       /* requests being worked on */
-    uint32_t outbound;        /* confirmable messages unacknowledged or queued */
-    uint32_t queue;           /* confirmable messages queued for one peer beyond NSTART */
-    uint32_t remembered;      /* message IDs remembered for deduplication */
-    uint64_t message_bytes;   /* memory for messages that are kept */
-    uint32_t token;           /* longest token accepted, bytes; 8 to 1024 */
-    uint32_t body;            /* largest representation, bytes */
+    uint32_t sessions;         /* all workers together; divided among them */
+    uint64_t session_idle_us;  /* at least EXCHANGE_LIFETIME */
+    uint32_t exchanges;        /* requests being worked on */
+    uint32_t outbound;         /* confirmable messages unacknowledged or queued */
+    uint32_t queue;            /* confirmable messages queued for one peer beyond NSTART */
+    uint32_t remembered;       /* message IDs remembered for deduplication */
+    uint64_t message_bytes;    /* memory for messages that are kept */
+    uint32_t token;            /* longest token accepted, bytes; 8 to 1024 */
+    uint32_t body;             /* largest representation, bytes */
+    uint64_t assembly_bytes;   /* memory for bodies that are being put together or handed out */
+    uint32_t transfers;        /* block-wise transfers with clients under way */
+    uint64_t transfer_idle_us; /* after which an unfinished one is given up */
+    uint32_t observations;     /* resources observed at origins */
+    uint32_t relations;        /* observe relations of clients */
+    uint32_t client_requests;  /* of one client being worked on; more are answered 4.29 */
+    uint32_t client_relations; /* of one client; more are answered without Observe */
+    uint32_t destinations;     /* of the forward proxy that are remembered */
+    uint32_t amplification;    /* how many times longer than its request an answer to a client whose
+                                  address is unproven may be; 0: no limit */
 };
 
 struct config {
@@ -137,10 +178,17 @@ struct config {
     unsigned upstream_count;
     struct config_route *routes;
     unsigned route_count;
+    struct config_forward forward;
+    struct config_cache cache;
+    struct config_observe observe;
     struct transmission transmission;
     uint64_t separate_after_us;
     struct config_limits limits;
 };
+
+/* The own address from which a destination is reached, as an index into config.locals: the one
+ * whose subnet it is in, or one of an interface with a gateway of its family. Negative: none. */
+int config_local_for(const struct config *config, const struct address *destination);
 
 /* Reads, checks and resolves FILE. NULL when anything is wrong: each error is one line on `errors`,
  * "FILE:LINE: KEY: what is wrong; what to write instead", as many as can be found in one go. */

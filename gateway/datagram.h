@@ -6,6 +6,7 @@
 #define COAPGW_GATEWAY_DATAGRAM_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "gateway/net.h"
@@ -43,6 +44,21 @@ struct worker_io {
      * to it must reach this worker, on whatever queue they arrive. */
     uint16_t (*upstream_port)(void *context, uint16_t local, const struct endpoint *server,
                               unsigned n);
+
+    /* Asks for the addresses of a host name, which is not a literal: `length` bytes, up to 255,
+     * lower case. The answer comes through worker_resolved() with the same `id`, at any later time.
+     * False when it cannot be asked now. NULL: there is no resolver. */
+    bool (*resolve)(void *context, const char *name, size_t length, uint32_t id);
+};
+
+/* What a resolver found. */
+#define RESOLVED_MAX 8
+struct resolved {
+    uint32_t id;
+    int error; /* 0; -ENOENT: there is no such name; -ETIMEDOUT; -EIO: any other failure */
+    uint32_t ttl_s;
+    unsigned count;
+    struct address addresses[RESOLVED_MAX];
 };
 
 #endif

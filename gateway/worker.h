@@ -49,6 +49,9 @@ uint64_t worker_next_us(const struct worker *w);
 void worker_unreachable(struct worker *w, const struct flow *flow, const uint8_t *quoted,
                         size_t length, uint64_t now);
 
+/* The answer to worker_io.resolve(). One whose question is not open any more is ignored. */
+void worker_resolved(struct worker *w, const struct resolved *answer, uint64_t now);
+
 /* From now on new requests that need an origin are answered 5.03, so that what is in flight can
  * end. */
 void worker_drain(struct worker *w);
@@ -70,7 +73,13 @@ struct worker_usage {
     uint32_t outbound, outbound_max;     /* confirmable messages waiting for an ACK or for NSTART */
     uint32_t remembered, remembered_max; /* message IDs remembered for deduplication */
     uint32_t chunks, chunks_max;         /* message memory, in chunks of CHUNK_BYTES */
-    uint64_t timers;                     /* armed ones */
+    uint32_t observations, observations_max;     /* resources observed at origins */
+    uint32_t relations, relations_max;           /* observe relations of clients */
+    uint32_t transfers, transfers_max;           /* block-wise transfers with clients */
+    uint64_t cache_bytes, cache_bytes_max;       /* what the cache holds */
+    uint64_t assembly_bytes, assembly_bytes_max; /* bodies that are not in the cache */
+    uint32_t destinations, destinations_max;     /* of the forward proxy */
+    uint64_t timers;                             /* armed ones */
 };
 void worker_usage(const struct worker *w, struct worker_usage *usage);
 

@@ -1,7 +1,9 @@
 /* A whole worker under hostile datagrams. The input is a list of steps: raw datagrams on a few
  * flows, messages that answer what the worker sent last (so that the paths behind a matching
- * message ID and token are reached), time, and ICMP errors. What the worker emits must parse,
- * buffers must come back, and no table may go beyond its limit. */
+ * message ID and token are reached), bursts, time, and ICMP errors. What the worker emits must
+ * parse and must have a reason: an ACK or RST a message to answer, an answer a request with its
+ * token, a request a configured server. Buffers must come back, and no table may go beyond its
+ * limit. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +13,7 @@
 
 #include "config/config.h"
 #include "gateway/coap/message.h"
+#include "gateway/hash.h"
 #include "gateway/worker.h"
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
@@ -37,12 +40,21 @@ static const char yaml[] =
 
 static struct config *config;
 
+#define BURST_MAX 16 /* datagrams of one call */
+
 /* What was sent lately, to be answered. */
 #define LAST 8
 struct last {
     struct flow flow;
     uint16_t length;
     uint8_t data[64]; /* header, token and a little more */
+};
+
+/* A set of hashes that may forget nothing, but may know what was never put in: what it does not
+ * know was not there. */
+#define SET_BITS 65536
+struct set {
+    uint8_t bits[SET_BITS / 8];
 };
 
 static struct {
@@ -53,6 +65,8 @@ static struct {
     bool starve; /* alloc fails */
     struct last last[LAST];
     unsigned sent;
+    struct set confirmable, rejectable; /* message IDs that came in */
+    struct set tokens;                  /* of requests that came in */
 } run;
 
 static void require(bool holds, const char *what)
@@ -61,6 +75,73 @@ static void require(bool holds, const char *what)
         return;
     fprintf(stderr, "violated: %s\n", what);
     abort();
+}
+
+static void set_add(struct set *set, uint64_t hash)
+{
+    set->bits[hash % SET_BITS / 8] |= (uint8_t)(1u << hash % 8);
+}
+
+static bool set_has(const struct set *set, uint64_t hash)
+{
+    return set->bits[hash % SET_BITS / 8] >> hash % 8 & 1;
+}
+
+static uint64_t hash_mid(const struct flow *flow, uint16_t mid)
+{
+    return hash_bytes(flow, sizeof(*flow), mid);
+}
+
+static uint64_t hash_token(const struct flow *flow, const struct message *m)
+{
+    uint64_t hash = hash_bytes(flow, sizeof(*flow), m->token_length);
+
+    return m->token_length ? hash_bytes(m->token, m->token_length, hash) : hash;
+}
+
+static void note_input(const struct flow *flow, const uint8_t *data, size_t length)
+{
+    struct message m;
+    enum message_verdict verdict = message_parse(data, length, &m);
+
+    if (verdict == VERDICT_SHORT || verdict == VERDICT_VERSION)
+        return;
+    if (m.type == TYPE_CON)
+        set_add(&run.confirmable, hash_mid(flow, m.mid));
+    if (m.type <= TYPE_NON)
+        set_add(&run.rejectable, hash_mid(flow, m.mid));
+    if (verdict == VERDICT_OK && code_is_request(m.code))
+        set_add(&run.tokens, hash_token(flow, &m));
+}
+
+static bool is_server(const struct flow *flow)
+{
+    for (unsigned u = 0; u < config->upstream_count; u++) {
+        for (unsigned i = 0; i < config->upstreams[u].server_count; i++) {
+            const struct endpoint *e = &config->upstreams[u].servers[i].endpoint;
+
+            if (e->port == flow->peer_port && address_equal(&e->address, &flow->peer))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* What is sent has a reason (RFC 7252 4.2, 5.2, 5.3.2). */
+static void check_output(const struct flow *flow, const struct message *m)
+{
+    if (m->type == TYPE_ACK)
+        require(set_has(&run.confirmable, hash_mid(flow, m->mid)), "an ACK answers a CON");
+    if (m->type == TYPE_RST)
+        require(set_has(&run.rejectable, hash_mid(flow, m->mid)), "a RST answers a CON or NON");
+    if (code_is_request(m->code)) {
+        require(is_server(flow), "a request goes to a server of the configuration");
+        require(flow->local_port >= config->upstream_port_base, "from an upstream port");
+    } else if (m->code != CODE_EMPTY) {
+        require(set_has(&run.tokens, hash_token(flow, m)), "an answer has its request's token");
+    } else {
+        require(m->type >= TYPE_ACK, "an Empty message is an ACK or a RST");
+    }
 }
 
 static bool alloc(void *context, const struct flow *flow, struct outgoing *out)
@@ -86,6 +167,7 @@ static void send_out(void *context, const struct flow *flow, struct outgoing *ou
     run.open = false;
     require(length <= out->room, "within the room");
     require(message_parse(out->data, length, &m) == VERDICT_OK, "what is sent parses");
+    check_output(flow, &m);
     last->flow = *flow;
     last->length = length < sizeof(last->data) ? length : sizeof(last->data);
     memcpy(last->data, out->data, last->length);
@@ -167,8 +249,31 @@ static void give(const struct flow *flow, const uint8_t *data, size_t length, bo
 
     if (length)
         memcpy(copy, data, length);
+    note_input(flow, copy, length);
     worker_receive(run.worker, &d, 1, run.now);
     free(copy);
+}
+
+/* Several at once: what the look-up of the whole burst found may be gone when its turn comes. */
+static void give_burst(struct input *in, unsigned n)
+{
+    struct datagram burst[BURST_MAX];
+    uint8_t *copies[BURST_MAX];
+
+    for (unsigned i = 0; i < n; i++) {
+        struct flow flow = pick_flow(take(in));
+        size_t length = take(in);
+        const uint8_t *bytes = take_bytes(in, &length);
+
+        copies[i] = malloc(length + !length);
+        if (length)
+            memcpy(copies[i], bytes, length);
+        note_input(&flow, copies[i], length);
+        burst[i] = (struct datagram){.data = copies[i], .length = (uint16_t)length, .flow = flow};
+    }
+    worker_receive(run.worker, burst, n, run.now);
+    for (unsigned i = 0; i < n; i++)
+        free(copies[i]);
 }
 
 /* A message with the ID and token of one that was sent, and the rest as the input has it. */
@@ -223,8 +328,11 @@ static void step(struct input *in)
         run.starve = op & 8;
         break;
     default:
-        if (take(in) == 0x77)
+        length = take(in);
+        if (length == 0x77)
             worker_drain(run.worker);
+        else
+            give_burst(in, 2 + length % (BURST_MAX - 1));
         break;
     }
 }
@@ -238,6 +346,7 @@ static void check_usage(void)
     require(u.exchanges <= u.exchanges_max && u.forwards <= u.forwards_max, "exchanges");
     require(u.outbound <= u.outbound_max && u.remembered <= u.remembered_max, "outbound");
     require(u.chunks <= u.chunks_max, "message memory");
+    require(!run.open, "a buffer is sent or cancelled before the call returns");
 }
 
 /* Everything ends by itself when nothing comes any more. */
