@@ -1,0 +1,222 @@
+/* What is the network's own business: ARP, neighbour discovery, pings, ICMP errors. */
+#include "dpdk/icmp.h"
+#include "dpdk/stack_parts.h"
+
+/* ---- ARP and discovery ---- */
+
+/* Tells the other workers, each with a copy of the packet that said it. */
+static void spread(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf)
+{
+    for (unsigned i = 0; i < s->setup.count; i++) {
+        struct rte_mbuf *copy;
+
+        if (i == s->setup.index)
+            continue;
+        copy = rte_pktmbuf_copy(mbuf, s->setup.pool, 0, UINT32_MAX);
+        if (!copy) {
+            s->setup.counters->drop_no_buffer++;
+            continue;
+        }
+        *stack_mark_of(copy) = (struct stack_mark){.interface = interface, .reason = STACK_LEARN};
+        s->setup.hand_over(s->setup.context, i, copy);
+    }
+}
+
+/* Who asks for us will be answered soon: HEARD_REQUEST makes an entry. An answer comes to any queue
+ * and may be for a worker that asked while this one did not, or that forgot: all get HEARD_ANSWER.
+ * What nobody asked for is no reason for an entry. */
+enum heard { HEARD_REQUEST, HEARD_ANSWER, HEARD_OTHER };
+
+static void learn(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf,
+                  const struct address *address, const struct rte_ether_addr *mac, enum heard heard,
+                  bool first_hand)
+{
+    bool news =
+        neighbour_learn(s->neighbours, interface, address, mac, heard == HEARD_REQUEST, s->now);
+
+    if (news)
+        s->setup.counters->arp_learned++;
+    if ((news || heard == HEARD_ANSWER) && first_hand && s->setup.count > 1)
+        spread(s, interface, mbuf);
+}
+
+static enum heard heard_in(const struct arp *arp, bool ours)
+{
+    if (!ours)
+        return HEARD_OTHER;
+    return arp->request ? HEARD_REQUEST : HEARD_ANSWER;
+}
+
+static void receive_arp(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf,
+                        const struct frame *f, bool first_hand)
+{
+    struct arp arp;
+    bool ours;
+
+    if (!arp_read(f, &arp)) {
+        stack_drop(mbuf, &s->setup.counters->drop_arp);
+        return;
+    }
+    ours = stack_find_local(s, interface, &arp.target) != NO_LOCAL;
+    if (!address_is_unspecified(&arp.sender))
+        learn(s, interface, mbuf, &arp.sender, &arp.sender_mac, heard_in(&arp, ours), first_hand);
+    if (!first_hand || !ours || !arp.request) {
+        rte_pktmbuf_free(mbuf);
+        return;
+    }
+    arp_answer(mbuf, f, &stack_interface_of(s, interface)->mac);
+    mbuf->ol_flags = 0;
+    s->setup.counters->arp_answered++;
+    stack_send(s, interface, mbuf);
+}
+
+void stack_receive_arp(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf,
+                       const struct frame *f)
+{
+    receive_arp(s, interface, mbuf, f, true);
+}
+
+static void receive_discovery(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf,
+                              const struct frame *f, bool first_hand)
+{
+    struct discovery_message m;
+    bool ours;
+
+    if (!discovery_read(f, &m)) {
+        stack_drop(mbuf, &s->setup.counters->drop_icmp);
+        return;
+    }
+    ours = address_equal(&m.target, &s->link_local[interface]) ||
+           stack_find_local(s, interface, &m.target) != NO_LOCAL;
+    if (m.has_mac && (!m.solicitation || ours))
+        learn(s, interface, mbuf, m.solicitation ? &f->source : &m.target, &m.mac,
+              m.solicitation ? HEARD_REQUEST : HEARD_ANSWER, first_hand);
+    if (!first_hand || !m.solicitation || !ours) {
+        rte_pktmbuf_free(mbuf);
+        return;
+    }
+    discovery_answer(mbuf, f, &m, &stack_interface_of(s, interface)->mac);
+    mbuf->ol_flags = 0;
+    s->setup.counters->nd_answered++;
+    stack_send(s, interface, mbuf);
+}
+
+/* ---- ICMP ---- */
+
+static bool echo_allowed(struct stack *s)
+{
+    uint64_t refill = (s->now - s->echo_refilled_us) * ECHO_PER_SECOND / 1000000;
+
+    if (refill) {
+        s->echo_tokens =
+            refill + s->echo_tokens > ECHO_BURST ? ECHO_BURST : s->echo_tokens + (uint32_t)refill;
+        s->echo_refilled_us = s->now;
+    }
+    if (s->echo_tokens == 0)
+        return false;
+    s->echo_tokens--;
+    return true;
+}
+
+/* The address that a ping to `destination` is answered from; NULL: it is not for us. */
+static const struct address *echo_address(const struct stack *s, uint16_t interface,
+                                          const struct address *destination)
+{
+    uint16_t local = stack_find_local(s, interface, destination);
+
+    if (local == NO_LOCAL && address_is_multicast(destination)) {
+        if (!address_is_v4(destination))
+            return &s->link_local[interface];
+        local = stack_first_local(s, interface, true);
+    }
+    if (address_equal(destination, &s->link_local[interface]))
+        return &s->link_local[interface];
+    return local == NO_LOCAL ? NULL : &s->setup.config->locals[local].address;
+}
+
+static void answer_echo(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf,
+                        const struct frame *f)
+{
+    const struct address *from = echo_address(s, interface, &f->destination);
+
+    if (!from || address_is_unspecified(&f->source)) {
+        stack_drop(mbuf, &s->setup.counters->drop_not_ours);
+        return;
+    }
+    if (f->l3_bytes + f->payload_bytes > stack_interface_of(s, interface)->mtu) {
+        stack_drop(mbuf, &s->setup.counters->drop_icmp); /* it came in fragments */
+        return;
+    }
+    if (!echo_allowed(s)) {
+        stack_drop(mbuf, &s->setup.counters->drop_icmp_rate);
+        return;
+    }
+    icmp_answer_echo(mbuf, f, from, &stack_interface_of(s, interface)->mac);
+    mbuf->ol_flags = 0;
+    s->setup.counters->echo_answered++;
+    stack_send(s, interface, mbuf);
+}
+
+/* An error goes to the owner of the flow that it quotes, as an answer in that flow would. */
+static void receive_error(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf,
+                          const struct frame *f)
+{
+    struct icmp_error e;
+    struct steer_tuple reply;
+    struct flow flow;
+    struct endpoint peer;
+    uint16_t local;
+    unsigned owner;
+
+    if (!icmp_read_error(f, &e)) {
+        stack_drop(mbuf, &s->setup.counters->drop_icmp);
+        return;
+    }
+    local = stack_find_local(s, interface, &e.local);
+    if (local == NO_LOCAL) {
+        stack_drop(mbuf, &s->setup.counters->drop_not_ours);
+        return;
+    }
+    reply = (struct steer_tuple){e.peer, e.local, e.peer_port, e.local_port};
+    owner = s->setup.count == 1 ? 0 : steer_worker_of(s->setup.steer, &reply);
+    if (owner != s->setup.index) {
+        stack_hand_to(s, interface, owner, mbuf);
+        return;
+    }
+    peer = (struct endpoint){e.peer, e.peer_port};
+    flow = flow_make(local, e.local_port, &peer, TRANSPORT_UDP);
+    s->setup.counters->icmp_errors++;
+    worker_unreachable(s->worker, &flow, e.quoted, e.quoted_bytes, s->now);
+    rte_pktmbuf_free(mbuf);
+}
+
+static bool is_discovery(const struct frame *f)
+{
+    return f->payload_bytes && f->payload[0] >= 133 && f->payload[0] <= 137;
+}
+
+void stack_receive_icmp(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf,
+                        const struct frame *f)
+{
+    if (!address_is_v4(&f->source) && is_discovery(f)) {
+        receive_discovery(s, interface, mbuf, f, true);
+        return;
+    }
+    if (icmp_is_echo(f))
+        answer_echo(s, interface, mbuf, f);
+    else
+        receive_error(s, interface, mbuf, f);
+}
+
+void stack_learn_from(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf)
+{
+    struct frame f;
+    enum frame_verdict verdict = frame_read(mbuf, stack_interface_of(s, interface), false, &f);
+
+    if (verdict == FRAME_ARP)
+        receive_arp(s, interface, mbuf, &f, false);
+    else if (verdict == FRAME_ICMP6 && is_discovery(&f))
+        receive_discovery(s, interface, mbuf, &f, false);
+    else
+        rte_pktmbuf_free(mbuf);
+}

@@ -1,0 +1,92 @@
+/* The parts of a stack: what stack.c, stack_out.c and stack_control.c share, and nobody else. One
+ * thread drives a stack with all of its parts; no locking. */
+#ifndef COAPGW_DPDK_STACK_PARTS_H
+#define COAPGW_DPDK_STACK_PARTS_H
+
+#include "dpdk/fragment.h"
+#include "dpdk/frame.h"
+#include "dpdk/neighbour.h"
+#include "dpdk/stack.h"
+
+#define NO_LOCAL UINT16_MAX
+
+/* Replies to pings: a token for each, refilled at this rate. */
+#define ECHO_PER_SECOND 1000
+#define ECHO_BURST      100
+
+#define NO_LOCAL UINT16_MAX
+
+/* The subnet of a local address, for a quick look at IPv4 peers. */
+struct subnet4 {
+    uint32_t net, mask; /* network order; mask 0 and net 1: no IPv4 */
+};
+
+struct stack {
+    struct stack_setup setup;
+    struct worker *worker;
+    struct frame_template *templates; /* by local address */
+    struct subnet4 *subnets;          /* by local address */
+    struct address *link_local;       /* by interface */
+    struct neighbours *neighbours;
+    struct fragments *fragments;
+    uint64_t fragment_seed; /* the same for all workers */
+    uint64_t now;
+    uint64_t echo_refilled_us;
+    uint32_t echo_tokens;
+    uint16_t ip_id;
+
+    /* Datagrams that have been collected for the worker, and the packets that they are in. */
+    struct datagram burst[WORKER_BURST];
+    struct rte_mbuf *held[WORKER_BURST];
+    unsigned held_count;
+};
+
+static inline const struct stack_interface *stack_interface_of(const struct stack *s,
+                                                               uint16_t index)
+{
+    return &s->setup.interfaces[index];
+}
+
+static inline struct stack_mark *stack_mark_of(struct rte_mbuf *mbuf)
+{
+    return rte_mbuf_to_priv(mbuf);
+}
+
+static inline void stack_drop(struct rte_mbuf *mbuf, uint64_t *counter)
+{
+    (*counter)++;
+    rte_pktmbuf_free(mbuf);
+}
+
+/* ---- stack.c ---- */
+
+/* The index of a local address of the interface, or NO_LOCAL. */
+uint16_t stack_find_local(const struct stack *s, uint16_t interface, const struct address *a);
+
+/* The first address of a family: what answers to a group come from. Or NO_LOCAL. */
+uint16_t stack_first_local(const struct stack *s, uint16_t interface, bool v4);
+
+/* Gives a packet to its owner. Takes it. */
+void stack_hand_to(struct stack *s, uint16_t interface, unsigned owner, struct rte_mbuf *mbuf);
+
+/* ---- stack_out.c ---- */
+
+/* Templates, subnets and neighbours. 0 or -ENOMEM; what was made is freed by stack_out_fini(). */
+int stack_out_init(struct stack *s);
+void stack_out_fini(struct stack *s);
+
+/* Sends a complete frame. Takes it. */
+void stack_send(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf);
+
+/* ---- stack_control.c ---- */
+
+/* ARP, ICMP, ICMPv6 from a device. Take the packet. */
+void stack_receive_arp(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf,
+                       const struct frame *f);
+void stack_receive_icmp(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf,
+                        const struct frame *f);
+
+/* A copy of what another worker has received and answered. Takes it. */
+void stack_learn_from(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf);
+
+#endif
