@@ -38,9 +38,12 @@ static void load_parts(struct loader *l)
     load_transmission(l);
     load_process(l);
     load_limits(l);
+    load_cache(l);
+    load_observe(l);
     load_interfaces(l);
     load_listeners(l);
     load_upstreams(l);
+    load_forward(l);
     load_routes(l);
     load_lifetimes(l);
 }
@@ -185,6 +188,16 @@ static void free_routes(struct config *config)
     free(config->routes);
 }
 
+static void free_forward(struct config_forward *forward)
+{
+    for (unsigned i = 0; i < forward->name_count; i++)
+        free(forward->names[i]);
+    free(forward->names);
+    free(forward->networks);
+    free(forward->dns_servers);
+    free(forward->upstream.name);
+}
+
 void config_free(struct config *config)
 {
     if (!config)
@@ -195,6 +208,7 @@ void config_free(struct config *config)
         free(config->upstreams[i].servers);
     }
     free(config->upstreams);
+    free_forward(&config->forward);
     free_routes(config);
     free(config->listeners);
     free(config->locals);

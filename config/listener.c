@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "config/loader.h"
+#include "config/quantity.h"
 #include "gateway/coap/uri.h"
 
 #define LISTED_BYTES 256
@@ -44,6 +45,14 @@ bool endpoint_read(const struct place *at, const char *text, struct endpoint *ou
     out->address = uri.address;
     out->port = uri.port;
     return true;
+}
+
+uint8_t block_szx_read(const struct place *parent, const char *text)
+{
+    static const struct quantity size = {"block_size", QUANTITY_SIZE_POWER_OF_TWO, 16, 1024, 1024};
+
+    /* RFC 7959 2.2: the size is 2 ** (SZX + 4). */
+    return (uint8_t)(__builtin_ctzll(quantity_read(parent, &size, text)) - 4);
 }
 
 static const char *list_locals(const struct config *config, char list[LISTED_BYTES])
@@ -97,6 +106,8 @@ static void read_listener(struct loader *l, const struct place *listener, unsign
     int local;
 
     out->transport = TRANSPORT_UDP;
+    out->block_szx = block_szx_read(listener, raw->block_size);
+    out->multicast = raw->multicast ? *raw->multicast : true;
     out->has_transmission = raw->transmission != NULL;
     out->transmission = transmission_read(listener, raw->transmission, &l->config->transmission);
     if (!endpoint_read(&at, raw->uri, &endpoint))

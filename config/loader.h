@@ -19,9 +19,12 @@ struct loader {
 void load_transmission(struct loader *l); /* the one for all */
 void load_process(struct loader *l); /* instance, workers, cores, idle, memory, upstream_ports */
 void load_limits(struct loader *l);
+void load_cache(struct loader *l);
+void load_observe(struct loader *l);
 void load_interfaces(struct loader *l); /* and the table of local addresses */
 void load_listeners(struct loader *l);
 void load_upstreams(struct loader *l);
+void load_forward(struct loader *l);
 void load_routes(struct loader *l);
 void load_lifetimes(struct loader *l); /* limits.session_idle against all transmission parameters */
 
@@ -41,6 +44,13 @@ int loader_local(const struct loader *l, const struct address *address);
 
 /* True when the text is an address that a host can have; otherwise false with an error reported. */
 bool address_is_usable(const struct place *at, const char *text, const struct address *address);
+
+/* What an upstream has beside its name and servers: how any server of it is talked to. */
+void upstream_read(struct loader *l, const struct place *at, const struct raw_upstream *raw,
+                   struct config_upstream *out);
+
+/* The key block_size of the mapping at `parent` as the SZX of a Block option, 0 to 6. */
+uint8_t block_szx_read(const struct place *parent, const char *text);
 
 /* Splits "KIND:ARGUMENT[,OPTIONS]" into the interface's device. */
 void device_read(struct loader *l, const struct place *interface, const char *text,

@@ -55,7 +55,7 @@ static bool read_address(const struct place *at, const char *text, struct config
     if (err == -ENOENT)
         place_error(at, "\"%.80s\" has no prefix length; write ADDRESS/LENGTH, such as %.45s/%d",
                     text, text, address_is_v4(&out->address) ? 24 : 64);
-    else if (err == -ERANGE)
+    else if (err == -ERANGE || (!err && out->prefix == 0))
         place_error(at, "\"%.80s\" has a prefix length out of range; write 1 to %d", text,
                     address_is_v4(&out->address) ? 32 : 128);
     else if (err)

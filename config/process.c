@@ -1,5 +1,5 @@
-/* What concerns the process as a whole: workers and cores, memory, upstream ports, limits and
- * transmission parameters. */
+/* What concerns the process as a whole: workers and cores, memory, upstream ports and transmission
+ * parameters. */
 #include <errno.h>
 #include <inttypes.h>
 
@@ -9,7 +9,6 @@
 
 #define CORE_MAX 1023
 
-#define KIB (UINT64_C(1) << 10)
 #define MIB (UINT64_C(1) << 20)
 #define GIB (UINT64_C(1) << 30)
 
@@ -19,10 +18,8 @@
 #define PORTS_MAX         32768
 #define PORT_END          65536
 
-#define HOUR_MS         3600000
-#define WAIT_MAX_MS     (24 * (uint64_t)HOUR_MS)
-#define IDLE_DEFAULT_US 300000000
-#define IDLE_MAX_US     (168 * (uint64_t)HOUR_MS * 1000)
+#define HOUR_MS     3600000
+#define WAIT_MAX_MS (24 * (uint64_t)HOUR_MS)
 
 /* ---- transmission ---- */
 
@@ -179,76 +176,4 @@ void load_process(struct loader *l)
     load_cores(l);
     load_memory(l);
     load_ports(l);
-}
-
-/* ---- limits ---- */
-
-void load_limits(struct loader *l)
-{
-    static const struct quantity sessions = {"sessions", QUANTITY_COUNT, 1, 100000000, 1000000};
-    static const struct quantity idle = {"session_idle", QUANTITY_TIME_US, 1000000, IDLE_MAX_US,
-                                         IDLE_DEFAULT_US};
-    static const struct quantity exchanges = {"exchanges", QUANTITY_COUNT, 16, 16777216, 65536};
-    static const struct quantity outbound = {"outbound", QUANTITY_COUNT, 16, 16777216, 65536};
-    static const struct quantity queue = {"queue", QUANTITY_COUNT, 0, UINT16_MAX, 256};
-    static const struct quantity remembered = {"remembered", QUANTITY_COUNT, 16, 268435456,
-                                               1048576};
-    static const struct quantity memory = {"message_memory", QUANTITY_SIZE, 64 * KIB, 256 * GIB,
-                                           64 * MIB};
-    static const struct quantity token = {"token", QUANTITY_COUNT, 8, 1024, 64};
-    static const struct quantity body = {"body", QUANTITY_SIZE, KIB, 16 * MIB, 64 * KIB};
-    const struct raw_limits *raw = &l->raw->limits;
-    struct config_limits *limits = &l->config->limits;
-    struct place at = place_key(&l->root, "limits");
-
-    limits->sessions = (uint32_t)quantity_read(&at, &sessions, raw->sessions);
-    limits->session_idle_us = quantity_read(&at, &idle, raw->session_idle);
-    limits->exchanges = (uint32_t)quantity_read(&at, &exchanges, raw->exchanges);
-    limits->outbound = (uint32_t)quantity_read(&at, &outbound, raw->outbound);
-    limits->queue = (uint32_t)quantity_read(&at, &queue, raw->queue);
-    limits->remembered = (uint32_t)quantity_read(&at, &remembered, raw->remembered);
-    limits->message_bytes = quantity_read(&at, &memory, raw->message_memory);
-    limits->token = (uint32_t)quantity_read(&at, &token, raw->token);
-    limits->body = (uint32_t)quantity_read(&at, &body, raw->body);
-    if (limits->sessions < l->config->workers)
-        key_error(&at, "sessions", "%u sessions are fewer than the %u workers; write at least %u",
-                  limits->sessions, l->config->workers, l->config->workers);
-}
-
-static uint64_t longest_lifetime_ms(const struct config *config)
-{
-    uint64_t longest = EXCHANGE_LIFETIME_MS;
-
-    for (unsigned i = 0; i < config->listener_count; i++) {
-        uint64_t ms = transmission_exchange_lifetime_ms(&config->listeners[i].transmission);
-
-        longest = ms > longest ? ms : longest;
-    }
-    for (unsigned i = 0; i < config->upstream_count; i++) {
-        uint64_t ms = transmission_exchange_lifetime_ms(&config->upstreams[i].transmission);
-
-        longest = ms > longest ? ms : longest;
-    }
-    return longest;
-}
-
-/* A session that is forgotten earlier would take a repeated request for a new one (RFC 7252 4.5).
- */
-void load_lifetimes(struct loader *l)
-{
-    uint64_t least_us = longest_lifetime_ms(l->config) * 1000;
-    uint64_t *idle_us = &l->config->limits.session_idle_us;
-    char idle[QUANTITY_TEXT_BYTES], least[QUANTITY_TEXT_BYTES];
-    struct place at = place_key(&l->root, "limits");
-
-    if (*idle_us >= least_us)
-        return;
-    if (!l->raw->limits.session_idle)
-        *idle_us = least_us;
-    else
-        key_error(&at, "session_idle",
-                  "%s is shorter than EXCHANGE_LIFETIME, which is %s with the transmission "
-                  "parameters here; write at least that",
-                  quantity_format(QUANTITY_TIME_US, *idle_us, idle),
-                  quantity_format(QUANTITY_TIME_US, least_us, least));
 }

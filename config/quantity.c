@@ -15,6 +15,7 @@ static const char *const hints[] = {
     [QUANTITY_POWER_OF_TWO] = "a number; write decimal digits only",
     [QUANTITY_MILLI] = "a decimal number; write up to three places",
     [QUANTITY_SIZE] = "a size; write a number with a unit (B, KiB, MiB, GiB, kB, MB, GB)",
+    [QUANTITY_SIZE_POWER_OF_TWO] = "a size; write a number with a unit (B, KiB)",
     [QUANTITY_TIME_US] = "a duration; write a number with a unit (us, ms, s, m, h)",
     [QUANTITY_TIME_MS] =
         "a duration in whole milliseconds; write a number with a unit (ms, s, m, h)",
@@ -37,6 +38,7 @@ static int parse(enum quantity_kind kind, const char *text, uint64_t *out)
     case QUANTITY_MILLI:
         return value_milli(text, out);
     case QUANTITY_SIZE:
+    case QUANTITY_SIZE_POWER_OF_TWO:
         return value_size(text, out);
     default:
         err = value_duration(text, out);
@@ -85,6 +87,7 @@ const char *quantity_format(enum quantity_kind kind, uint64_t value, char text[Q
     case QUANTITY_MILLI:
         return format_milli(value, text);
     case QUANTITY_SIZE:
+    case QUANTITY_SIZE_POWER_OF_TWO:
         return format_scaled(sizes, value, text);
     default:
         if (value == 0)
@@ -93,7 +96,13 @@ const char *quantity_format(enum quantity_kind kind, uint64_t value, char text[Q
     }
 }
 
-uint64_t quantity_read(const struct place *parent, const struct quantity *q, const char *text)
+static bool needs_power_of_two(enum quantity_kind kind)
+{
+    return kind == QUANTITY_POWER_OF_TWO || kind == QUANTITY_SIZE_POWER_OF_TWO;
+}
+
+static uint64_t read_quantity(const struct place *parent, const struct quantity *q,
+                              const char *text, bool or_zero)
 {
     char min[QUANTITY_TEXT_BYTES], max[QUANTITY_TEXT_BYTES];
     uint64_t value = 0;
@@ -106,15 +115,29 @@ uint64_t quantity_read(const struct place *parent, const struct quantity *q, con
         key_error(parent, q->key, "\"%.80s\" is not %s", text, hints[q->kind]);
         return q->fallback;
     }
+    if (!err && value == 0 && or_zero)
+        return 0;
     if (err || value < q->min || value > q->max) {
-        key_error(parent, q->key, "\"%.80s\" is out of range; write %s to %s", text,
-                  quantity_format(q->kind, q->min, min), quantity_format(q->kind, q->max, max));
+        key_error(parent, q->key, "\"%.80s\" is out of range; write %s%s to %s", text,
+                  or_zero ? "0, or " : "", quantity_format(q->kind, q->min, min),
+                  quantity_format(q->kind, q->max, max));
         return q->fallback;
     }
-    if (q->kind == QUANTITY_POWER_OF_TWO && (value & (value - 1)) != 0) {
+    if (needs_power_of_two(q->kind) && (value & (value - 1)) != 0) {
         key_error(parent, q->key, "\"%.80s\" is not a power of two; write one from %s to %s", text,
                   quantity_format(q->kind, q->min, min), quantity_format(q->kind, q->max, max));
         return q->fallback;
     }
     return value;
+}
+
+uint64_t quantity_read(const struct place *parent, const struct quantity *q, const char *text)
+{
+    return read_quantity(parent, q, text, false);
+}
+
+uint64_t quantity_read_or_zero(const struct place *parent, const struct quantity *q,
+                               const char *text)
+{
+    return read_quantity(parent, q, text, true);
 }

@@ -53,6 +53,28 @@ static void read_path(struct loader *l, const struct place *at, const char *text
 
 /* ---- what a route does ---- */
 
+static unsigned count_segments(const char *path)
+{
+    unsigned count = 0;
+
+    for (const char *p = path; *p; p++)
+        count += p[0] == '/' && p[1] != '\0';
+    return count;
+}
+
+static void read_strip(const struct place *at, const bool *strip, struct config_route *out)
+{
+    unsigned segments = out->path ? count_segments(out->path) : 0;
+
+    if (!strip || !*strip)
+        return;
+    if (segments > UINT8_MAX)
+        key_error(at, "strip", "the path has %u segments; write a path of at most %d, or false",
+                  segments, UINT8_MAX);
+    else
+        out->strip_segments = (uint8_t)segments;
+}
+
 static void read_target(struct loader *l, const struct place *at, const char *name,
                         struct config_route *out)
 {
@@ -116,12 +138,15 @@ static void read_route(struct loader *l, const struct place *at, unsigned index)
     read_path(l, at, raw->path, out);
     if (raw->to && raw->respond)
         key_error(at, "respond", "a route has to or respond, not both; remove one of them");
-    else if (raw->to)
+    else if (raw->to) {
         read_target(l, at, raw->to, out);
-    else if (raw->respond)
+        read_strip(at, raw->strip, out);
+    } else if (raw->respond)
         read_respond(l, at, raw->respond, out);
     else
         place_error(at, "has neither to nor respond; add one of them");
+    if (raw->strip && !raw->to)
+        key_error(at, "strip", "only a route with to has it; remove it");
 }
 
 /* ---- duplicates ---- */

@@ -12,6 +12,7 @@
     CYAML_FIELD_STRING_PTR(#key, CYAML_FLAG_DEFAULT, struct structure, key, 1, TEXT_MAX)
 #define LIST(key, flags, structure, entry, min, max) \
     CYAML_FIELD_SEQUENCE(#key, CYAML_FLAG_POINTER | (flags), struct structure, key, entry, min, max)
+#define FLAG(key, structure) CYAML_FIELD_BOOL_PTR(#key, CYAML_FLAG_OPTIONAL, struct structure, key)
 #define WORD(key, structure, words)                                                               \
     CYAML_FIELD_ENUM(#key, CYAML_FLAG_OPTIONAL | CYAML_FLAG_STRICT, struct structure, key, words, \
                      sizeof(words) / sizeof(words[0]))
@@ -59,6 +60,8 @@ static const cyaml_schema_field_t transmission_fields[] = {
 
 static const cyaml_schema_field_t listener_fields[] = {
     NEED(uri, raw_listener),
+    TEXT(block_size, raw_listener),
+    FLAG(multicast, raw_listener),
     CYAML_FIELD_MAPPING_PTR("transmission", CYAML_FLAG_OPTIONAL, struct raw_listener, transmission,
                             transmission_fields),
     CYAML_FIELD_END,
@@ -68,11 +71,45 @@ static const cyaml_schema_field_t upstream_fields[] = {
     NEED(name, raw_upstream),
     LIST(servers, 0, raw_upstream, &text_entry, 1, 256),
     WORD(balance, raw_upstream, balance_words),
-    CYAML_FIELD_BOOL_PTR("reliable", CYAML_FLAG_OPTIONAL, struct raw_upstream, reliable),
+    FLAG(reliable, raw_upstream),
     TEXT(timeout, raw_upstream),
     TEXT(ports, raw_upstream),
+    TEXT(block_size, raw_upstream),
+    TEXT(retries, raw_upstream),
+    TEXT(max_outstanding, raw_upstream),
+    TEXT(keepalive, raw_upstream),
+    TEXT(revive, raw_upstream),
     CYAML_FIELD_MAPPING_PTR("transmission", CYAML_FLAG_OPTIONAL, struct raw_upstream, transmission,
                             transmission_fields),
+    CYAML_FIELD_END,
+};
+
+/* The keys of an upstream that make sense without a list of servers. */
+#define FORWARD(key) \
+    CYAML_FIELD_STRING_PTR(#key, CYAML_FLAG_OPTIONAL, struct raw_forward, upstream.key, 1, TEXT_MAX)
+
+static const cyaml_schema_field_t forward_fields[] = {
+    LIST(allow, 0, raw_forward, &text_entry, 1, 1024),
+    LIST(dns_servers, CYAML_FLAG_OPTIONAL, raw_forward, &text_entry, 1, 16),
+    CYAML_FIELD_BOOL_PTR("reliable", CYAML_FLAG_OPTIONAL, struct raw_forward, upstream.reliable),
+    FORWARD(timeout),
+    FORWARD(ports),
+    FORWARD(block_size),
+    FORWARD(max_outstanding),
+    CYAML_FIELD_MAPPING_PTR("transmission", CYAML_FLAG_OPTIONAL, struct raw_forward,
+                            upstream.transmission, transmission_fields),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t cache_fields[] = {
+    TEXT(size, raw_cache),
+    TEXT(stale_if_error, raw_cache),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t observe_fields[] = {
+    TEXT(confirm_every, raw_observe),
+    TEXT(confirm_after, raw_observe),
     CYAML_FIELD_END,
 };
 
@@ -88,6 +125,7 @@ static const cyaml_schema_field_t route_fields[] = {
     TEXT(host, raw_route),
     NEED(path, raw_route),
     TEXT(to, raw_route),
+    FLAG(strip, raw_route),
     CYAML_FIELD_MAPPING_PTR("respond", CYAML_FLAG_OPTIONAL, struct raw_route, respond,
                             respond_fields),
     CYAML_FIELD_END,
@@ -100,11 +138,25 @@ static const cyaml_schema_field_t ports_fields[] = {
 };
 
 static const cyaml_schema_field_t limits_fields[] = {
-    TEXT(sessions, raw_limits),       TEXT(session_idle, raw_limits),
-    TEXT(exchanges, raw_limits),      TEXT(outbound, raw_limits),
-    TEXT(queue, raw_limits),          TEXT(remembered, raw_limits),
-    TEXT(message_memory, raw_limits), TEXT(token, raw_limits),
-    TEXT(body, raw_limits),           CYAML_FIELD_END,
+    TEXT(sessions, raw_limits),
+    TEXT(session_idle, raw_limits),
+    TEXT(exchanges, raw_limits),
+    TEXT(outbound, raw_limits),
+    TEXT(queue, raw_limits),
+    TEXT(remembered, raw_limits),
+    TEXT(message_memory, raw_limits),
+    TEXT(token, raw_limits),
+    TEXT(body, raw_limits),
+    TEXT(assembly_memory, raw_limits),
+    TEXT(transfers, raw_limits),
+    TEXT(transfer_idle, raw_limits),
+    TEXT(observations, raw_limits),
+    TEXT(relations, raw_limits),
+    TEXT(client_requests, raw_limits),
+    TEXT(client_relations, raw_limits),
+    TEXT(destinations, raw_limits),
+    TEXT(amplification, raw_limits),
+    CYAML_FIELD_END,
 };
 
 static const cyaml_schema_value_t interface_entry = {
@@ -133,6 +185,10 @@ static const cyaml_schema_field_t config_fields[] = {
     LIST(listeners, 0, raw_config, &listener_entry, 1, 1024),
     LIST(upstreams, CYAML_FLAG_OPTIONAL, raw_config, &upstream_entry, 0, 1024),
     LIST(routes, CYAML_FLAG_OPTIONAL, raw_config, &route_entry, 0, 65536),
+    CYAML_FIELD_MAPPING_PTR("forward_proxy", CYAML_FLAG_OPTIONAL, struct raw_config, forward_proxy,
+                            forward_fields),
+    CYAML_FIELD_MAPPING("cache", CYAML_FLAG_OPTIONAL, struct raw_config, cache, cache_fields),
+    CYAML_FIELD_MAPPING("observe", CYAML_FLAG_OPTIONAL, struct raw_config, observe, observe_fields),
     CYAML_FIELD_MAPPING("transmission", CYAML_FLAG_OPTIONAL, struct raw_config, transmission,
                         transmission_fields),
     TEXT(separate_after, raw_config),

@@ -33,7 +33,8 @@ struct raw_transmission {
 };
 
 struct raw_listener {
-    char *uri;
+    char *uri, *block_size;
+    bool *multicast;
     struct raw_transmission *transmission;
 };
 
@@ -43,8 +44,16 @@ struct raw_upstream {
     unsigned servers_count;
     enum config_balance balance;
     bool *reliable;
-    char *timeout, *ports;
+    char *timeout, *ports, *block_size, *retries, *max_outstanding, *keepalive, *revive;
     struct raw_transmission *transmission;
+};
+
+struct raw_forward {
+    char **allow;
+    unsigned allow_count;
+    char **dns_servers;
+    unsigned dns_servers_count;
+    struct raw_upstream upstream; /* without name, servers and what only servers need */
 };
 
 struct raw_respond {
@@ -53,6 +62,7 @@ struct raw_respond {
 
 struct raw_route {
     char *host, *path, *to;
+    bool *strip;
     struct raw_respond *respond;
 };
 
@@ -62,7 +72,16 @@ struct raw_ports {
 
 struct raw_limits {
     char *sessions, *session_idle, *exchanges, *outbound, *queue, *remembered, *message_memory;
-    char *token, *body;
+    char *token, *body, *assembly_memory, *transfers, *transfer_idle, *observations, *relations;
+    char *client_requests, *client_relations, *destinations, *amplification;
+};
+
+struct raw_cache {
+    char *size, *stale_if_error;
+};
+
+struct raw_observe {
+    char *confirm_every, *confirm_after;
 };
 
 struct raw_config {
@@ -77,6 +96,9 @@ struct raw_config {
     unsigned upstreams_count;
     struct raw_route *routes;
     unsigned routes_count;
+    struct raw_forward *forward_proxy;
+    struct raw_cache cache;
+    struct raw_observe observe;
     struct raw_transmission transmission;
     char *separate_after;
     struct raw_ports upstream_ports;

@@ -5,8 +5,11 @@
 
 #define NO_LOCAL (-1)
 
-#define TIMEOUT_MAX   UINT64_C(86400000) /* 24 h in milliseconds */
-#define PORTS_DEFAULT 1024
+#define TIMEOUT_MAX     UINT64_C(86400000) /* 24 h in milliseconds */
+#define PORTS_DEFAULT   1024
+#define OUTSTANDING_MAX 16777216
+#define SECOND_US       UINT64_C(1000000)
+#define HOUR_US         (3600 * SECOND_US)
 
 /* ---- where a server is reached from ---- */
 
@@ -42,12 +45,13 @@ static int local_by_gateway(const struct config *config, const struct address *s
     return NO_LOCAL;
 }
 
-static int local_for(const struct config *config, const struct address *server)
+int config_local_for(const struct config *config, const struct address *destination)
 {
-    int local = local_on_link(config, server);
+    int local = local_on_link(config, destination);
 
-    return local != NO_LOCAL || address_is_link_local(server) ? local
-                                                              : local_by_gateway(config, server);
+    return local != NO_LOCAL || address_is_link_local(destination)
+               ? local
+               : local_by_gateway(config, destination);
 }
 
 /* ---- servers ---- */
@@ -65,7 +69,7 @@ static void read_server(struct loader *l, const struct place *at, const char *te
                     text);
         return;
     }
-    local = local_for(l->config, &out->endpoint.address);
+    local = config_local_for(l->config, &out->endpoint.address);
     if (local == NO_LOCAL) {
         place_error(at,
                     "\"%.80s\" is in no interface's subnet, and no interface with an IPv%d address "
@@ -118,23 +122,39 @@ static void read_name(struct loader *l, const struct place *at, unsigned index)
     l->config->upstreams[index].name = loader_text(l, name);
 }
 
-static void read_upstream(struct loader *l, const struct place *at, unsigned index)
+static void read_health(const struct place *at, const struct raw_upstream *raw,
+                        struct config_upstream *out)
 {
-    const struct raw_upstream *raw = &l->raw->upstreams[index];
-    struct config_upstream *out = &l->config->upstreams[index];
+    static const struct quantity retries = {"retries", QUANTITY_COUNT, 0, 8, 1};
+    static const struct quantity keepalive = {"keepalive", QUANTITY_TIME_US, SECOND_US,
+                                              24 * HOUR_US, 0};
+    static const struct quantity revive = {"revive", QUANTITY_TIME_US, SECOND_US / 10, HOUR_US,
+                                           5 * SECOND_US};
+
+    out->retries = (uint8_t)quantity_read(at, &retries, raw->retries);
+    out->keepalive_us = quantity_read_or_zero(at, &keepalive, raw->keepalive);
+    out->revive_us = quantity_read(at, &revive, raw->revive);
+}
+
+void upstream_read(struct loader *l, const struct place *at, const struct raw_upstream *raw,
+                   struct config_upstream *out)
+{
+    const struct quantity outstanding = {"max_outstanding", QUANTITY_COUNT, 1, OUTSTANDING_MAX,
+                                         l->config->limits.exchanges};
     uint64_t block = UINT64_C(1) << l->config->upstream_port_shift;
     const struct quantity ports = {"ports", QUANTITY_COUNT, 1, block,
                                    block < PORTS_DEFAULT ? block : PORTS_DEFAULT};
     struct quantity timeout = {"timeout", QUANTITY_TIME_MS, 1, TIMEOUT_MAX, 0};
 
-    read_name(l, at, index);
     out->balance = raw->balance;
     out->reliable = raw->reliable ? *raw->reliable : true;
     out->transmission = transmission_read(at, raw->transmission, &l->config->transmission);
     timeout.fallback = transmission_max_wait_ms(&out->transmission);
     out->timeout_ms = (uint32_t)quantity_read(at, &timeout, raw->timeout);
     out->ports = (uint16_t)quantity_read(at, &ports, raw->ports);
-    read_servers(l, at, raw, out);
+    out->block_szx = block_szx_read(at, raw->block_size);
+    out->outstanding = (uint32_t)quantity_read(at, &outstanding, raw->max_outstanding);
+    read_health(at, raw, out);
 }
 
 void load_upstreams(struct loader *l)
@@ -149,6 +169,8 @@ void load_upstreams(struct loader *l)
     for (unsigned i = 0; i < config->upstream_count; i++) {
         struct place at = place_entry(&list, i);
 
-        read_upstream(l, &at, i);
+        read_name(l, &at, i);
+        upstream_read(l, &at, &l->raw->upstreams[i], &config->upstreams[i]);
+        read_servers(l, &at, &l->raw->upstreams[i], &config->upstreams[i]);
     }
 }

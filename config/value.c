@@ -170,7 +170,7 @@ int value_prefix(const char *text, struct config_address *out)
     err = value_count(slash + 1, &prefix);
     if (err)
         return err;
-    if (prefix < 1 || prefix > (address_is_v4(&out->address) ? 32 : 128))
+    if (prefix > (address_is_v4(&out->address) ? 32 : 128))
         return -ERANGE;
     out->prefix = (uint8_t)prefix;
     return 0;
@@ -452,4 +452,68 @@ int value_host(const char *text, char *out)
     for (size_t i = 0; i <= length; i++)
         out[i] = (char)tolower((unsigned char)text[i]);
     return 0;
+}
+
+/* The length of the label at `text`, 0 when it is none. */
+static size_t label_length(const char *text)
+{
+    size_t length = 0;
+
+    while (isalnum((unsigned char)text[length]) || text[length] == '-' || text[length] == '_')
+        length++;
+    return length > 63 ? 0 : length;
+}
+
+int value_domain(const char *text, char *out)
+{
+    size_t length = 0;
+    const char *label = text;
+
+    if (strlen(text) > 253)
+        return -EINVAL;
+    for (;; label += length + 1) {
+        length = label_length(label);
+        if (length == 0 || (label[length] != '.' && label[length] != '\0'))
+            return -EINVAL;
+        if (label[length] == '\0')
+            break;
+    }
+    if (strspn(label, "0123456789") == length)
+        return -EINVAL;
+    while (*text)
+        *out++ = (char)tolower((unsigned char)*text++);
+    *out = '\0';
+    return 0;
+}
+
+static int read_port(const char *text, uint16_t *out)
+{
+    uint64_t port;
+    int err = value_count(text, &port);
+
+    if (err || port < 1 || port > UINT16_MAX)
+        return -EINVAL;
+    *out = (uint16_t)port;
+    return 0;
+}
+
+int value_endpoint(const char *text, struct endpoint *out)
+{
+    bool bracket = text[0] == '[';
+    const char *end = bracket ? strchr(text, ']') : strchr(text, ':');
+    char address[ENDPOINT_TEXT_BYTES];
+    size_t length;
+
+    if (!bracket && (!end || strchr(end + 1, ':')))
+        return address_parse(text, &out->address);
+    text += bracket;
+    length = end ? (size_t)(end - text) : sizeof(address);
+    if (length >= sizeof(address))
+        return -EINVAL;
+    memcpy(address, text, length);
+    address[length] = '\0';
+    if (address_parse(address, &out->address) < 0 || bracket != (strchr(address, ':') != NULL))
+        return -EINVAL;
+    end += bracket;
+    return !*end ? 0 : *end == ':' ? read_port(end + 1, &out->port) : -EINVAL;
 }

@@ -28,8 +28,8 @@ int value_milli(const char *text, uint64_t *out);
 /* "02:00:00:00:00:01". -EINVAL. */
 int value_mac(const char *text, uint8_t mac[6]);
 
-/* "10.99.0.2/24". -EINVAL; -ENOENT when the prefix is missing, -ERANGE when it is not 1 to 32 or
- * 1 to 128; the address is set for the latter two. */
+/* "10.99.0.2/24". -EINVAL; -ENOENT when the prefix is missing, -ERANGE when it is above 32 or
+ * 128; the address is set for the latter two. */
 int value_prefix(const char *text, struct config_address *out);
 
 /* "2-5,7" in the order written. -EINVAL; -ERANGE for a core above `core_max`; -EEXIST for one named
@@ -63,5 +63,14 @@ enum path_verdict value_path(const char *text, char *out);
  * compares them. `out` has room for VALUE_HOST_BYTES. -EINVAL when it is no host. */
 #define VALUE_HOST_BYTES 256
 int value_host(const char *text, char *out);
+
+/* A name that the DNS can have, in lower case: labels of 1 to 63 letters, digits, _ and -, at most
+ * 253 bytes, the last label not a number, so that no address that was mistyped becomes a name.
+ * -EINVAL. `out` has room for VALUE_HOST_BYTES. */
+int value_domain(const char *text, char *out);
+
+/* "10.0.0.53", "10.0.0.53:53", "fd00::53", "[fd00::53]" or "[fd00::53]:53"; the port is left alone
+ * when there is none. -EINVAL, also for port 0. */
+int value_endpoint(const char *text, struct endpoint *out);
 
 #endif
