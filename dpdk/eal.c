@@ -2,7 +2,9 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -265,6 +267,62 @@ static int add_devices(struct arguments *a, const struct config *config)
     return 0;
 }
 
+/* ---- the runtime directory ---- */
+
+/* systemd gives several directories as "a:b", which DPDK would take for one path. */
+static int choose_runtime_directory(void)
+{
+    const char *list = getenv("RUNTIME_DIRECTORY");
+    char *first;
+    int err;
+
+    if (!list || !strchr(list, ':'))
+        return 0;
+    first = strndup(list, strcspn(list, ":"));
+    err = first && setenv("RUNTIME_DIRECTORY", first, true) == 0 ? 0 : -ENOMEM;
+    free(first);
+    return err;
+}
+
+/* True for the directory's name of a process of this instance that has ended, or of this one. */
+static bool is_left_over(const char *name, const char *instance)
+{
+    size_t length = strlen(instance);
+    char *end;
+    long pid;
+
+    if (strncmp(name, instance, length) != 0 || name[length] != '-' || name[length + 1] < '1' ||
+        name[length + 1] > '9')
+        return false;
+    pid = strtol(name + length + 1, &end, 10);
+    return !*end && pid <= INT32_MAX &&
+           (pid == getpid() || (kill((pid_t)pid, 0) != 0 && errno == ESRCH));
+}
+
+/* DPDK makes a directory for each process, which stays empty since nothing is shared. Removed at
+ * once it is not left behind by a process that is killed. Those of processes that were killed
+ * earlier than this go with it; what holds any file stays. */
+static void remove_runtime_directories(const struct config *config)
+{
+    const char *own = rte_eal_get_runtime_dir();
+    char parent[512];
+    char *slash;
+    const struct dirent *entry;
+    DIR *dir;
+
+    snprintf(parent, sizeof(parent), "%s", own ? own : "");
+    slash = strrchr(parent, '/');
+    if (!slash)
+        return;
+    *slash = '\0';
+    dir = opendir(parent);
+    while (dir && (entry = readdir(dir)))
+        if (is_left_over(entry->d_name, config->instance))
+            unlinkat(dirfd(dir), entry->d_name, AT_REMOVEDIR);
+    if (dir)
+        closedir(dir);
+}
+
 /* ---- start and end ---- */
 
 static int build(struct arguments *a, const struct config *config)
@@ -292,6 +350,8 @@ int eal_start(const struct config *config)
     int err = build(&a, config);
     char *argv[ARGUMENTS_MAX + 1]; /* rte_eal_init() writes into it */
 
+    if (!err)
+        err = choose_runtime_directory();
     if (!err) {
         memcpy(argv, a.list, sizeof(argv));
         rte_openlog_stream(stderr);
@@ -299,6 +359,7 @@ int eal_start(const struct config *config)
             err = rte_errno ? -rte_errno : -EIO;
             fprintf(stderr, "coapgw: DPDK does not start: %s\n", rte_strerror(-err));
         }
+        remove_runtime_directories(config);
     }
     arguments_free(&a); /* rte_eal_init() keeps copies */
     return err;
@@ -306,19 +367,5 @@ int eal_start(const struct config *config)
 
 void eal_stop(void)
 {
-    const char *runtime = rte_eal_get_runtime_dir();
-    char dir[512];
-    DIR *open_dir;
-    const struct dirent *entry;
-
-    snprintf(dir, sizeof(dir), "%s", runtime ? runtime : "");
     rte_eal_cleanup();
-    open_dir = dir[0] ? opendir(dir) : NULL;
-    if (!open_dir)
-        return;
-    while ((entry = readdir(open_dir)))
-        if (entry->d_name[0] != '.')
-            unlinkat(dirfd(open_dir), entry->d_name, 0);
-    closedir(open_dir);
-    rmdir(dir);
 }

@@ -9,10 +9,11 @@
 /* The lcore of worker i is 1 + i; lcore 0 is the main thread, which is not pinned. */
 #define EAL_WORKER_LCORE(i) ((i) + 1)
 
-/* 0, or a negative errno; what is wrong has been said on stderr. */
+/* 0, or a negative errno; what is wrong has been said on stderr. Leaves no runtime directory:
+ * neither its own nor that of an earlier process of the same instance. */
 int eal_start(const struct config *config);
 
-/* Ends what eal_start() started and removes what it left in the runtime directory. */
+/* Ends what eal_start() started. */
 void eal_stop(void);
 
 /* The device name that DPDK knows an interface by ("net_tap_south", "0000:01:00.0"). Returns

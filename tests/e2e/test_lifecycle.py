@@ -1,6 +1,7 @@
 """Start and stop, idle cores, and the counters that say where everything went."""
 
 import os
+import re
 import signal
 import socket
 import statistics
@@ -12,7 +13,7 @@ import pytest
 
 import transports
 import wire
-from gateway import HELLO, LISTENERS, SMALL, Gateway, interfaces_text
+from gateway import HELLO, LISTENERS, ROOT, SMALL, Gateway, interfaces_text
 from netns import wait_until
 
 
@@ -65,6 +66,65 @@ def test_more_packets_than_buffers(rig, transport):
         loader.join()
     assert one.hosts.client("/hello").code == "2.05"
     assert one.gateway.counter("drop_no_buffer") == 0
+
+
+@pytest.mark.parametrize("transport", list(transports.ALL))
+def test_start_again_after_kill(rig, transport, tmp_path):
+    """A killed process leaves no directory, and nothing that keeps the next one from its device."""
+    one = rig(SMALL + LISTENERS + HELLO, transport)
+    carrier = one.transport
+    one.gateway.process.kill()
+    one.gateway.process.wait()
+    assert not runtime_directories(carrier)
+    one.gateway = Gateway(carrier, interfaces_text(carrier) + SMALL + LISTENERS + HELLO, tmp_path)
+    carrier.connect()
+    wait_until("the second one answers", lambda: one.hosts.client("/hello").code == "2.05")
+
+
+def runtime_directories(carrier, root=Path("/run")):
+    return sorted(path.name for path in (root / "dpdk").glob(f"{carrier.inner.name}*"))
+
+
+def test_directories_of_the_dead(rig):
+    """Those of dead processes of this instance go at the start; all others stay."""
+    name = ""
+
+    class Littered(transports.Tap):
+        def prepare(self):
+            nonlocal name
+            super().prepare()
+            name = self.inner.name
+            for ending in ("-999999999", "-1", "-x-999999999", "-999999999x", "-0", "-"):
+                (Path("/run/dpdk") / (name + ending)).mkdir(parents=True)
+
+    one = rig(SMALL + LISTENERS + HELLO, Littered)
+    left = runtime_directories(one.transport)
+    for path in left:
+        (Path("/run/dpdk") / path).rmdir()
+    assert left == sorted(name + e for e in ("-1", "-x-999999999", "-999999999x", "-0", "-"))
+
+
+@pytest.mark.parametrize("value", ["{0}/a", "{0}/a:{0}/b"])
+def test_runtime_directory_of_the_service_manager(tmp_path, value):
+    """systemd.exec(5): RuntimeDirectory= with two words gives two paths; the first is ours."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    carrier = transports.Tap()
+    try:
+        one = Gateway(carrier, interfaces_text(carrier) + SMALL + LISTENERS + HELLO, tmp_path,
+                      {"RUNTIME_DIRECTORY": value.format(tmp_path)})
+        assert (tmp_path / "a" / "dpdk").is_dir() and not runtime_directories(carrier, tmp_path / "a")
+        one.check_stopped()
+        assert list((tmp_path / "b").iterdir()) == []
+        assert not list(tmp_path.glob("a:*"))
+    finally:
+        carrier.close()
+
+
+def test_service_has_one_runtime_directory():
+    """DPDK takes $RUNTIME_DIRECTORY for one path."""
+    unit = (ROOT / "config" / "coapgw.service.in").read_text()
+    assert re.findall(r"^RuntimeDirectory=(.*)$", unit, re.M) == ["coapgw"]
 
 
 def test_sigint_stops_too(rig):
