@@ -249,7 +249,10 @@ static int start_eal(const struct gun_options *o)
     }
 #undef ADD
     list[n] = NULL;
-    return rte_eal_init(n, list) < 0 ? -EIO : 0;
+    if (rte_eal_init(n, list) < 0)
+        return -EIO;
+    rmdir(rte_eal_get_runtime_dir()); /* empty, and made for each process */
+    return 0;
 }
 
 static double rate(const struct gun_result *r)

@@ -203,6 +203,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     for (unsigned i = 0; i < 9; i++)
         list[i] = arguments[i];
     require(rte_eal_init(9, list) >= 0, "EAL");
+    rmdir(rte_eal_get_runtime_dir()); /* empty, and made for each process */
     config = config_load_text("fuzz.yaml", yaml, strlen(yaml), stderr);
     require(config, "configuration");
     return 0;

@@ -23,7 +23,10 @@ static int start_eal(void)
     snprintf(text[8], sizeof(text[8]), "--file-prefix=sim-%d", (int)getpid());
     for (unsigned i = 0; i < 9; i++)
         list[i] = text[i];
-    return rte_eal_init(9, list);
+    if (rte_eal_init(9, list) < 0)
+        return -1;
+    rmdir(rte_eal_get_runtime_dir()); /* empty, and made for each process */
+    return 0;
 }
 
 /* Every `jobs`-th seed. Returns the number of failures. */

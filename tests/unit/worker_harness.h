@@ -49,6 +49,7 @@ static inline void harness_eal(void)
 
     snprintf(prefix, sizeof(prefix), "--file-prefix=u%d", (int)getpid());
     assert_true(rte_eal_init(9, argv) >= 0);
+    rmdir(rte_eal_get_runtime_dir()); /* empty, and made for each process */
 }
 
 static inline bool harness_alloc(void *context, const struct flow *flow, struct outgoing *out)
