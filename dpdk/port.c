@@ -1,10 +1,15 @@
 #include "dpdk/port.h"
 
 #include <errno.h>
+#include <linux/if_packet.h>
+#include <net/if.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <rte_ethdev.h>
 
+#include "dpdk/diagnose.h"
 #include "dpdk/eal.h"
 
 #define RSS_TYPES    (RTE_ETH_RSS_NONFRAG_IPV4_UDP | RTE_ETH_RSS_NONFRAG_IPV6_UDP)
@@ -20,6 +25,15 @@ static int fail(const struct port *port, const char *what, int err)
 {
     fprintf(stderr, "coapgw: interface %s (device %s): %s: %s\n", port->interface->name,
             port->interface->device_argument, what, rte_strerror(-err));
+    return err;
+}
+
+static int fail_diagnosed(const struct port *port, const char *what, int err)
+{
+    char text[DIAGNOSE_BYTES];
+
+    fprintf(stderr, "coapgw: interface %s (device %s): %s: %s\n", port->interface->name,
+            port->interface->device_argument, what, diagnose_device(port->interface, text));
     return err;
 }
 
@@ -200,20 +214,71 @@ static void choose_mac(const struct port *port, struct rte_ether_addr *mac)
         rte_eth_macaddr_get(port->id, mac);
 }
 
-static void set_mac(const struct port *port, struct rte_ether_addr *mac)
+static bool of_the_kernel(const struct port *port)
 {
-    if (!port->interface->mac_set || port->interface->device == CONFIG_DEVICE_TAP ||
-        rte_eth_dev_default_mac_addr_set(port->id, mac) == 0)
-        return;
-    /* The device cannot: then it must show us what is sent to the other address. */
-    if (rte_eth_promiscuous_enable(port->id) != 0)
-        say(port, "the device takes neither the MAC address nor promiscuous mode");
+    return port->interface->device == CONFIG_DEVICE_AF_PACKET ||
+           port->interface->device == CONFIG_DEVICE_AF_XDP;
 }
 
-static void receive_multicast(const struct port *port)
+/* Before the start: not every driver changes its address later. False when the device goes on with
+ * another one. An interface of the kernel does, since its own address is the operator's. */
+static bool take_mac(const struct port *port, struct rte_ether_addr *mac)
 {
-    if (rte_eth_allmulticast_enable(port->id) != 0 && rte_eth_promiscuous_enable(port->id) != 0)
-        say(port, "the device receives no multicast: neighbour discovery needs it on IPv6");
+    if (!port->interface->mac_set || port->interface->device == CONFIG_DEVICE_TAP)
+        return true;
+    return !of_the_kernel(port) && rte_eth_dev_default_mac_addr_set(port->id, mac) == 0;
+}
+
+/* An interface of the kernel is asked to show more by a socket that stays open as long as the port:
+ * the kernel takes it back when the socket goes, however the process ends. DPDK's drivers would set
+ * the interface's flags, and leave them set. 0 or a negative errno. */
+static int join(struct port *port, unsigned short type)
+{
+    struct packet_mreq request = {.mr_type = type};
+
+    request.mr_ifindex = (int)if_nametoindex(port->interface->device_argument);
+    port->membership = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+    if (port->membership < 0 || setsockopt(port->membership, SOL_PACKET, PACKET_ADD_MEMBERSHIP,
+                                           &request, sizeof(request)) != 0)
+        return -errno;
+    return 0;
+}
+
+static int become_promiscuous(struct port *port)
+{
+    int err = rte_eth_promiscuous_enable(port->id);
+
+    port->promiscuous = err == 0;
+    return err;
+}
+
+/* Frames to our own address and to groups must reach us; IPv6 neighbour discovery is multicast. */
+static void choose_frames(struct port *port, bool mac_taken)
+{
+    int err;
+
+    if (of_the_kernel(port))
+        err = join(port, mac_taken ? PACKET_MR_ALLMULTI : PACKET_MR_PROMISC);
+    else if (!mac_taken) /* then the device must show us what others get */
+        err = become_promiscuous(port);
+    else if (rte_eth_allmulticast_enable(port->id) == 0)
+        err = 0;
+    else
+        err = become_promiscuous(port);
+    if (err)
+        say(port, mac_taken ? "the device receives no multicast: IPv6 neighbour discovery needs it"
+                            : "the device takes neither the MAC address nor promiscuous mode");
+}
+
+static void warn_if_down(const struct port *port)
+{
+    const char *name = port->interface->device_argument;
+
+    if (diagnose_is_down(port->interface))
+        fprintf(stderr,
+                "coapgw: interface %s: the kernel's %s is down, no packet passes: ip link set %s "
+                "up\n",
+                port->interface->name, name, name);
 }
 
 static int program_rss(struct port *port, const struct steer *steer,
@@ -242,13 +307,16 @@ int port_start(struct port *port, const struct config *config, unsigned index, s
     const struct config_interface *interface = &config->interfaces[index];
     char name[EAL_DEVICE_NAME_BYTES];
     struct rte_eth_dev_info info;
+    bool mac_taken;
     int err;
 
     memset(port, 0, sizeof(*port));
     port->interface = interface;
+    port->membership = -1;
     err = rte_eth_dev_get_port_by_name(eal_device_name(interface, index, name), &port->id);
     if (err)
-        return fail(port, "DPDK has no such device", err);
+        return fail_diagnosed(port, "DPDK cannot make it", -ENODEV);
+    port->opened = true;
     err = rte_eth_dev_info_get(port->id, &info);
     if (err)
         return fail(port, "it does not say what it can do", err);
@@ -259,14 +327,17 @@ int port_start(struct port *port, const struct config *config, unsigned index, s
     set_mtu(port);
     err = setup_queues(port, pool);
     if (err)
-        return fail(port, "its queues cannot be set up", err);
+        return interface->device == CONFIG_DEVICE_AF_XDP /* here is where it needs privileges */
+                   ? fail_diagnosed(port, "its queues cannot be set up", err)
+                   : fail(port, "its queues cannot be set up", err);
     choose_mac(port, &out->mac);
-    set_mac(port, &out->mac);
+    mac_taken = take_mac(port, &out->mac);
     err = rte_eth_dev_start(port->id);
     if (err)
         return fail(port, "it does not start", err);
     port->started = true;
-    receive_multicast(port);
+    choose_frames(port, mac_taken);
+    warn_if_down(port);
     err = program_rss(port, steer, &info);
     out->port_id = port->id;
     out->rx_hash = port->rss;
@@ -277,12 +348,16 @@ int port_start(struct port *port, const struct config *config, unsigned index, s
 
 void port_stop(struct port *port)
 {
-    if (!port->interface)
+    if (!port->opened)
         return;
+    if (port->promiscuous) /* some drivers set it on an interface that outlives them */
+        rte_eth_promiscuous_disable(port->id);
     if (port->started)
         rte_eth_dev_stop(port->id);
     rte_eth_dev_close(port->id);
-    port->interface = NULL;
+    if (port->membership >= 0)
+        close(port->membership);
+    port->opened = false;
 }
 
 void port_print(const struct port *port, FILE *out)

@@ -24,7 +24,10 @@ struct port {
     uint16_t rx_queues; /* queue q is polled by worker q */
     uint16_t tx_queues; /* queue q is used by worker q; workers beyond hand over to q % tx_queues */
     bool rss;           /* the device sends each flow to the queue of its owner */
+    bool opened;        /* the device exists and `id` is its number */
     bool started;
+    bool promiscuous; /* we made it so */
+    int membership;   /* a socket that makes a kernel's interface show more frames, or -1 */
 };
 
 /* Packet buffers for all ports and workers: a number that rte_mempool likes. */
