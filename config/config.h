@@ -98,7 +98,8 @@ struct config_forward {
     unsigned network_count;
     char **names; /* by name, lower case; "*.example.org" stands for all names below */
     unsigned name_count;
-    char *dns_servers; /* "10.0.0.53,[fd00::53]:5353" as c-ares takes them; NULL: the system's */
+    char *dns_servers; /* "10.0.0.53:53,[fd00::53]:5353", always with ports, as c-ares takes them;
+                          NULL: the system's */
     struct config_upstream upstream; /* how they are talked to; no name and no servers */
 };
 

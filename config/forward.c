@@ -1,6 +1,5 @@
 /* The forward proxy: which destinations clients may name, and how those are talked to. */
 #include <errno.h>
-#include <stdlib.h>
 
 #include "config/loader.h"
 #include "config/value.h"
@@ -20,79 +19,104 @@ static struct address first_address(const struct config_address *network)
     return first;
 }
 
-static bool read_network(const struct place *at, const char *text, struct config_address *out)
+static void report_network(const struct place *at, const char *text, int err,
+                           const struct config_address *network)
 {
-    char first_text[ENDPOINT_TEXT_BYTES];
-    struct address first;
-    int err = value_prefix(text, out);
+    int most = address_is_v4(&network->address) ? 32 : 128;
 
-    if (err == -ENOENT) {
-        out->prefix = address_is_v4(&out->address) ? 32 : 128;
-        return true;
-    }
-    if (err == -ERANGE) {
-        place_error(at, "\"%.80s\" has a prefix length out of range; write 0 to %d", text,
-                    address_is_v4(&out->address) ? 32 : 128);
-        return false;
-    }
-    if (err) {
+    if (err == -ERANGE)
+        place_error(at, "\"%.80s\" has a prefix length out of range; write 0 to %d", text, most);
+    else
         place_error(at, "\"%.80s\" is not a network; write ADDRESS/LENGTH, such as 10.1.0.0/16",
                     text);
-        return false;
-    }
-    first = first_address(out);
-    if (!address_equal(&first, &out->address)) {
-        place_error(at, "\"%.80s\" is an address inside of a network; write the network, %s/%u",
-                    text, address_format(&first, first_text), out->prefix);
-        return false;
-    }
-    return true;
 }
 
-static bool read_name(struct loader *l, const struct place *at, const char *text, char **out)
+/* A longer address would let its reader believe that less is allowed than is. */
+static bool is_network(const struct place *at, const char *text,
+                       const struct config_address *network)
+{
+    struct address first = first_address(network);
+    char first_text[ENDPOINT_TEXT_BYTES];
+
+    if (address_equal(&first, &network->address))
+        return true;
+    place_error(at, "\"%.80s\" has bits behind its prefix; write %s/%u", text,
+                address_format(&first, first_text), network->prefix);
+    return false;
+}
+
+static void read_network(const struct place *at, const char *text, struct config_forward *out)
+{
+    struct config_address *network = &out->networks[out->network_count];
+    int err = value_prefix(text, network);
+
+    if (err == -ENOENT) {
+        network->prefix = address_is_v4(&network->address) ? 32 : 128;
+        err = 0;
+    }
+    if (err) {
+        report_network(at, text, err, network);
+        return;
+    }
+    if (!is_network(at, text, network))
+        return;
+    for (unsigned i = 0; i < out->network_count; i++) {
+        if (out->networks[i].prefix == network->prefix &&
+            address_equal(&out->networks[i].address, &network->address)) {
+            place_error(at, "\"%.80s\" is there twice; remove one of them", text);
+            return;
+        }
+    }
+    out->network_count++;
+}
+
+static void read_name(struct loader *l, const struct place *at, const char *text,
+                      struct config_forward *out)
 {
     char name[2 + VALUE_HOST_BYTES] = "*.";
     bool below = strncmp(text, name, 2) == 0;
+    const char *whole = below ? name : name + 2;
 
     if (value_domain(text + (below ? 2 : 0), name + 2) < 0) {
         place_error(at,
                     "\"%.80s\" is no destination; write ADDRESS, ADDRESS/LENGTH, a host name, or "
-                    "*. and a name for all below it",
+                    "*. and a host name for all below it",
                     text);
-        return false;
+        return;
     }
-    *out = loader_text(l, below ? name : name + 2);
-    return *out != NULL;
-}
-
-static void read_destination(struct loader *l, const struct place *at, const char *text,
-                             struct config_forward *out)
-{
-    struct address address;
-
-    if (strchr(text, '/') || address_parse(text, &address) == 0)
-        out->network_count += read_network(at, text, &out->networks[out->network_count]);
-    else
-        out->name_count += read_name(l, at, text, &out->names[out->name_count]);
+    for (unsigned i = 0; i < out->name_count; i++) {
+        if (strcmp(out->names[i], whole) == 0) {
+            place_error(at, "\"%.80s\" is there twice; remove one of them", text);
+            return;
+        }
+    }
+    out->names[out->name_count] = loader_text(l, whole);
+    if (out->names[out->name_count])
+        out->name_count++;
 }
 
 static void read_allow(struct loader *l, const struct place *forward, const struct raw_forward *raw,
                        struct config_forward *out)
 {
     struct place list = place_key(forward, "allow");
+    struct address address;
 
     out->networks = loader_array(l, raw->allow_count, sizeof(*out->networks));
     out->names = loader_array(l, raw->allow_count, sizeof(*out->names));
     for (unsigned i = 0; out->networks && out->names && i < raw->allow_count; i++) {
         struct place at = place_entry(&list, i);
+        const char *text = raw->allow[i];
 
-        read_destination(l, &at, raw->allow[i], out);
+        if (strchr(text, '/') || address_parse(text, &address) == 0)
+            read_network(&at, text, out);
+        else
+            read_name(l, &at, text, out);
     }
 }
 
 /* ---- name servers ---- */
 
-/* They are asked by way of the host's own network: loopback addresses are good. */
+/* They are asked over the machine's own network, where a loopback address is a good one. */
 static bool read_dns_server(const struct place *at, const char *text, struct endpoint *out)
 {
     out->port = DNS_PORT;
@@ -112,19 +136,18 @@ static void read_dns_servers(struct loader *l, const struct place *forward,
                              const struct raw_forward *raw, struct config_forward *out)
 {
     struct place list = place_key(forward, "dns_servers");
+    size_t length = 0, room = (size_t)raw->dns_servers_count * ENDPOINT_TEXT_BYTES;
     char text[ENDPOINT_TEXT_BYTES];
-    size_t length = 0;
 
-    if (!raw->dns_servers_count)
-        return;
     out->dns_servers = loader_array(l, raw->dns_servers_count, ENDPOINT_TEXT_BYTES);
     for (unsigned i = 0; out->dns_servers && i < raw->dns_servers_count; i++) {
         struct place at = place_entry(&list, i);
         struct endpoint server;
 
         if (read_dns_server(&at, raw->dns_servers[i], &server))
-            length += (size_t)sprintf(out->dns_servers + length, "%s%s", length ? "," : "",
-                                      endpoint_format(&server.address, server.port, text));
+            length += (size_t)snprintf(out->dns_servers + length, room - length, "%s%s",
+                                       length ? "," : "",
+                                       endpoint_format(&server.address, server.port, text));
     }
 }
 

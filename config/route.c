@@ -53,6 +53,7 @@ static void read_path(struct loader *l, const struct place *at, const char *text
 
 /* ---- what a route does ---- */
 
+/* Each segment begins with a slash; the root has none. */
 static unsigned count_segments(const char *path)
 {
     unsigned count = 0;
@@ -62,16 +63,19 @@ static unsigned count_segments(const char *path)
     return count;
 }
 
-static void read_strip(const struct place *at, const bool *strip, struct config_route *out)
+static void read_strip(const struct place *at, const struct raw_route *raw,
+                       struct config_route *out)
 {
     unsigned segments = out->path ? count_segments(out->path) : 0;
 
-    if (!strip || !*strip)
+    if (!raw->strip)
         return;
-    if (segments > UINT8_MAX)
-        key_error(at, "strip", "the path has %u segments; write a path of at most %d, or false",
+    if (raw->respond && !raw->to)
+        key_error(at, "strip", "only a route with to has it; remove it");
+    else if (*raw->strip && segments > UINT8_MAX)
+        key_error(at, "strip", "the path has %u segments; write one of at most %d, or false",
                   segments, UINT8_MAX);
-    else
+    else if (*raw->strip)
         out->strip_segments = (uint8_t)segments;
 }
 
@@ -138,15 +142,13 @@ static void read_route(struct loader *l, const struct place *at, unsigned index)
     read_path(l, at, raw->path, out);
     if (raw->to && raw->respond)
         key_error(at, "respond", "a route has to or respond, not both; remove one of them");
-    else if (raw->to) {
+    else if (raw->to)
         read_target(l, at, raw->to, out);
-        read_strip(at, raw->strip, out);
-    } else if (raw->respond)
+    else if (raw->respond)
         read_respond(l, at, raw->respond, out);
     else
         place_error(at, "has neither to nor respond; add one of them");
-    if (raw->strip && !raw->to)
-        key_error(at, "strip", "only a route with to has it; remove it");
+    read_strip(at, raw, out);
 }
 
 /* ---- duplicates ---- */

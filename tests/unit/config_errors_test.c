@@ -1,5 +1,6 @@
-/* Configurations that are wrong: what is said about them, word for word with line and key, and that
- * no text whatsoever makes the loader crash, leak or say something without a place. */
+/* Configurations that are wrong: what is said about them, word for word with line and key. Here are
+ * the file, its structure and what concerns the process; the rest is in
+ * config_errors_network_test.c and config_errors_proxy_test.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,40 +12,15 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "config/config.h"
 #include "config/document.h"
 #include "config/schema.h"
+#include "tests/unit/config_harness.h"
 
-#define TEXT_BYTES  (1 << 16)
-#define ERROR_BYTES (1 << 16)
-
-/* Pieces of a right configuration, of so many lines. */
-#define IF4                \
-    "interfaces:\n"        \
-    "  - name: a\n"        \
-    "    device: tap:t0\n" \
-    "    addresses: [10.9.0.2/24, fd09::2/64]\n"
-#define LISTEN2    \
-    "listeners:\n" \
-    "  - uri: coap://10.9.0.2\n"
-#define UP3         \
-    "upstreams:\n"  \
-    "  - name: o\n" \
-    "    servers: [coap://10.9.0.1]\n"
-#define BASE6 IF4 LISTEN2
-#define BASE9 IF4 LISTEN2 UP3
-#define DEV(device, addresses) \
-    "interfaces:\n  - {name: a, device: \"" device "\", addresses: [" addresses "]}\n" LISTEN2
 #define KEYS                                                                             \
     "instance, workers, cores, idle, memory, interfaces, listeners, upstreams, routes, " \
-    "transmission, separate_after, upstream_ports or limits"
-#define X16 "xxxxxxxxxxxxxxxx"
-#define X64 X16 X16 X16 X16
+    "forward_proxy, cache, observe, transmission, separate_after, upstream_ports or limits"
 
-static const struct {
-    const char *text;
-    const char *error; /* behind "t.yaml:", and the only one */
-} cases[] = {
+static const struct error_case cases[] = {
     /* the file */
     {"", "1: file: is empty; start from the example coapgw.yaml"},
     {"# nothing\n\n", "1: file: is empty; start from the example coapgw.yaml"},
@@ -83,11 +59,15 @@ static const struct {
      "2: syntax: lists and mappings are nested too deeply; close some brackets"},
     /* keys */
     {BASE6 "keepalive: 30s\n", "7: keepalive: is not a known key; write one of " KEYS},
-    {BASE6 "cache: {size: 64MiB}\n", "7: cache: is not a known key; write one of " KEYS},
+    {BASE6 "cash: {size: 64MiB}\n", "7: cash: is not a known key; write cache"},
+    {BASE6 "cache: {bytes: 64MiB}\n",
+     "7: cache.bytes: is not a known key; write one of size or stale_if_error"},
+    {BASE6 "forward_proxy:\n  allow: [10.0.0.0/8]\n  dns_server: [10.0.0.1]\n",
+     "9: forward_proxy.dns_server: is not a known key; write dns_servers"},
     {BASE6 "store: {url: x}\n", "7: store: is not a known key; write one of " KEYS},
     {BASE6 "admin: {listen: x}\n", "7: admin: is not a known key; write one of " KEYS},
     {BASE6 "routes:\n  - path: /s\n    resources: {create: true}\n    to: o\n" UP3,
-     "9: routes[0].resources: is not a known key; write one of host, path, to or respond"},
+     "9: routes[0].resources: is not a known key; write one of host, path, to, strip or respond"},
     {BASE6 "transmission: {probing_rate: 1}\n",
      "7: transmission.probing_rate: is not a known key; write one of ack_timeout, "
      "ack_random_factor, max_retransmit, nstart or default_leisure"},
@@ -113,9 +93,11 @@ static const struct {
     {BASE6 "instance: {a: b}\n", "7: instance: is a mapping; write a single value"},
     {BASE6 "workers:\n", "7: workers: has no value; write one or remove the key"},
     {BASE6 "instance: ''\n", "7: instance: is empty; write a value or remove the key"},
-    {BASE6 "limits: 3\n", "7: limits: is a value; write a mapping with the keys sessions, "
-                          "session_idle, exchanges, outbound, queue, remembered, message_memory, "
-                          "token or body"},
+    {BASE6 "limits: 3\n",
+     "7: limits: is a value; write a mapping with the keys sessions, "
+     "session_idle, exchanges, outbound, queue, remembered, message_memory, "
+     "token, body, assembly_memory, transfers, transfer_idle, observations, relations, "
+     "client_requests, client_relations, destinations or amplification"},
     {BASE6 "memory:\nworkers: 1\n",
      "7: memory: is empty; write a mapping with the keys huge_pages or size"},
     {IF4 "listeners: coap://10.9.0.2\n",
@@ -124,7 +106,8 @@ static const struct {
     {IF4 "listeners:\n",
      "5: listeners: is empty; write a list, each entry on a line that begins with \"- \""},
     {IF4 "listeners:\n  - coap://10.9.0.2\n",
-     "6: listeners[0]: is a value; write a mapping with the keys uri or transmission"},
+     "6: listeners[0]: is a value; write a mapping with the keys uri, block_size, multicast or "
+     "transmission"},
     {BASE6 "idle: poll\n", "7: idle: \"poll\" is not known; write adaptive or spin"},
     {BASE6 "memory:\n  huge_pages: yes\n",
      "8: memory.huge_pages: \"yes\" is not known; write auto, never or always"},
@@ -211,301 +194,35 @@ static const struct {
      "7: limits.queue: \"-1\" is not a number; write decimal digits only"},
     {BASE6 "limits: {body: 17MiB}\n",
      "7: limits.body: \"17MiB\" is out of range; write 1KiB to 16MiB"},
+    {BASE6 "limits: {assembly_memory: 63KiB}\n",
+     "7: limits.assembly_memory: \"63KiB\" is out of range; write 64KiB to 256GiB"},
+    {BASE6 "limits:\n  body: 2MiB\n  assembly_memory: 2047KiB\n",
+     "9: limits.assembly_memory: 2047KiB do not hold one body of limits.body (2MiB); write at "
+     "least that"},
+    {BASE6 "limits: {transfers: 15}\n",
+     "7: limits.transfers: \"15\" is out of range; write 16 to 16777216"},
+    {BASE6 "limits: {transfer_idle: 61m}\n",
+     "7: limits.transfer_idle: \"61m\" is out of range; write 1s to 1h"},
+    {BASE6 "limits: {observations: 16777217}\n",
+     "7: limits.observations: \"16777217\" is out of range; write 0 to 16777216"},
+    {BASE6 "limits: {relations: all}\n",
+     "7: limits.relations: \"all\" is not a number; write decimal digits only"},
+    {BASE6 "limits: {client_requests: 0}\n",
+     "7: limits.client_requests: \"0\" is out of range; write 1 to 65535"},
+    {BASE6 "limits: {client_relations: 65536}\n",
+     "7: limits.client_relations: \"65536\" is out of range; write 1 to 65535"},
+    {BASE6 "limits: {destinations: 0}\n",
+     "7: limits.destinations: \"0\" is out of range; write 1 to 65535"},
+    {BASE6 "limits: {amplification: 1001}\n",
+     "7: limits.amplification: \"1001\" is out of range; write 0 to 1000"},
     {BASE6 "limits: {message_memory: 1KiB}\n",
      "7: limits.message_memory: \"1KiB\" is out of range; write 64KiB to 256GiB"},
-    /* interfaces */
-    {"interfaces:\n  - name: a b\n    device: tap:t\n    addresses: [10.9.0.2/24]\n" LISTEN2,
-     "2: interfaces[0].name: \"a b\" is not a name; write 1 to 32 letters, digits, _, - or ."},
-    {DEV("eth0", "10.9.0.2/24"),
-     "2: interfaces[0].device: \"eth0\" is of no known kind; write tap:NAME, af_xdp:IF, "
-     "af_packet:IF, memif:SOCKET, pci:ADDRESS or vdev:ARGS"},
-    {DEV("tap:" X16, "10.9.0.2/24"), "2: interfaces[0].device: \"tap:" X16 "\" is not a device; "
-                                     "write tap:NAME with a name of 1 to 15 characters"},
-    {DEV("tap:", "10.9.0.2/24"),
-     "2: interfaces[0].device: \"tap:\" is not a device; write tap:NAME "
-     "with a name of 1 to 15 characters"},
-    {DEV("tap:a,", "10.9.0.2/24"), "2: interfaces[0].device: \"tap:a,\" ends with a comma; write "
-                                   "options or remove it"},
-    {DEV("af_packet:a/b", "10.9.0.2/24"),
-     "2: interfaces[0].device: \"af_packet:a/b\" is not a device; write af_packet:IF with the name "
-     "of an interface, 1 to 15 characters"},
-    {DEV("af_xdp:..", "10.9.0.2/24"),
-     "2: interfaces[0].device: \"af_xdp:..\" is not a device; write af_xdp:IF with the name of an "
-     "interface, 1 to 15 characters"},
-    {DEV("memif:run/x", "10.9.0.2/24"), "2: interfaces[0].device: \"memif:run/x\" is not a device; "
-                                        "write memif:SOCKET with an absolute "
-                                        "path of at most 107 bytes"},
-    {DEV("memif:/" X64 X16 X16 "xxxxxxxxxxx", "10.9.0.2/24"),
-     "2: interfaces[0].device: \"memif:/" X64 X16 X16 "xxxxxxxxxxx\" is not a device; write "
-     "memif:SOCKET with an absolute path of at most 107 bytes"},
-    {DEV("pci:3:0.0", "10.9.0.2/24"), "2: interfaces[0].device: \"pci:3:0.0\" is not a device; "
-                                      "write pci:DDDD:BB:DD.F or pci:BB:DD.F"},
-    {DEV("pci:0000:03:00.8", "10.9.0.2/24"),
-     "2: interfaces[0].device: \"pci:0000:03:00.8\" is not a device; write pci:DDDD:BB:DD.F or "
-     "pci:BB:DD.F"},
-    {DEV("vdev:,a=1", "10.9.0.2/24"), "2: interfaces[0].device: \"vdev:,a=1\" is not a device; "
-                                      "write vdev:ARGS with a driver's name, "
-                                      "such as net_null0"},
-    {IF4 "    mac: 02-00-00-00-00-01\n" LISTEN2,
-     "5: interfaces[0].mac: \"02-00-00-00-00-01\" is not a MAC address; write auto, or one such as "
-     "\"02:00:00:00:00:01\""},
-    {IF4 "    mac: \"01:00:5e:00:00:01\"\n" LISTEN2,
-     "5: interfaces[0].mac: \"01:00:5e:00:00:01\" is not a unicast address; write one with an even "
-     "first byte"},
-    {IF4 "    mac: \"00:00:00:00:00:00\"\n" LISTEN2,
-     "5: interfaces[0].mac: \"00:00:00:00:00:00\" is not a unicast address; write one with an even "
-     "first byte"},
-    {DEV("tap:t", "10.9.0.2/24,\n  10.9.0.300/24"),
-     "3: interfaces[0].addresses[1]: \"10.9.0.300/24\" is not an address; write ADDRESS/LENGTH, "
-     "such "
-     "as 10.99.0.2/24"},
-    {DEV("tap:t", "10.9.0.2/24, \"fd09::2\""), "2: interfaces[0].addresses[1]: \"fd09::2\" has no "
-                                               "prefix length; write ADDRESS/LENGTH, such as "
-                                               "fd09::2/64"},
-    {DEV("tap:t", "10.9.0.2/24, 10.8.0.1/33"),
-     "2: interfaces[0].addresses[1]: \"10.8.0.1/33\" has a prefix length out of range; write 1 to "
-     "32"},
-    {DEV("tap:t", "10.9.0.2/24, \"fd09::2/129\""),
-     "2: interfaces[0].addresses[1]: \"fd09::2/129\" has a prefix length out of range; write 1 to "
-     "128"},
-    {DEV("tap:t", "10.9.0.2/24, 10.8.0.1/x"), "2: interfaces[0].addresses[1]: \"10.8.0.1/x\" is "
-                                              "not an address; write ADDRESS/LENGTH, such as "
-                                              "10.99.0.2/24"},
-    {DEV("tap:t", "10.9.0.2/24, 10.8.0.0/24"), "2: interfaces[0].addresses[1]: \"10.8.0.0/24\" is "
-                                               "the network's own or its broadcast address; "
-                                               "write a host's"},
-    {DEV("tap:t", "10.9.0.2/24, 224.0.1.187/32"),
-     "2: interfaces[0].addresses[1]: \"224.0.1.187/32\" is a multicast address; write a unicast "
-     "address"},
-    {DEV("tap:t", "10.9.0.2/24, 127.0.0.1/8"), "2: interfaces[0].addresses[1]: \"127.0.0.1/8\" is "
-                                               "a loopback address; write a unicast address"},
-    {DEV("tap:t", "10.9.0.2/24, \"::1/128\""),
-     "2: interfaces[0].addresses[1]: \"::1/128\" is a loopback address; write a unicast address"},
-    {DEV("tap:t", "10.9.0.2/24, \"::/64\""), "2: interfaces[0].addresses[1]: \"::/64\" is the "
-                                             "unspecified address; write a unicast address"},
-    {DEV("tap:t", "10.9.0.2/24, \"ff02::fd/64\""),
-     "2: interfaces[0].addresses[1]: \"ff02::fd/64\" is a multicast address; write a unicast "
-     "address"},
-    {DEV("tap:t", "10.9.0.2/24, 10.9.0.2/16"),
-     "2: interfaces[0].addresses[1]: \"10.9.0.2/16\" is there twice; remove one of them"},
-    {IF4 "  - {name: b, device: 'tap:b', addresses: [10.9.0.2/16]}\n" LISTEN2,
-     "5: interfaces[1].addresses[0]: \"10.9.0.2/16\" is also an address of interfaces[0]; remove "
-     "one "
-     "of them"},
-    {IF4 "  - {name: a, device: 'tap:b', addresses: [10.8.0.2/16]}\n" LISTEN2,
-     "5: interfaces[1].name: \"a\" is also the name of interfaces[0]; write another one"},
-    {IF4 "  - {name: b, device: 'tap:t0,x=1', addresses: [10.8.0.2/16]}\n" LISTEN2,
-     "5: interfaces[1].device: \"tap:t0,x=1\" is also the device of interfaces[0]; write another "
-     "one"},
-    {IF4 "    gateway: 10.8.0.1\n" LISTEN2,
-     "5: interfaces[0].gateway: \"10.8.0.1\" is in no subnet "
-     "of this interface; write an address that is"},
-    {IF4 "    gateway: 10.9.0.1/24\n" LISTEN2,
-     "5: interfaces[0].gateway: \"10.9.0.1/24\" is not an "
-     "IPv4 address; write one without a prefix length"},
-    {IF4 "    gateway: \"fd09::1\"\n" LISTEN2,
-     "5: interfaces[0].gateway: \"fd09::1\" is not an IPv4 "
-     "address; write one without a prefix length"},
-    {IF4 "    gateway6: 10.9.0.1\n" LISTEN2,
-     "5: interfaces[0].gateway6: \"10.9.0.1\" is not an IPv6 "
-     "address; write one without a prefix length"},
-    {IF4 "    gateway6: \"fd08::1\"\n" LISTEN2,
-     "5: interfaces[0].gateway6: \"fd08::1\" is in no "
-     "subnet of this interface; write an address that is"},
-    {IF4 "    gateway: 10.9.0.2\n" LISTEN2, "5: interfaces[0].gateway: \"10.9.0.2\" is the "
-                                            "interface's own address; write the next hop's"},
-    {"interfaces:\n  - name: a\n    device: af_packet:v\n    addresses: [10.9.0.2/24]\n"
-     "    host_addresses: [10.9.0.1/24]\n" LISTEN2,
-     "5: interfaces[0].host_addresses: only a tap: device has them; remove them"},
-    {IF4 "    host_addresses:\n      - 10.9.0.1/24\n      - 10.9.0.2/24\n" LISTEN2,
-     "7: interfaces[0].host_addresses[1]: \"10.9.0.2/24\" is the interface's own address; write "
-     "another one"},
-    {IF4 "    host_addresses: [10.8.0.1/24]\n"
-         "  - {name: b, device: 'tap:b', addresses: [10.8.0.1/24]}\n" LISTEN2,
-     "5: interfaces[0].host_addresses[0]: \"10.8.0.1/24\" is an address of interfaces[1]; write "
-     "another one"},
-    {IF4 "    vlan: 4095\n" LISTEN2,
-     "5: interfaces[0].vlan: \"4095\" is out of range; write 1 to 4094"},
-    {IF4 "    mtu: 9000\n" LISTEN2,
-     "5: interfaces[0].mtu: \"9000\" is out of range; write 1280 to 1500"},
-    {IF4 "    queues: 65\n" LISTEN2,
-     "5: interfaces[0].queues: \"65\" is out of range; write 0 to 64"},
-    {IF4 "    rx_descriptors: 1000\n" LISTEN2, "5: interfaces[0].rx_descriptors: \"1000\" is not a "
-                                               "power of two; write one from 64 to 4096"},
-    {IF4 "    tx_descriptors: 32\n" LISTEN2,
-     "5: interfaces[0].tx_descriptors: \"32\" is out of range; write 64 to 4096"},
-    /* listeners */
-    {IF4 "listeners: [{uri: coap://10.9.0.9}]\n",
-     "5: listeners[0].uri: no interface has the address of \"coap://10.9.0.9\"; write 10.9.0.2, "
-     "fd09::2"},
-    {IF4 "listeners: [{uri: coaps://10.9.0.2}]\n",
-     "5: listeners[0].uri: \"coaps://10.9.0.2\" needs DTLS, which is not supported; write "
-     "coap://ADDRESS[:PORT]"},
-    {IF4 "listeners: [{uri: coap+tcp://10.9.0.2}]\n",
-     "5: listeners[0].uri: \"coap+tcp://10.9.0.2\" has a scheme that is not supported; write "
-     "coap://ADDRESS[:PORT]"},
-    {IF4 "listeners: [{uri: 10.9.0.2}]\n",
-     "5: listeners[0].uri: \"10.9.0.2\" is not a CoAP URI; write coap://ADDRESS[:PORT], an IPv6 "
-     "address in brackets"},
-    {IF4 "listeners: [{uri: coap://10.9.0.2:65536}]\n",
-     "5: listeners[0].uri: \"coap://10.9.0.2:65536\" is not a CoAP URI; write "
-     "coap://ADDRESS[:PORT], "
-     "an IPv6 address in brackets"},
-    {IF4 "listeners: [{uri: 'coap://fd09::2'}]\n",
-     "5: listeners[0].uri: \"coap://fd09::2\" is not a CoAP URI; write coap://ADDRESS[:PORT], an "
-     "IPv6 address in brackets"},
-    {IF4 "listeners: [{uri: coap://10.9.0.2/x}]\n",
-     "5: listeners[0].uri: \"coap://10.9.0.2/x\" has a path or a query; write "
-     "coap://ADDRESS[:PORT] "
-     "alone"},
-    {IF4 "listeners: [{uri: 'coap://10.9.0.2?x'}]\n",
-     "5: listeners[0].uri: \"coap://10.9.0.2?x\" has a path or a query; write "
-     "coap://ADDRESS[:PORT] "
-     "alone"},
-    {IF4 "listeners: [{uri: coap://localhost}]\n",
-     "5: listeners[0].uri: \"coap://localhost\" has no IP address; write coap://ADDRESS[:PORT]"},
-    {IF4 "listeners: [{uri: coap://0.0.0.0}]\n",
-     "5: listeners[0].uri: \"coap://0.0.0.0\" is the unspecified address; write a unicast address"},
-    {BASE6 "  - uri: coap://10.9.0.2:5683\n",
-     "7: listeners[1].uri: \"coap://10.9.0.2:5683\" is also listeners[0]; remove one of them"},
-    {BASE6 "  - uri: coap://10.9.0.2:40959\nworkers: 2\n",
-     "7: listeners[1].uri: \"coap://10.9.0.2:40959\" has one of the upstream ports 32768 to 40959; "
-     "write another port, or another upstream_ports.base"},
-    /* upstreams */
-    {BASE6 "upstreams:\n  - name: o o\n    servers: [coap://10.9.0.1]\n",
-     "8: upstreams[0].name: \"o o\" is not a name; write 1 to 64 letters, digits, _, - or ."},
-    {BASE9 "  - name: o\n    servers: [coap://10.9.0.3]\n",
-     "10: upstreams[1].name: \"o\" is also the name of upstreams[0]; write another one"},
-    {BASE6 "upstreams: [{name: o, servers: []}]\n",
-     "7: upstreams[0].servers: is empty; write at least 1"},
-    {BASE6
-     "upstreams:\n  - name: o\n    servers:\n      - coap://10.9.0.1\n      - coap://nohost\n",
-     "11: upstreams[0].servers[1]: \"coap://nohost\" has no IP address; write "
-     "coap://ADDRESS[:PORT]"},
-    {BASE6 "upstreams: [{name: o, servers: [coap://10.9.0.1, 'coap://10.9.0.1:5683']}]\n",
-     "7: upstreams[0].servers[1]: \"coap://10.9.0.1:5683\" is there twice; remove one of them"},
-    {BASE6 "upstreams: [{name: o, servers: ['coap://10.9.0.2:9']}]\n",
-     "7: upstreams[0].servers[0]: \"coap://10.9.0.2:9\" is this gateway itself; write the address "
-     "of "
-     "an origin server"},
-    {BASE6 "upstreams: [{name: o, servers: [coap://10.8.0.1]}]\n",
-     "7: upstreams[0].servers[0]: \"coap://10.8.0.1\" is in no interface's subnet, and no "
-     "interface "
-     "with an IPv4 address has a gateway; write an address that can be reached, or add a gateway"},
-    {IF4 "    gateway: 10.9.0.1\n" LISTEN2
-         "upstreams: [{name: o, servers: ['coap://[fd08::1]']}]\n",
-     "8: upstreams[0].servers[0]: \"coap://[fd08::1]\" is in no interface's subnet, and no "
-     "interface "
-     "with an IPv6 address has a gateway6; write an address that can be reached, or add a gateway"},
-    {IF4 "    gateway6: \"fd09::1\"\n" LISTEN2
-         "upstreams: [{name: o, servers: ['coap://[fe80::1]']}]\n",
-     "8: upstreams[0].servers[0]: \"coap://[fe80::1]\" is in no interface's subnet, and no "
-     "interface "
-     "with an IPv6 address has a gateway6; write an address that can be reached, or add a gateway"},
-    {BASE6 "upstreams: [{name: o, servers: [coap://224.0.1.187]}]\n",
-     "7: upstreams[0].servers[0]: \"coap://224.0.1.187\" is a multicast address; write a unicast "
-     "address"},
-    {BASE9 "    timeout: 25h\n",
-     "10: upstreams[0].timeout: \"25h\" is out of range; write 1ms to 24h"},
-    {BASE9 "    ports: 4097\n",
-     "10: upstreams[0].ports: \"4097\" is out of range; write 1 to 4096"},
-    {BASE9 "    transmission: {nstart: many}\n",
-     "10: upstreams[0].transmission.nstart: \"many\" is not a number; write decimal digits only"},
-    /* routes */
-    {BASE9 "routes:\n  - path: /\n", "11: routes[0]: has neither to nor respond; add one of them"},
-    {BASE9 "routes:\n  - path: /\n    to: o\n    respond: {payload: x}\n",
-     "13: routes[0].respond: a route has to or respond, not both; remove one of them"},
-    {BASE9 "routes:\n  - path: /\n    to: p\n",
-     "12: routes[0].to: no upstream is named \"p\"; write the name of one, such as o"},
-    {BASE6 "routes:\n  - path: /\n    to: p\n",
-     "9: routes[0].to: no upstream is named \"p\"; add it under upstreams"},
-    {BASE9 "routes: [{path: a, to: o}]\n",
-     "10: routes[0].path: \"a\" does not start with a slash; write /..."},
-    {BASE9 "routes: [{path: /a%2, to: o}]\n",
-     "10: routes[0].path: \"/a%2\" has a % without two hexadecimal digits; write %25 for a percent "
-     "sign"},
-    {BASE9 "routes: [{path: '/a?b', to: o}]\n",
-     "10: routes[0].path: \"/a?b\" has a character that a path cannot have; write it as % and two "
-     "hexadecimal digits"},
-    {BASE9 "routes: [{path: /a//b, to: o}]\n",
-     "10: routes[0].path: \"/a//b\" has two slashes in a row; write one"},
-    {BASE9 "routes: [{path: /a/../b, to: o}]\n",
-     "10: routes[0].path: \"/a/../b\" has a segment . or ..; write the path without it"},
-    {BASE9 "routes:\n  - {path: /a/b, to: o}\n  - {path: /, to: o}\n  - {path: /%61/b/, to: o}\n",
-     "13: routes[2].path: \"/a/b\" with this host is also routes[0]; remove one of them"},
-    {BASE9 "routes:\n  - {host: A.b, path: /, to: o}\n  - {host: a.B, path: /, to: o}\n",
-     "12: routes[1].path: \"/\" with this host is also routes[0]; remove one of them"},
-    {BASE9 "routes: [{path: /, host: 'a:5683', to: o}]\n",
-     "10: routes[0].host: \"a:5683\" is not a host; write a name or an IP address, without a port"},
-    {BASE6 "routes: [{path: /.well-known/core, respond: {payload: x}}]\n",
-     "7: routes[0].path: the gateway itself answers /.well-known/core; write another path"},
-    {BASE6
-     "routes:\n  - path: /x\n    respond:\n      payload: x\n      content_format: text/html\n",
-     "11: routes[0].respond.content_format: \"text/html\" is no registered media type; write one "
-     "such as text/plain, or its number"},
-    {BASE6 "routes: [{path: /x, respond: {payload: x, content_format: 65536}}]\n",
-     "7: routes[0].respond.content_format: \"65536\" is out of range; write 0 to 65535"},
-    {BASE6 "routes: [{path: /x, respond: {payload: x, max_age: 1500ms}}]\n",
-     "7: routes[0].respond.max_age: \"1500ms\" is not a duration in whole seconds; write a number "
-     "with a unit (s, m, h)"},
-    {BASE6 "routes: [{path: /x, respond: {payload: x, max_age: 4294967296s}}]\n",
-     "7: routes[0].respond.max_age: \"4294967296s\" is out of range; write 0 to 4294967295s"},
-    {BASE6 "limits: {body: 1KiB}\nroutes:\n  - path: /x\n    respond:\n      payload: " X64 X64 X64
-         X64 X64 X64 X64 X64 X64 X64 X64 X64 X64 X64 X64 X64 "x\n",
-     "11: routes[0].respond.payload: has 1025 bytes; write at most 1024, or a larger limits.body"},
 };
-
-#define CASES (sizeof(cases) / sizeof(cases[0]))
-_Static_assert(CASES >= 50, "the table shrank");
-
-/* ---- running the loader ---- */
-
-static char errors[ERROR_BYTES];
-
-/* The configuration, with what was said about it in `errors`. */
-static struct config *load(const char *text, size_t length)
-{
-    FILE *out = fmemopen(errors, sizeof(errors), "w");
-    struct config *config;
-
-    assert_non_null(out);
-    memset(errors, 0, sizeof(errors));
-    config = config_load_text("t.yaml", text, length, out);
-    fclose(out);
-    return config;
-}
-
-/* Loads from memory of exactly this length, so that ASan sees a read past its end. */
-static struct config *load_exact(const char *text, size_t length)
-{
-    char *copy = malloc(length ? length : 1);
-    struct config *config;
-
-    assert_non_null(copy);
-    memcpy(copy, text, length);
-    config = load(copy, length);
-    free(copy);
-    return config;
-}
 
 static void test_table(void **state)
 {
-    char expected[2048];
-    unsigned failed = 0;
-
     (void)state;
-    for (size_t i = 0; i < CASES; i++) {
-        struct config *config = load_exact(cases[i].text, strlen(cases[i].text));
-
-        snprintf(expected, sizeof(expected), "t.yaml:%s\n", cases[i].error);
-        if (config || strcmp(errors, expected) != 0) {
-            print_error("case %zu:\n%s\nexpected %sgot      %s\n", i, cases[i].text, expected,
-                        errors);
-            failed++;
-        }
-        config_free(config);
-    }
-    assert_int_equal(failed, 0);
+    assert_cases(cases, sizeof(cases) / sizeof(cases[0]));
 }
 
 /* ---- several at once ---- */

@@ -1,5 +1,6 @@
 /* That no text whatsoever makes the loader crash, leak, take long or say something without a place:
- * the example with each line, value and byte changed, and texts that are as bad as a file may be.
+ * the example, and a file with every key, with each line, value and byte changed, and texts that
+ * are as bad as a file may be.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,49 +11,18 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "config/config.h"
+#include "tests/unit/config_harness.h"
 
-#define EXAMPLE     TESTS_DIR "/../config/coapgw.yaml"
-#define TEXT_BYTES  (1 << 16)
-#define ERROR_BYTES (1 << 16)
+#define EXAMPLE TESTS_DIR "/../config/coapgw.yaml"
+#define FULL    TESTS_DIR "/unit/config/full.yaml"
 
-#define BASE9                                    \
-    "interfaces:\n"                              \
-    "  - name: a\n"                              \
-    "    device: tap:t0\n"                       \
-    "    addresses: [10.9.0.2/24, fd09::2/64]\n" \
-    "listeners:\n"                               \
-    "  - uri: coap://10.9.0.2\n"                 \
-    "upstreams:\n"                               \
-    "  - name: o\n"                              \
-    "    servers: [coap://10.9.0.1]\n"
-
-static char errors[ERROR_BYTES];
-
-/* The configuration, with what was said about it in `errors`. */
-static struct config *load(const char *text, size_t length)
+static void assert_forward_sound(const struct config_forward *forward)
 {
-    FILE *out = fmemopen(errors, sizeof(errors), "w");
-    struct config *config;
-
-    assert_non_null(out);
-    memset(errors, 0, sizeof(errors));
-    config = config_load_text("t.yaml", text, length, out);
-    fclose(out);
-    return config;
-}
-
-/* Loads from memory of exactly this length, so that ASan sees a read past its end. */
-static struct config *load_exact(const char *text, size_t length)
-{
-    char *copy = malloc(length ? length : 1);
-    struct config *config;
-
-    assert_non_null(copy);
-    memcpy(copy, text, length);
-    config = load(copy, length);
-    free(copy);
-    return config;
+    assert_int_equal(forward->enabled, forward->network_count + forward->name_count > 0);
+    for (unsigned i = 0; i < forward->name_count; i++)
+        assert_non_null(forward->names[i]);
+    assert_true(forward->upstream.name && forward->upstream.ports &&
+                forward->upstream.outstanding && forward->upstream.block_szx <= 6);
 }
 
 /* What holds of any text: a configuration whose references are all good, or errors of which each is
@@ -85,13 +55,15 @@ static void assert_sound(const char *text, size_t length)
         assert_true(config->routes[i].path &&
                     (config->routes[i].kind == CONFIG_ROUTE_RESPOND ||
                      config->routes[i].upstream < config->upstream_count));
+    assert_true(config->limits.assembly_bytes >= config->limits.body);
+    assert_forward_sound(&config->forward);
     config_free(config);
 }
 
-/* The example without the lines that are only comments. */
-static char *read_example(size_t *length)
+/* A file without the lines that are only comments. */
+static char *read_keys(const char *name, size_t *length)
 {
-    FILE *file = fopen(EXAMPLE, "r");
+    FILE *file = fopen(name, "r");
     char *text = calloc(1, TEXT_BYTES);
 
     assert_non_null(file);
@@ -124,7 +96,7 @@ static void try_edit(const char *text, size_t at, size_t length, const char *rep
     free(edited);
 }
 
-static void test_every_line(void **state)
+static void change_every_line(const char *name)
 {
     static const char *const garbage[] = {
         "",           "  ",    ":\n",      "- \n",      "? x\n",     "x\n",         "    x: [\n",
@@ -132,9 +104,8 @@ static void test_every_line(void **state)
         "\xff\xfe\n", "\\0\n", "{a: b}\n", "|\n",       "  x: !<\n", "#\n",         "}]}]\n",
     };
     size_t length, at = 0;
-    char *text = read_example(&length);
+    char *text = read_keys(name, &length);
 
-    (void)state;
     while (at < length) {
         size_t line = strcspn(text + at, "\n") + 1;
 
@@ -152,7 +123,14 @@ static void test_every_line(void **state)
     free(text);
 }
 
-static void test_every_value(void **state)
+static void test_every_line(void **state)
+{
+    (void)state;
+    change_every_line(EXAMPLE);
+    change_every_line(FULL);
+}
+
+static void change_every_value(const char *name)
 {
     static const char *const values[] = {"",
                                          "~",
@@ -173,9 +151,8 @@ static void test_every_value(void **state)
                                          "coap://[",
                                          "::/0"};
     size_t length;
-    char *text = read_example(&length);
+    char *text = read_keys(name, &length);
 
-    (void)state;
     for (char *colon = strchr(text, ':'); colon; colon = strchr(colon + 1, ':')) {
         size_t at = (size_t)(colon + 1 - text);
 
@@ -189,19 +166,32 @@ static void test_every_value(void **state)
     free(text);
 }
 
-static void test_every_byte(void **state)
+static void test_every_value(void **state)
+{
+    (void)state;
+    change_every_value(EXAMPLE);
+    change_every_value(FULL);
+}
+
+static void change_every_byte(const char *name)
 {
     static const char bytes[] = "\0\n:-[{}]\"'#&*!|%@\xc3\x80 9";
     size_t length;
-    char *text = read_example(&length);
+    char *text = read_keys(name, &length);
 
-    (void)state;
     for (size_t at = 0; at < length; at++) {
         try_edit(text, at, 1, "", 0);
         try_edit(text, at, 1, bytes + at % (sizeof(bytes) - 1), 1);
         assert_sound(text, at);
     }
     free(text);
+}
+
+static void test_every_byte(void **state)
+{
+    (void)state;
+    change_every_byte(EXAMPLE);
+    change_every_byte(FULL);
 }
 
 /* ---- what could take long ---- */

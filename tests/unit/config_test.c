@@ -61,6 +61,14 @@ static void assert_transmission(const struct transmission *t, uint32_t ack_timeo
     assert_int_equal(t->default_leisure_ms, leisure_ms);
 }
 
+static void assert_health(const struct config_upstream *upstream, unsigned retries,
+                          uint64_t keepalive_us, uint64_t revive_us)
+{
+    assert_int_equal(upstream->retries, retries);
+    assert_int_equal(upstream->keepalive_us, keepalive_us);
+    assert_int_equal(upstream->revive_us, revive_us);
+}
+
 /* ---- defaults ---- */
 
 static void assert_default_process(const struct config *config)
@@ -77,6 +85,18 @@ static void assert_default_process(const struct config *config)
     assert_transmission(&config->transmission, 2000, 1500, 4, 1, 5000);
 }
 
+static void assert_default_proxy(const struct config *config)
+{
+    assert_int_equal(config->cache.bytes, 64u << 20);
+    assert_int_equal(config->cache.stale_if_error_s, 0);
+    assert_int_equal(config->observe.confirm_every, 5);
+    assert_int_equal(config->observe.confirm_after_us, 86400000000);
+    for (unsigned i = 0; i < config->listener_count; i++) {
+        assert_int_equal(config->listeners[i].block_szx, 6);
+        assert_true(config->listeners[i].multicast);
+    }
+}
+
 static void assert_default_limits(const struct config_limits *limits)
 {
     assert_int_equal(limits->sessions, 1000000);
@@ -88,6 +108,15 @@ static void assert_default_limits(const struct config_limits *limits)
     assert_int_equal(limits->message_bytes, 64u << 20);
     assert_int_equal(limits->token, 64);
     assert_int_equal(limits->body, 65536);
+    assert_int_equal(limits->assembly_bytes, 64u << 20);
+    assert_int_equal(limits->transfers, 16384);
+    assert_int_equal(limits->transfer_idle_us, 247000000);
+    assert_int_equal(limits->observations, 65536);
+    assert_int_equal(limits->relations, 1000000);
+    assert_int_equal(limits->client_requests, 64);
+    assert_int_equal(limits->client_relations, 1024);
+    assert_int_equal(limits->destinations, 1024);
+    assert_int_equal(limits->amplification, 3);
 }
 
 static void assert_default_interface(const struct config_interface *interface)
@@ -109,6 +138,7 @@ static void test_minimal(void **state)
     (void)state;
     assert_string_equal(config->file, "text.yaml");
     assert_default_process(config);
+    assert_default_proxy(config);
     assert_default_limits(&config->limits);
     assert_int_equal(config->interface_count, 1);
     assert_default_interface(&config->interfaces[0]);
@@ -119,6 +149,7 @@ static void test_minimal(void **state)
     assert_false(config->listeners[0].has_transmission);
     assert_int_equal(config->upstream_count, 0);
     assert_int_equal(config->route_count, 0);
+    assert_false(config->forward.enabled);
     config_free(config);
 }
 
@@ -133,6 +164,9 @@ static void test_upstream_defaults(void **state)
     assert_int_equal(upstream->balance, CONFIG_BALANCE_HASH);
     assert_true(upstream->reliable);
     assert_int_equal(upstream->ports, 1024);
+    assert_int_equal(upstream->block_szx, 6);
+    assert_int_equal(upstream->outstanding, 65536);
+    assert_health(upstream, 1, 0, 5000000);
     assert_transmission(&upstream->transmission, 1000, 1500, 4, 3, 5000);
     assert_int_equal(upstream->timeout_ms, 46500); /* 1 s * (2^5 - 1) * 1.5 */
     assert_transmission(&config->listeners[0].transmission, 1000, 1500, 4, 3, 5000);
@@ -221,12 +255,16 @@ static void assert_example_service(const struct config *config)
     assert_int_equal(origin->ports, 1024);
     assert_int_equal(origin->balance, CONFIG_BALANCE_HASH);
     assert_true(origin->reliable);
+    assert_int_equal(origin->block_szx, 6);
+    assert_int_equal(origin->outstanding, 65536);
+    assert_health(origin, 1, 0, 5000000);
     assert_transmission(&origin->transmission, 2000, 1500, 4, 64, 5000);
     assert_int_equal(config->route_count, 2);
     assert_string_equal(config->routes[0].path, "/");
     assert_null(config->routes[0].host);
     assert_int_equal(config->routes[0].kind, CONFIG_ROUTE_UPSTREAM);
     assert_int_equal(config->routes[0].upstream, 0);
+    assert_int_equal(config->routes[0].strip_segments, 0);
     assert_string_equal(hello->path, "/hello");
     assert_int_equal(hello->kind, CONFIG_ROUTE_RESPOND);
     assert_int_equal(hello->respond.payload_length, 12);
@@ -244,6 +282,7 @@ static void test_example(void **state)
     (void)state;
     assert_string_equal(config->file, EXAMPLE);
     assert_default_process(config);
+    assert_default_proxy(config);
     assert_default_limits(&config->limits);
     assert_example_network(config);
     assert_example_service(config);
@@ -304,6 +343,7 @@ static void test_example_comments_are_defaults(void **state)
     assert_int_equal(uncomment(text, true), 8);
     config = load_text(text);
     assert_default_process(config);
+    assert_default_proxy(config);
     assert_default_limits(&config->limits);
     assert_example_network(config);
     assert_example_service(config);
@@ -357,6 +397,28 @@ static void test_full_process(void **state)
     assert_int_equal(limits->message_bytes, 2000000);
     assert_int_equal(limits->token, 16);
     assert_int_equal(limits->body, 3072);
+    config_free(config);
+}
+
+static void test_full_proxy(void **state)
+{
+    struct config *config = load_file(FULL);
+    const struct config_limits *limits = &config->limits;
+
+    (void)state;
+    assert_int_equal(config->cache.bytes, UINT64_C(3) << 30);
+    assert_int_equal(config->cache.stale_if_error_s, 86400);
+    assert_int_equal(config->observe.confirm_every, 1);
+    assert_int_equal(config->observe.confirm_after_us, 90000000);
+    assert_int_equal(limits->assembly_bytes, 1u << 20);
+    assert_int_equal(limits->transfers, 17);
+    assert_int_equal(limits->transfer_idle_us, 30000000);
+    assert_int_equal(limits->observations, 0);
+    assert_int_equal(limits->relations, 16777216);
+    assert_int_equal(limits->client_requests, 1);
+    assert_int_equal(limits->client_relations, 2);
+    assert_int_equal(limits->destinations, 3);
+    assert_int_equal(limits->amplification, 0);
     config_free(config);
 }
 
@@ -436,6 +498,10 @@ static void test_full_listeners(void **state)
     assert_transmission(&listeners[0].transmission, 2500, 1125, 3, 5, 750);
     assert_local(config, listeners[1].local, "fd01::2");
     assert_int_equal(listeners[1].port, 61616);
+    assert_int_equal(listeners[1].block_szx, 4);
+    assert_false(listeners[1].multicast);
+    assert_int_equal(listeners[2].block_szx, 6);
+    assert_true(listeners[2].multicast);
     assert_true(listeners[1].has_transmission);
     assert_transmission(&listeners[1].transmission, 1000, 1125, 3, 9, 750);
     assert_local(config, listeners[2].local, "192.0.2.9");
@@ -456,12 +522,17 @@ static void test_full_upstreams(void **state)
     assert_int_equal(near->timeout_ms, 1250);
     assert_int_equal(near->ports, 17);
     assert_transmission(&near->transmission, 2500, 1125, 2, 5, 750);
+    assert_int_equal(near->block_szx, 0);
+    assert_int_equal(near->outstanding, 77);
+    assert_health(near, 8, 86400000000, 100000);
     assert_int_equal(near->server_count, 2);
     assert_local(config, near->servers[0].local, "192.0.2.9");
     assert_local(config, near->servers[1].local, "fd01::2");
     assert_int_equal(near->servers[1].endpoint.port, 7000);
     assert_true(far->reliable);
     assert_int_equal(far->ports, 512);
+    assert_int_equal(far->outstanding, 1000); /* limits.exchanges */
+    assert_health(far, 0, 1000000, 5000000);
     assert_local(config, far->servers[0].local, "10.1.0.2");
     assert_local(config, far->servers[1].local, "fd01::2");
     config_free(config);
@@ -477,6 +548,8 @@ static void test_full_routes(void **state)
     assert_string_equal(routes[0].host, "gateway.example");
     assert_string_equal(routes[0].path, "/a%2Fb/c");
     assert_int_equal(routes[0].upstream, 1);
+    assert_int_equal(routes[0].strip_segments, 2);
+    assert_int_equal(routes[1].strip_segments, 0);
     assert_string_equal(routes[1].host, "fd01::2");
     assert_string_equal(routes[1].path, "/");
     assert_int_equal(routes[1].upstream, 0);
@@ -520,6 +593,7 @@ int main(void)
         cmocka_unit_test(test_example_comments_are_defaults),
         cmocka_unit_test(test_example_comments_load),
         cmocka_unit_test(test_full_process),
+        cmocka_unit_test(test_full_proxy),
         cmocka_unit_test(test_full_interfaces),
         cmocka_unit_test(test_full_locals),
         cmocka_unit_test(test_full_listeners),

@@ -211,6 +211,108 @@ static void test_hosts(void **state)
     assert_host(text, text);
 }
 
+static void assert_prefix(const char *text, int err, unsigned prefix)
+{
+    struct config_address address;
+
+    assert_int_equal(value_prefix(text, &address), err);
+    if (!err)
+        assert_int_equal(address.prefix, prefix);
+}
+
+static void test_prefixes(void **state)
+{
+    (void)state;
+    assert_prefix("10.99.0.2/24", 0, 24);
+    assert_prefix("10.99.0.2/32", 0, 32);
+    assert_prefix("10.99.0.2/33", -ERANGE, 0);
+    assert_prefix("0.0.0.0/0", 0, 0);
+    assert_prefix("::/0", 0, 0);
+    assert_prefix("fd99::2/128", 0, 128);
+    assert_prefix("fd99::2/129", -ERANGE, 0);
+    assert_prefix("10.99.0.2", -ENOENT, 0);
+    assert_prefix("10.99.0.2/", -EINVAL, 0);
+    assert_prefix("10.99.0.2/-1", -EINVAL, 0);
+    assert_prefix("10.99.0/24", -EINVAL, 0);
+}
+
+static void assert_domain(const char *text, const char *expected)
+{
+    char name[VALUE_HOST_BYTES];
+
+    assert_int_equal(value_domain(text, name), expected ? 0 : -EINVAL);
+    if (expected)
+        assert_string_equal(name, expected);
+}
+
+/* RFC 1035 2.3.4: labels of at most 63 bytes, and 253 characters in all without the last dot. */
+static void test_domains(void **state)
+{
+    char text[256];
+
+    (void)state;
+    assert_domain("Example", "example");
+    assert_domain("a-1.B_2.3c", "a-1.b_2.3c");
+    assert_domain("10.example", "10.example");
+    assert_domain("10.0.0.1", NULL);
+    assert_domain("example.7", NULL);
+    assert_domain("", NULL);
+    assert_domain(".", NULL);
+    assert_domain(".a", NULL);
+    assert_domain("a.", NULL);
+    assert_domain("a..b", NULL);
+    assert_domain("a b", NULL);
+    assert_domain("a:1", NULL);
+    assert_domain("caf\xc3\xa9", NULL);
+    memset(text, 'a', sizeof(text));
+    text[63] = text[127] = text[191] = '.';
+    text[253] = '\0';
+    assert_domain(text, text);
+    text[253] = 'a';
+    text[254] = '\0';
+    assert_domain(text, NULL);
+    text[63] = '\0';
+    assert_domain(text, text);
+    text[63] = 'a';
+    text[64] = '\0';
+    assert_domain(text, NULL);
+}
+
+static void assert_endpoint(const char *text, const char *expected)
+{
+    struct endpoint endpoint = {.port = 9};
+    char out[ENDPOINT_TEXT_BYTES];
+
+    assert_int_equal(value_endpoint(text, &endpoint), expected ? 0 : -EINVAL);
+    if (expected)
+        assert_string_equal(endpoint_format(&endpoint.address, endpoint.port, out), expected);
+}
+
+static void test_endpoints(void **state)
+{
+    (void)state;
+    assert_endpoint("10.0.0.53", "10.0.0.53:9");
+    assert_endpoint("10.0.0.53:1", "10.0.0.53:1");
+    assert_endpoint("fd00::53", "[fd00::53]:9");
+    assert_endpoint("[fd00::53]", "[fd00::53]:9");
+    assert_endpoint("[fd00::53]:65535", "[fd00::53]:65535");
+    assert_endpoint("", NULL);
+    assert_endpoint(":53", NULL);
+    assert_endpoint("[", NULL);
+    assert_endpoint("[]", NULL);
+    assert_endpoint("[]:53", NULL);
+    assert_endpoint("[fd00::53", NULL);
+    assert_endpoint("fd00::53]", NULL);
+    assert_endpoint("[fd00::53]53", NULL);
+    assert_endpoint("[fd00::53]:", NULL);
+    assert_endpoint("[10.0.0.53]", NULL);
+    assert_endpoint("10.0.0.53:0", NULL);
+    assert_endpoint("10.0.0.53:65536", NULL);
+    assert_endpoint("10.0.0.53:99999999999999999999", NULL);
+    assert_endpoint("10.0.0.53:53 ", NULL);
+    assert_endpoint("dns.example:53", NULL);
+}
+
 static void assert_format(enum quantity_kind kind, uint64_t value, const char *expected)
 {
     char text[QUANTITY_TEXT_BYTES];
@@ -242,6 +344,8 @@ int main(void)
         cmocka_unit_test(test_millis),          cmocka_unit_test(test_cores),
         cmocka_unit_test(test_content_formats), cmocka_unit_test(test_paths),
         cmocka_unit_test(test_hosts),           cmocka_unit_test(test_formats),
+        cmocka_unit_test(test_prefixes),        cmocka_unit_test(test_domains),
+        cmocka_unit_test(test_endpoints),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

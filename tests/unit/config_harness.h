@@ -1,0 +1,84 @@
+/* What the tests of the loader share: pieces of configurations, and loading with what was said
+ * about them. To be included once, behind cmocka.h. */
+#ifndef COAPGW_TESTS_CONFIG_HARNESS_H
+#define COAPGW_TESTS_CONFIG_HARNESS_H
+
+#include "config/config.h"
+
+#define TEXT_BYTES  (1 << 16)
+#define ERROR_BYTES (1 << 16)
+
+/* Pieces of a right configuration, of so many lines. */
+#define IF4                \
+    "interfaces:\n"        \
+    "  - name: a\n"        \
+    "    device: tap:t0\n" \
+    "    addresses: [10.9.0.2/24, fd09::2/64]\n"
+#define LISTEN2    \
+    "listeners:\n" \
+    "  - uri: coap://10.9.0.2\n"
+#define UP3         \
+    "upstreams:\n"  \
+    "  - name: o\n" \
+    "    servers: [coap://10.9.0.1]\n"
+#define BASE6 IF4 LISTEN2
+#define BASE9 IF4 LISTEN2 UP3
+#define DEV(device, addresses) \
+    "interfaces:\n  - {name: a, device: \"" device "\", addresses: [" addresses "]}\n" LISTEN2
+#define X16 "xxxxxxxxxxxxxxxx"
+#define X64 X16 X16 X16 X16
+
+struct error_case {
+    const char *text;
+    const char *error; /* behind "t.yaml:", and the only one */
+};
+
+static char errors[ERROR_BYTES];
+
+/* The configuration, with what was said about it in `errors`. */
+static inline struct config *load(const char *text, size_t length)
+{
+    FILE *out = fmemopen(errors, sizeof(errors), "w");
+    struct config *config;
+
+    assert_non_null(out);
+    memset(errors, 0, sizeof(errors));
+    config = config_load_text("t.yaml", text, length, out);
+    fclose(out);
+    return config;
+}
+
+/* Loads from memory of exactly this length, so that ASan sees a read past its end. */
+static inline struct config *load_exact(const char *text, size_t length)
+{
+    char *copy = malloc(length ? length : 1);
+    struct config *config;
+
+    assert_non_null(copy);
+    memcpy(copy, text, length);
+    config = load(copy, length);
+    free(copy);
+    return config;
+}
+
+/* Each text is refused with its error and no other. */
+static inline void assert_cases(const struct error_case *cases, size_t count)
+{
+    char expected[2048];
+    unsigned failed = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        struct config *config = load_exact(cases[i].text, strlen(cases[i].text));
+
+        snprintf(expected, sizeof(expected), "t.yaml:%s\n", cases[i].error);
+        if (config || strcmp(errors, expected) != 0) {
+            print_error("case %zu:\n%s\nexpected %sgot      %s\n", i, cases[i].text, expected,
+                        errors);
+            failed++;
+        }
+        config_free(config);
+    }
+    assert_int_equal(failed, 0);
+}
+
+#endif
