@@ -11,7 +11,8 @@
 
 #include "tests/unit/config_harness.h"
 
-#define FULL TESTS_DIR "/unit/config/full.yaml"
+#define EXAMPLE TESTS_DIR "/../config/coapgw.yaml"
+#define FULL    TESTS_DIR "/unit/config/full.yaml"
 
 static struct config *load_right(const char *text)
 {
@@ -123,6 +124,47 @@ static void test_forward_prolongs_sessions(void **state)
     config_free(config);
 }
 
+/* The block of the example that is a comment as a whole, without its marks. */
+static char *read_shown(void)
+{
+    static const char start[] = "# forward_proxy:\n";
+    FILE *file = fopen(EXAMPLE, "r");
+    char *text = calloc(1, TEXT_BYTES), line[256];
+    bool in_block = false;
+
+    assert_non_null(file);
+    assert_non_null(text);
+    strcpy(text, BASE6);
+    while (fgets(line, sizeof(line), file)) {
+        in_block = strcmp(line, start) == 0 || (in_block && line[0] == '#');
+        if (in_block)
+            strcat(text, line + 2);
+    }
+    fclose(file);
+    return text;
+}
+
+static void test_forward_shown(void **state)
+{
+    char *text = read_shown();
+    struct config *config = load_right(text);
+    const struct config_forward *forward = &config->forward;
+
+    (void)state;
+    assert_true(forward->enabled);
+    assert_int_equal(forward->network_count, 3);
+    assert_int_equal(forward->name_count, 2);
+    assert_string_equal(forward->dns_servers, "10.0.0.53:53,10.0.0.54:5353,[fd00::53]:53");
+    assert_true(forward->upstream.reliable);
+    assert_int_equal(forward->upstream.timeout_ms, 93000);
+    assert_int_equal(forward->upstream.ports, 1024);
+    assert_int_equal(forward->upstream.block_szx, 6);
+    assert_int_equal(forward->upstream.outstanding, 65536);
+    assert_int_equal(forward->upstream.transmission.nstart, 4);
+    config_free(config);
+    free(text);
+}
+
 /* ---- what may be zero ---- */
 
 static void test_zeros(void **state)
@@ -230,6 +272,7 @@ int main(void)
         cmocka_unit_test(test_forward_manner),
         cmocka_unit_test(test_forward_defaults),
         cmocka_unit_test(test_forward_prolongs_sessions),
+        cmocka_unit_test(test_forward_shown),
         cmocka_unit_test(test_zeros),
         cmocka_unit_test(test_block_sizes),
         cmocka_unit_test(test_strip),
