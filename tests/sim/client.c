@@ -135,7 +135,7 @@ void client_on_timer(struct world *w, uint32_t index)
         }
     }
     if (a->gave_up || now >= a->give_up_at) {
-        if (a->type == TYPE_CON && world_profile(w)->loss == 0)
+        if (a->type == TYPE_CON && world_stage(w)->network.loss == 0)
             world_fail(w, "client %u: request %u got no answer, and nothing was lost", index,
                        a->id);
         a->gave_up = true;

@@ -34,11 +34,6 @@ void origins_destroy(struct origins *o)
     free(o);
 }
 
-unsigned origins_executed(const struct origins *o, uint32_t id)
-{
-    return o->executed[id];
-}
-
 static struct memory *recall(struct origins *o, const struct flow *flow, uint16_t mid, uint64_t now)
 {
     for (unsigned i = 0; i < MEMORY; i++) {

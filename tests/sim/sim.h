@@ -1,14 +1,5 @@
-/* The simulator: whole workers, clients and origins in virtual time, over a network that loses,
- * repeats, delays and reorders. Everything follows from a seed, so that a failing run can be
- * replayed.
- *
- *   sim.c     command line, seeds, processes
- *   world.c   time, the network, the workers
- *   client.c  devices: their own message layer, written from RFC 7252
- *   origin.c  origin servers, well-behaved and otherwise
- *   watch.c   looks at every datagram that the gateway emits
- *
- * One thread; a world lives for one seed. */
+/* A world of devices and origins of every kind, which looks at the messages: what is sent twice,
+ * lost, broken or never answered. */
 #ifndef COAPGW_TESTS_SIM_SIM_H
 #define COAPGW_TESTS_SIM_SIM_H
 
@@ -16,19 +7,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "config/config.h"
-#include "dpdk/steer.h"
 #include "gateway/coap/message.h"
-#include "gateway/random.h"
-#include "gateway/worker.h"
+#include "tests/sim/stage.h"
+#include "tests/sim/watch.h"
 
-#define WORKERS_MAX   4
-#define CLIENTS_MAX   150
-#define ORIGINS_MAX   5
-#define MESSAGE_BYTES 1472
-#define SECOND        1000000ull
-#define LIFETIME      (247 * SECOND)
-#define NOBODY        UINT32_MAX
+#define CLIENTS_MAX      150
+#define ORIGINS_MAX      5
+#define NOBODY           UINT32_MAX
+#define UPSTREAM_TIMEOUT (93 * SECOND) /* MAX_TRANSMIT_WAIT, the default of `timeout` */
 
 /* What an origin does with a request: a hash of the request's id says which, so that the client
  * knows what to expect. */
@@ -46,8 +32,6 @@ enum behaviour {
 };
 
 struct profile {
-    double loss, repeat;
-    uint32_t delay_min_us, delay_max_us;
     bool small_limits; /* 5.03 may come */
     bool hostile;      /* garbage is thrown in */
     unsigned workers, clients, origins;
@@ -101,7 +85,7 @@ int world_run(uint64_t seed, bool trace);
 uint64_t world_now(const struct world *w);
 struct random *world_random(struct world *w);
 const struct profile *world_profile(const struct world *w);
-const struct config *world_config(const struct world *w);
+struct stage *world_stage(struct world *w);
 
 /* Datagrams on their way, through the lossy network. `flow` is as the gateway sees it. */
 void world_to_gateway(struct world *w, const struct flow *flow, const void *data, size_t length);
@@ -114,14 +98,10 @@ void world_icmp(struct world *w, const struct flow *flow, const void *quoted, si
 void world_wake_client(struct world *w, uint32_t client, uint64_t at);
 
 /* Notes a violation: the run ends. */
-void world_fail(struct world *w, const char *format, ...) __attribute__((format(printf, 2, 3)));
+#define world_fail(w, ...) stage_fail(world_stage(w), __VA_ARGS__)
 
 struct client *world_client(struct world *w, uint32_t index);
 const struct origin *world_origin(const struct world *w, uint32_t index);
-uint32_t world_origin_of(const struct world *w, const struct flow *flow); /* or NOBODY */
-
-/* How often an origin has executed a request. */
-unsigned world_executed(struct world *w, uint32_t id);
 
 enum behaviour behaviour_of(const struct world *w, uint32_t id);
 
@@ -144,18 +124,5 @@ void origin_receive(struct world *w, struct origins *o, uint32_t index, const st
                     const uint8_t *data, size_t length);
 /* The id that a request carries, NOBODY when it has none. */
 uint32_t origin_id_of(const struct message *request);
-unsigned origins_executed(const struct origins *o, uint32_t id);
-
-/* ---- watch.c ---- */
-
-struct watch;
-struct watch *watch_create(void);
-void watch_destroy(struct watch *watch);
-/* Every datagram that a worker emits, before the network has it. */
-void watch_emitted(struct world *w, struct watch *watch, unsigned worker, const struct flow *flow,
-                   const uint8_t *data, size_t length);
-/* Every datagram and ICMP error from an origin that reaches a worker. */
-void watch_delivered(struct world *w, struct watch *watch, const struct flow *flow,
-                     const uint8_t *data, size_t length, bool icmp);
 
 #endif

@@ -1,21 +1,22 @@
-/* RFC 7252 4.2, 4.4 and 4.7, as seen on the wire. */
+#include "tests/sim/watch.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #include "gateway/hash.h"
-#include "tests/sim/sim.h"
 
-#define ENTRIES          65536 /* a power of two */
-#define DUE_MAX          4096
-#define SEEN_MAX         1024
-#define UPSTREAM_TIMEOUT (93 * SECOND) /* MAX_TRANSMIT_WAIT, the default of `timeout` */
+#define ENTRIES  131072 /* a power of two */
+#define DUE_MAX  4096
+#define SEEN_MAX 1024
 
 /* A CON or NON message of the gateway's, by flow and message ID. */
 struct own {
     struct flow flow;
     uint16_t mid;
     uint8_t type;
-    bool upstream, settled;
+    bool upstream;
+    bool settled;  /* acknowledged or rejected */
+    bool released; /* the gateway may have given it up, or another took its place */
     uint64_t hash, token;
     uint64_t first_at, last_at, gap;
     unsigned repeats;
@@ -31,22 +32,41 @@ struct due {
 };
 
 struct watch {
+    struct stage *stage;
+    struct watch_rules rules;
     struct own entries[ENTRIES];
+    unsigned count;
     struct due due[DUE_MAX]; /* in the order in which they came */
     unsigned due_count;
     struct due seen[SEEN_MAX]; /* requests lately; `by` is 1 */
     unsigned seen_next;
-    uint32_t used[ENTRIES]; /* indices of upstream CONs that may be outstanding */
-    unsigned used_count;
+    uint32_t open[ENTRIES]; /* indices of CONs that may be outstanding */
+    unsigned open_count;
 };
+
+struct watch *watch_create(struct stage *s, const struct watch_rules *rules)
+{
+    struct watch *watch = calloc(1, sizeof(*watch));
+
+    watch->stage = s;
+    watch->rules = *rules;
+    return watch;
+}
+
+void watch_destroy(struct watch *watch)
+{
+    free(watch);
+}
+
+/* ---- ACKs in time ---- */
 
 /* RFC 7252 5.2.2: an ACK within separate_after, with the answer or without. Called before anything
  * else happens. */
-static void check_due(struct world *w, struct watch *watch)
+static void check_due(struct watch *watch)
 {
     for (unsigned i = 0; i < watch->due_count; i++)
-        if (watch->due[i].by < world_now(w))
-            world_fail(w, "a CON request (message %u) was not acknowledged in time",
+        if (watch->due[i].by < watch->stage->now)
+            stage_fail(watch->stage, "a CON request (message %u) was not acknowledged in time",
                        watch->due[i].mid);
 }
 
@@ -62,7 +82,7 @@ static void forget_due(struct watch *watch, const struct flow *flow, uint16_t mi
 
 /* Only the first copy of a request starts the clock: others may be met with silence while the
  * answer is on its way. */
-static bool watch_is_repeated(struct watch *watch, const struct flow *flow, uint16_t mid)
+static bool is_repeated(struct watch *watch, const struct flow *flow, uint16_t mid)
 {
     for (unsigned i = 0; i < SEEN_MAX; i++)
         if (watch->seen[i].by && watch->seen[i].mid == mid &&
@@ -72,22 +92,21 @@ static bool watch_is_repeated(struct watch *watch, const struct flow *flow, uint
     return false;
 }
 
-static void note_due(struct world *w, struct watch *watch, const struct flow *flow, uint16_t mid)
+static void note_due(struct watch *watch, const struct flow *flow, uint16_t mid)
 {
+    uint64_t patience = watch->stage->config->separate_after_us;
+
     forget_due(watch, flow, mid);
     if (watch->due_count < DUE_MAX) /* two ticks: up to the next, and what is due in it */
         watch->due[watch->due_count++] =
-            (struct due){*flow, mid, world_now(w) + world_config(w)->separate_after_us + 2000};
+            (struct due){*flow, mid, watch->stage->now + patience + 2000};
 }
 
-struct watch *watch_create(void)
-{
-    return calloc(1, sizeof(struct watch));
-}
+/* ---- the gateway's own messages ---- */
 
-void watch_destroy(struct watch *watch)
+static const struct transmission *parameters(const struct watch *watch, const struct own *own)
 {
-    free(watch);
+    return own->upstream ? watch->rules.servers : watch->rules.clients;
 }
 
 static struct own *find(struct watch *watch, const struct flow *flow, uint16_t mid)
@@ -103,129 +122,236 @@ static struct own *find(struct watch *watch, const struct flow *flow, uint16_t m
 }
 
 /* Gaps in ticks of a millisecond: each end may be rounded up. */
-static void check_gap(struct world *w, const struct own *own, uint64_t now)
+static void check_gap(struct watch *watch, const struct own *own)
 {
-    uint64_t gap = now - own->last_at;
-    const struct transmission *t = &world_config(w)->transmission;
-    uint64_t low = t->ack_timeout_ms * 1000ull;
+    const struct transmission *t = parameters(watch, own);
+    uint64_t gap = watch->stage->now - own->last_at, low = t->ack_timeout_ms * 1000ull;
     uint64_t high = low * t->ack_random_factor_milli / 1000;
 
     if (own->repeats == 0 && (gap < low || gap > high + 2000))
-        world_fail(w, "first retransmission after %llu us", (unsigned long long)gap);
+        stage_fail(watch->stage, "first retransmission of message %u after %llu us", own->mid,
+                   (unsigned long long)gap);
     if (own->repeats > 0 && (gap + 4000 < own->gap * 2 || gap > own->gap * 2 + 4000))
-        world_fail(w, "retransmission %u after %llu us, the one before after %llu us",
-                   own->repeats + 1, (unsigned long long)gap, (unsigned long long)own->gap);
+        stage_fail(watch->stage,
+                   "retransmission %u of message %u after %llu us, the one before after %llu us",
+                   own->repeats + 1, own->mid, (unsigned long long)gap,
+                   (unsigned long long)own->gap);
     if (own->repeats >= t->max_retransmit)
-        world_fail(w, "more than max_retransmit retransmissions");
+        stage_fail(watch->stage, "more than max_retransmit retransmissions of message %u",
+                   own->mid);
+}
+
+static bool is_open(const struct own *own)
+{
+    return !own->settled && !own->released;
 }
 
 /* Outstanding for sure: sent, not settled, and its timeout not over. */
-static void check_nstart(struct world *w, struct watch *watch, const struct own *sent)
+static bool is_outstanding(const struct watch *watch, const struct own *own)
 {
-    unsigned outstanding = 0, kept = 0;
-    uint64_t now = world_now(w);
+    uint64_t timeout = (uint64_t)parameters(watch, own)->ack_timeout_ms * 1000 << own->repeats;
 
-    for (unsigned i = 0; i < watch->used_count; i++) {
-        const struct own *own = &watch->entries[watch->used[i]];
-        uint64_t timeout = 2 * SECOND << own->repeats;
-
-        if (own->settled || now >= own->until)
-            continue;
-        watch->used[kept++] = watch->used[i];
-        if (now - own->last_at < timeout && own->worker == sent->worker &&
-            memcmp(&own->flow.peer, &sent->flow.peer, sizeof(own->flow.peer)) == 0)
-            outstanding++;
-    }
-    watch->used_count = kept;
-    if (outstanding > world_profile(w)->nstart)
-        world_fail(w, "%u requests outstanding at a server, nstart is %u", outstanding,
-                   world_profile(w)->nstart);
+    return is_open(own) && watch->stage->now - own->last_at < timeout;
 }
 
-static void note_new(struct world *w, struct watch *watch, struct own *own, unsigned worker,
-                     const struct flow *flow, const struct message *m, uint64_t hash)
+static bool same_peer(const struct own *a, const struct own *b)
 {
-    uint64_t now = world_now(w);
+    if (a->upstream != b->upstream || a->worker != b->worker)
+        return false;
+    return a->upstream ? address_equal(&a->flow.peer, &b->flow.peer) &&
+                             a->flow.peer_port == b->flow.peer_port
+                       : flow_equal(&a->flow, &b->flow);
+}
 
+/* When all retransmissions are over without an ACK, at the latest. */
+static uint64_t gives_up_at(const struct watch *watch, const struct own *own)
+{
+    const struct transmission *t = parameters(watch, own);
+    uint64_t high = (uint64_t)t->ack_timeout_ms * t->ack_random_factor_milli;
+
+    if (own->repeats < t->max_retransmit)
+        return UINT64_MAX;
+    return own->last_at + (own->repeats ? own->gap * 2 : high) + 4000;
+}
+
+/* Drops what is not open any more. With one exchange that has failed a server counts as down, and
+ * all others at it may be given up. */
+static void tidy(struct watch *watch)
+{
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < watch->open_count; i++) {
+        struct own *own = &watch->entries[watch->open[i]];
+
+        if (!is_open(own) || watch->stage->now < gives_up_at(watch, own))
+            continue;
+        own->released = true;
+        for (unsigned k = 0; own->upstream && k < watch->open_count; k++)
+            if (same_peer(own, &watch->entries[watch->open[k]]))
+                watch->entries[watch->open[k]].released = true;
+    }
+    for (unsigned i = 0; i < watch->open_count; i++) {
+        const struct own *own = &watch->entries[watch->open[i]];
+
+        if (is_open(own) && watch->stage->now < own->until)
+            watch->open[kept++] = watch->open[i];
+    }
+    watch->open_count = kept;
+}
+
+static void check_nstart(struct watch *watch, const struct own *sent)
+{
+    unsigned outstanding = 0, nstart = parameters(watch, sent)->nstart;
+
+    if (sent->upstream && !watch->rules.until)
+        return;
+    for (unsigned i = 0; i < watch->open_count; i++) {
+        const struct own *own = &watch->entries[watch->open[i]];
+
+        outstanding += is_outstanding(watch, own) && same_peer(own, sent);
+    }
+    if (outstanding > nstart)
+        stage_fail(watch->stage, "%u CONs outstanding at a peer, nstart is %u", outstanding,
+                   nstart);
+}
+
+/* RFC 7641 4.5.2: a retransmission that carries a newer state has a message ID of its own, and goes
+ * on counting. */
+static void take_over(struct watch *watch, struct own *own)
+{
+    for (unsigned i = 0; i < watch->open_count; i++) {
+        struct own *old = &watch->entries[watch->open[i]];
+
+        if (old == own || !is_open(old) || old->token != own->token ||
+            !flow_equal(&old->flow, &own->flow))
+            continue;
+        check_gap(watch, old);
+        old->released = true;
+        own->repeats = old->repeats + 1;
+        own->gap = watch->stage->now - old->last_at;
+        return;
+    }
+}
+
+static void note_new(struct watch *watch, struct own *own, unsigned worker, const struct flow *flow,
+                     const struct message *m, uint64_t hash)
+{
+    uint64_t now = watch->stage->now;
+    bool upstream = watch->rules.upstream(watch->stage, flow);
+
+    if (!own->first_at && ++watch->count > ENTRIES * 3 / 4)
+        stage_fail(watch->stage, "too many messages for one run");
     *own = (struct own){.flow = *flow,
                         .mid = m->mid,
                         .type = m->type,
-                        .upstream = code_is_request(m->code),
+                        .upstream = upstream,
                         .hash = hash,
                         .first_at = now,
                         .last_at = now,
-                        .worker = worker};
-    if (m->token_length == 8)
-        memcpy(&own->token, m->token, 8);
-    if (own->upstream && own->type == TYPE_CON && watch->used_count < ENTRIES) {
-        uint32_t id = origin_id_of(m);
-
-        own->until = id == NOBODY ? now : client_begun_at(w, id) + UPSTREAM_TIMEOUT;
-        watch->used[watch->used_count++] = (uint32_t)(own - watch->entries);
-        check_nstart(w, watch, own);
-    }
+                        .worker = worker,
+                        .until = UINT64_MAX};
+    own->token = m->token_length ? hash_bytes(m->token, m->token_length, 7) : 0;
+    if (m->type != TYPE_CON || m->code == CODE_EMPTY)
+        return;
+    tidy(watch);
+    if (upstream && watch->rules.until)
+        own->until = watch->rules.until(watch->stage, m);
+    if (!upstream)
+        take_over(watch, own);
+    if (watch->open_count == ENTRIES)
+        abort();
+    watch->open[watch->open_count++] = (uint32_t)(own - watch->entries);
+    check_nstart(watch, own);
 }
 
-void watch_emitted(struct world *w, struct watch *watch, unsigned worker, const struct flow *flow,
+void watch_emitted(struct watch *watch, unsigned worker, const struct flow *flow,
                    const uint8_t *data, size_t length)
 {
-    uint64_t now = world_now(w), hash = hash_bytes(data, length, 1);
+    uint64_t now = watch->stage->now, hash = hash_bytes(data, length, 1);
     struct message m;
     struct own *own;
 
     if (message_parse(data, length, &m) != VERDICT_OK) {
-        world_fail(w, "a datagram that does not parse");
+        stage_fail(watch->stage, "a datagram that does not parse");
         return;
     }
-    check_due(w, watch);
+    check_due(watch);
     if (m.type != TYPE_CON && m.type != TYPE_NON) { /* the peer's message ID */
         forget_due(watch, flow, m.mid);
         return;
     }
     own = find(watch, flow, m.mid);
     if (!own->first_at || now - own->last_at > LIFETIME) {
-        note_new(w, watch, own, worker, flow, &m, hash);
+        note_new(watch, own, worker, flow, &m, hash);
         return;
     }
     if (own->hash != hash) {
-        world_fail(w, "message ID %u used for two messages within EXCHANGE_LIFETIME", m.mid);
+        stage_fail(watch->stage, "message ID %u used for two messages within EXCHANGE_LIFETIME",
+                   m.mid);
         return;
     }
     if (m.type == TYPE_NON)
-        world_fail(w, "a NON was sent twice");
+        stage_fail(watch->stage, "NON %u was sent twice", m.mid);
     if (own->settled)
-        world_fail(w, "message %u was sent again after it had been acknowledged", m.mid);
-    check_gap(w, own, now);
+        stage_fail(watch->stage, "message %u was sent again after it had been acknowledged", m.mid);
+    check_gap(watch, own);
     own->gap = now - own->last_at;
     own->last_at = now;
     own->repeats++;
 }
 
-void watch_delivered(struct world *w, struct watch *watch, const struct flow *flow,
+/* ---- what comes in ---- */
+
+/* By an answer, which acknowledges a request, or by a request that starts or ends a relation: then
+ * a notification may be dropped. */
+static void by_token(struct watch *watch, const struct flow *flow, const struct message *m)
+{
+    uint64_t token = m->token_length ? hash_bytes(m->token, m->token_length, 7) : 0;
+
+    for (unsigned i = 0; i < watch->open_count; i++) {
+        struct own *own = &watch->entries[watch->open[i]];
+
+        if (own->token != token || !flow_equal(&own->flow, flow))
+            continue;
+        if (code_is_response(m->code))
+            own->settled = true;
+        else
+            own->released = true;
+    }
+}
+
+static void server_is_gone(struct watch *watch, unsigned worker, const struct flow *flow)
+{
+    struct own peer = {.flow = *flow, .upstream = true, .worker = worker};
+
+    for (unsigned i = 0; i < watch->open_count; i++)
+        if (same_peer(&watch->entries[watch->open[i]], &peer))
+            watch->entries[watch->open[i]].released = true;
+}
+
+void watch_delivered(struct watch *watch, unsigned worker, const struct flow *flow,
                      const uint8_t *data, size_t length, bool icmp)
 {
     uint16_t mid = length >= 4 ? (uint16_t)(data[2] << 8 | data[3]) : 0;
+    bool upstream = watch->rules.upstream(watch->stage, flow);
     struct message m;
-    struct own *own;
 
     if (length < 4)
         return;
-    check_due(w, watch);
-    if (!icmp && world_origin_of(w, flow) == NOBODY &&
-        message_parse(data, length, &m) == VERDICT_OK && m.type == TYPE_CON &&
-        code_is_request(m.code) && !watch_is_repeated(watch, flow, m.mid))
-        note_due(w, watch, flow, m.mid);
+    check_due(watch);
     if (icmp || (data[0] >> 4 & 3) >= TYPE_ACK) {
-        own = find(watch, flow, mid);
+        struct own *own = find(watch, flow, mid);
+
         if (own->first_at)
             own->settled = true;
     }
-    if (icmp || message_parse(data, length, &m) != VERDICT_OK || !code_is_response(m.code) ||
-        m.token_length != 8)
+    if (icmp && upstream)
+        server_is_gone(watch, worker, flow);
+    if (icmp || message_parse(data, length, &m) != VERDICT_OK || m.code == CODE_EMPTY)
         return;
-    for (unsigned i = 0; i < watch->used_count; i++) { /* a response acknowledges, too */
-        own = &watch->entries[watch->used[i]];
-        if (memcmp(&own->token, m.token, 8) == 0 && flow_equal(&own->flow, flow))
-            own->settled = true;
-    }
+    if (!upstream && m.type == TYPE_CON && code_is_request(m.code) &&
+        !is_repeated(watch, flow, m.mid))
+        note_due(watch, flow, m.mid);
+    if (upstream == code_is_response(m.code))
+        by_token(watch, flow, &m);
 }

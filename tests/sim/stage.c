@@ -1,0 +1,466 @@
+#include "tests/sim/stage.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <rte_random.h>
+
+enum kind { TO_GATEWAY, TO_PEER, ICMP, CALL };
+
+struct stage_event {
+    uint64_t at, order; /* what is due at the same time keeps its order */
+    enum kind kind;
+    stage_call *call; /* CALL */
+    void *who;
+    uint64_t what;
+    struct flow flow;
+    uint16_t length;
+    uint8_t *data;
+};
+
+/* ---- what is said ---- */
+
+static double seconds(const struct stage *s)
+{
+    return (double)(s->now - START_US) / 1e6;
+}
+
+void stage_fail(struct stage *s, const char *format, ...)
+{
+    va_list values;
+
+    if (!s->failed) {
+        fprintf(stderr, "%s, seed %llu at %.6f s: ", s->scenario, (unsigned long long)s->seed,
+                seconds(s));
+        va_start(values, format);
+        vfprintf(stderr, format, values);
+        va_end(values);
+        fprintf(stderr, " (replay: sim --scenario %s --seed %llu --trace)\n", s->scenario,
+                (unsigned long long)s->seed);
+    }
+    s->failed = true;
+}
+
+void stage_note(const struct stage *s, const char *format, ...)
+{
+    va_list values;
+
+    if (!s->trace)
+        return;
+    printf("%12.6f ", seconds(s));
+    va_start(values, format);
+    vprintf(format, values);
+    va_end(values);
+    putchar('\n');
+}
+
+static void trace_options(const struct message *m)
+{
+    struct option_cursor c = option_cursor(m);
+    struct option_view view;
+
+    while (option_next(&c, &view)) {
+        enum option_slot slot = option_slot(c.number);
+
+        if (slot == SLOT_UNKNOWN)
+            printf(" %u", c.number);
+        else
+            printf(" %s", option_table[slot].name);
+        if (slot != SLOT_UNKNOWN && option_table[slot].format == FORMAT_STRING) {
+            printf("=%.*s", view.length, (const char *)view.value);
+            continue;
+        }
+        printf("=");
+        for (unsigned i = 0; i < view.length && i < 8; i++)
+            printf("%02x", view.value[i]);
+    }
+}
+
+static void trace(const struct stage *s, const char *what, const struct flow *flow,
+                  const uint8_t *data, size_t length)
+{
+    static const char *const types[] = {"CON", "NON", "ACK", "RST"};
+    char peer[ENDPOINT_TEXT_BYTES];
+    struct message m;
+
+    if (!s->trace)
+        return;
+    printf("%12.6f %-9s %-22s port %u", seconds(s), what,
+           endpoint_format(&flow->peer, flow->peer_port, peer), flow->local_port);
+    if (length >= 4)
+        printf(" %s %u.%02u mid %u token %02x%02x", types[data[0] >> 4 & 3], data[1] >> 5,
+               data[1] & 31, data[2] << 8 | data[3], length > 4 ? data[4] : 0,
+               length > 5 ? data[5] : 0);
+    if (message_parse(data, length, &m) == VERDICT_OK)
+        trace_options(&m);
+    printf(" %zu bytes\n", length);
+}
+
+/* ---- events: a binary heap ---- */
+
+static bool before(const struct stage_event *a, const struct stage_event *b)
+{
+    return a->at != b->at ? a->at < b->at : a->order < b->order;
+}
+
+static void push(struct stage *s, struct stage_event *e)
+{
+    unsigned i = s->heap_count++;
+
+    if (s->heap_count > s->heap_room) {
+        s->heap_room = s->heap_room ? 2 * s->heap_room : 1024;
+        s->heap = realloc(s->heap, s->heap_room * sizeof(s->heap[0]));
+    }
+    e->order = s->order++;
+    for (; i > 0 && before(e, s->heap[(i - 1) / 2]); i = (i - 1) / 2)
+        s->heap[i] = s->heap[(i - 1) / 2];
+    s->heap[i] = e;
+}
+
+static struct stage_event *pop(struct stage *s)
+{
+    struct stage_event *top = s->heap[0], *last = s->heap[--s->heap_count];
+    unsigned i = 0;
+
+    while (2 * i + 1 < s->heap_count) {
+        unsigned child = 2 * i + 1;
+
+        if (child + 1 < s->heap_count && before(s->heap[child + 1], s->heap[child]))
+            child++;
+        if (!before(s->heap[child], last))
+            break;
+        s->heap[i] = s->heap[child];
+        i = child;
+    }
+    s->heap[i] = last;
+    return top;
+}
+
+static void post(struct stage *s, uint64_t at, enum kind kind, const struct flow *flow,
+                 const void *data, size_t length)
+{
+    struct stage_event *e = calloc(1, sizeof(*e));
+
+    e->at = at;
+    e->kind = kind;
+    e->flow = *flow;
+    e->length = (uint16_t)length;
+    e->data = malloc(length + !length);
+    if (length)
+        memcpy(e->data, data, length);
+    push(s, e);
+}
+
+void stage_at(struct stage *s, uint64_t at, stage_call *call, void *who, uint64_t what)
+{
+    struct stage_event *e = calloc(1, sizeof(*e));
+
+    e->at = at;
+    e->kind = CALL;
+    e->call = call;
+    e->who = who;
+    e->what = what;
+    push(s, e);
+}
+
+void stage_deliver(struct stage *s, uint64_t at, const struct flow *flow, const void *data,
+                   size_t length)
+{
+    post(s, at, TO_GATEWAY, flow, data, length);
+}
+
+/* ---- the network ---- */
+
+bool stage_chance(struct stage *s, double probability)
+{
+    return random_below(&s->random, 1000000) < probability * 1000000;
+}
+
+static uint64_t delay(struct stage *s)
+{
+    const struct network *n = &s->network;
+
+    return n->delay_min_us + random_below(&s->random, n->delay_max_us - n->delay_min_us + 1);
+}
+
+static void carry(struct stage *s, uint64_t pause, enum kind kind, const struct flow *flow,
+                  const void *data, size_t length)
+{
+    if (stage_chance(s, s->network.loss)) {
+        trace(s, "lost", flow, data, length);
+        return;
+    }
+    post(s, s->now + pause + delay(s), kind, flow, data, length);
+    if (stage_chance(s, s->network.repeat))
+        post(s, s->now + pause + delay(s), kind, flow, data, length);
+}
+
+void stage_send(struct stage *s, uint64_t pause_us, const struct flow *flow, const void *data,
+                size_t length)
+{
+    carry(s, pause_us, TO_GATEWAY, flow, data, length);
+}
+
+void stage_icmp(struct stage *s, const struct flow *flow, const void *quoted, size_t length)
+{
+    carry(s, 0, ICMP, flow, quoted, length);
+}
+
+/* ---- the workers' side ---- */
+
+static bool io_alloc(void *context, const struct flow *flow, struct outgoing *out)
+{
+    struct stage_side *side = context;
+
+    (void)flow;
+    if (side->open)
+        stage_fail(side->stage, "a second buffer before the first was sent or cancelled");
+    side->open = true;
+    *out = (struct outgoing){side->buffer, MESSAGE_BYTES, side};
+    return true;
+}
+
+static void io_send(void *context, const struct flow *flow, struct outgoing *out, uint16_t length)
+{
+    struct stage_side *side = context;
+    struct stage *s = side->stage;
+
+    side->open = false;
+    side->emitted++;
+    trace(s, "gateway >", flow, out->data, length);
+    if (s->cast->emitted)
+        s->cast->emitted(s, side->index, flow, out->data, length);
+    carry(s, 0, TO_PEER, flow, out->data, length);
+}
+
+static void io_cancel(void *context, struct outgoing *out)
+{
+    struct stage_side *side = context;
+
+    (void)out;
+    side->open = false;
+}
+
+static uint16_t io_upstream_port(void *context, uint16_t local, const struct endpoint *server,
+                                 unsigned n)
+{
+    struct stage_side *side = context;
+    struct stage *s = side->stage;
+
+    return steer_upstream_port(s->steer, side->index, &s->config->locals[local].address, server, n);
+}
+
+unsigned stage_owner(const struct stage *s, const struct flow *flow)
+{
+    struct steer_tuple tuple = {.source = flow->peer,
+                                .destination = s->config->locals[flow->local].address,
+                                .source_port = flow->peer_port,
+                                .destination_port = flow->local_port};
+
+    return steer_worker_of(s->steer, &tuple);
+}
+
+/* ---- what happens ---- */
+
+static void to_gateway(struct stage *s, const struct stage_event *e)
+{
+    unsigned owner = stage_owner(s, &e->flow);
+    struct datagram d = {.data = e->data, .length = e->length, .flow = e->flow};
+
+    trace(s, e->kind == ICMP ? "ICMP    <" : "gateway <", &e->flow, e->data, e->length);
+    if (s->cast->delivered)
+        s->cast->delivered(s, owner, &e->flow, e->data, e->length, e->kind == ICMP);
+    if (e->kind == ICMP) {
+        s->sides[owner].icmp++;
+        worker_unreachable(s->workers[owner], &e->flow, e->data, e->length, s->now);
+        return;
+    }
+    s->sides[owner].given++;
+    worker_receive(s->workers[owner], &d, 1, s->now);
+}
+
+static void happen(struct stage *s, const struct stage_event *e)
+{
+    switch (e->kind) {
+    case TO_GATEWAY:
+    case ICMP:
+        to_gateway(s, e);
+        break;
+    case TO_PEER:
+        s->cast->arrived(s, &e->flow, e->data, e->length);
+        break;
+    case CALL:
+        e->call(s, e->who, e->what);
+        break;
+    }
+}
+
+static uint64_t next_timer(const struct stage *s)
+{
+    uint64_t next = UINT64_MAX;
+
+    for (unsigned i = 0; i < s->worker_count; i++) {
+        uint64_t at = worker_next_us(s->workers[i]);
+
+        if (at < next)
+            next = at;
+    }
+    return next;
+}
+
+static void advance_workers(struct stage *s)
+{
+    for (unsigned i = 0; i < s->worker_count; i++)
+        if (worker_next_us(s->workers[i]) <= s->now)
+            worker_advance(s->workers[i], s->now);
+}
+
+void stage_run(struct stage *s, uint64_t end)
+{
+    while (!s->failed) {
+        uint64_t event = s->heap_count ? s->heap[0]->at : UINT64_MAX;
+        uint64_t timer = next_timer(s), next = event < timer ? event : timer;
+        struct stage_event *e;
+
+        if (next > end)
+            break;
+        if (timer <= event) {
+            /* A timer whose tick has passed fires with the next one. */
+            s->now = timer > s->now ? timer : s->now + 1000;
+            advance_workers(s);
+            continue;
+        }
+        s->now = event > s->now ? event : s->now;
+        e = pop(s);
+        happen(s, e);
+        free(e->data);
+        free(e);
+    }
+    if (s->now < end && !s->failed)
+        s->now = end;
+}
+
+/* ---- start and end ---- */
+
+void stage_begin(struct stage *s, const char *scenario, uint64_t seed, bool tracing,
+                 const struct stage_cast *cast)
+{
+    uint8_t bytes[RANDOM_SEED_BYTES] = {0};
+
+    memcpy(bytes, &seed, sizeof(seed));
+    random_seed(&s->random, bytes);
+    s->scenario = scenario;
+    s->seed = seed;
+    s->trace = tracing;
+    s->now = START_US;
+    s->cast = cast;
+}
+
+static bool make_worker(struct stage *s, unsigned i)
+{
+    struct stage_side *side = &s->sides[i];
+    struct worker_setup setup = {.config = s->config,
+                                 .index = i,
+                                 .count = s->worker_count,
+                                 .io = {.context = side,
+                                        .alloc = io_alloc,
+                                        .send = io_send,
+                                        .cancel = io_cancel,
+                                        .upstream_port = io_upstream_port}};
+
+    side->stage = s;
+    side->index = i;
+    for (unsigned k = 0; k < sizeof(setup.seed); k++)
+        setup.seed[k] = (uint8_t)random_u64(&s->random);
+    s->workers[i] = worker_create(&setup, s->now);
+    return s->workers[i] != NULL;
+}
+
+bool stage_open(struct stage *s, const char *yaml)
+{
+    struct steer_setup steer = {.reta_size = 128};
+
+    s->config = config_load_text("sim.yaml", yaml, strlen(yaml), stderr);
+    if (!s->config || s->config->workers > WORKERS_MAX)
+        return false;
+    s->worker_count = s->config->workers;
+    steer.workers = s->config->workers;
+    steer.port_base = s->config->upstream_port_base;
+    steer.port_shift = s->config->upstream_port_shift;
+    for (unsigned i = 0; i < sizeof(steer.seed); i++)
+        steer.seed[i] = (uint8_t)random_u64(&s->random);
+    rte_srand(s->seed); /* rte_thash draws its polynomials from there */
+    s->steer = steer_create(&steer);
+    for (unsigned i = 0; s->steer && i < s->worker_count; i++)
+        if (!make_worker(s, i))
+            return false;
+    return s->steer != NULL;
+}
+
+void stage_end(struct stage *s)
+{
+    while (s->heap_count) {
+        struct stage_event *e = pop(s);
+
+        free(e->data);
+        free(e);
+    }
+    free(s->heap);
+    for (unsigned i = 0; i < WORKERS_MAX; i++)
+        worker_destroy(s->workers[i]);
+    steer_destroy(s->steer);
+    config_free(s->config);
+}
+
+/* ---- what must hold in the end ---- */
+
+static void check_counts(struct stage *s, unsigned i)
+{
+    const struct counters *c = worker_counters(s->workers[i]);
+    const struct stage_side *side = &s->sides[i];
+    uint64_t verdicts = 0, types = 0;
+
+    for (unsigned v = 0; v < VERDICT_COUNT; v++)
+        verdicts += c->rx_verdict[v];
+    for (unsigned t = 0; t < 4; t++)
+        types += c->tx_type[t];
+    if (verdicts != side->given || types != side->emitted)
+        stage_fail(s, "worker %u counts %llu datagrams in and %llu out of %llu and %llu", i,
+                   (unsigned long long)verdicts, (unsigned long long)types,
+                   (unsigned long long)side->given, (unsigned long long)side->emitted);
+    if (side->icmp && s->network.loss == 0 && !c->unreachables)
+        stage_fail(s, "worker %u took no notice of %llu ICMP errors", i,
+                   (unsigned long long)side->icmp);
+    if (side->open)
+        stage_fail(s, "worker %u keeps a buffer", i);
+}
+
+void stage_check_counts(struct stage *s)
+{
+    for (unsigned i = 0; !s->failed && i < s->worker_count; i++)
+        check_counts(s, i);
+}
+
+void stage_check_empty(struct stage *s)
+{
+    for (unsigned i = 0; !s->failed && i < s->worker_count; i++) {
+        struct worker_usage u;
+
+        worker_usage(s->workers[i], &u);
+        if (u.sessions || u.exchanges || u.forwards || u.outbound || u.remembered || u.chunks ||
+            u.timers)
+            stage_fail(s,
+                       "worker %u keeps %u sessions, %u exchanges, %u forwards, %u outbound, %u "
+                       "remembered, %u chunks, %llu timers",
+                       i, u.sessions, u.exchanges, u.forwards, u.outbound, u.remembered, u.chunks,
+                       (unsigned long long)u.timers);
+        if (u.observations || u.relations || u.transfers || u.assembly_bytes || u.destinations)
+            stage_fail(s,
+                       "worker %u keeps %u observations, %u relations, %u transfers, %llu bytes of "
+                       "bodies, %u destinations",
+                       i, u.observations, u.relations, u.transfers,
+                       (unsigned long long)u.assembly_bytes, u.destinations);
+    }
+}

@@ -1,0 +1,120 @@
+/* What every world of the simulator stands on: virtual time, a network that loses, repeats, delays
+ * and reorders, and the workers of a gateway with a configuration.
+ *
+ * A world embeds a struct stage as its first member, gives it a cast and lets it run. Everything
+ * follows from the seed. One thread. */
+#ifndef COAPGW_TESTS_SIM_STAGE_H
+#define COAPGW_TESTS_SIM_STAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "config/config.h"
+#include "dpdk/steer.h"
+#include "gateway/random.h"
+#include "gateway/worker.h"
+
+#define WORKERS_MAX   4
+#define MESSAGE_BYTES 1472
+#define SECOND        1000000ull
+#define LIFETIME      (247 * SECOND)
+#define START_US      (1000 * SECOND)
+#define GATEWAY       "10.0.0.1"
+
+struct stage;
+struct stage_event;
+
+/* The others on the stage. All but `arrived` may be NULL. */
+struct stage_cast {
+    /* Every datagram that a worker emits, before the network has it. */
+    void (*emitted)(struct stage *s, unsigned worker, const struct flow *flow, const uint8_t *data,
+                    size_t length);
+    /* Every datagram and ICMP error, just before it reaches a worker. */
+    void (*delivered)(struct stage *s, unsigned worker, const struct flow *flow,
+                      const uint8_t *data, size_t length, bool icmp);
+    /* A datagram of a worker's has come to the other end of its flow. */
+    void (*arrived)(struct stage *s, const struct flow *flow, const uint8_t *data, size_t length);
+};
+
+typedef void stage_call(struct stage *s, void *who, uint64_t what);
+
+struct network {
+    double loss, repeat; /* probabilities */
+    uint32_t delay_min_us, delay_max_us;
+};
+
+struct stage {
+    const char *scenario;
+    uint64_t seed, now, order;
+    bool trace, failed;
+    struct random random;
+    struct network network;
+    const struct stage_cast *cast;
+    struct config *config;
+    struct steer *steer;
+    unsigned worker_count;
+    struct worker *workers[WORKERS_MAX];
+    struct stage_side {
+        struct stage *stage;
+        unsigned index;
+        bool open;
+        uint64_t emitted, given;
+        uint64_t icmp; /* errors about datagrams of its own */
+        uint8_t buffer[MESSAGE_BYTES];
+    } sides[WORKERS_MAX];
+    struct stage_event **heap;
+    unsigned heap_count, heap_room;
+};
+
+void stage_begin(struct stage *s, const char *scenario, uint64_t seed, bool trace,
+                 const struct stage_cast *cast);
+
+/* Loads the configuration and makes the workers that it wants. False when that fails. */
+bool stage_open(struct stage *s, const char *yaml);
+
+/* Frees all but `s` itself. */
+void stage_end(struct stage *s);
+
+/* Runs to `end` in virtual time, or until something has failed. */
+void stage_run(struct stage *s, uint64_t end);
+
+/* Notes a violation: the run ends. */
+void stage_fail(struct stage *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* A remark in the trace. */
+void stage_note(const struct stage *s, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* Through the network, after a pause. `flow` is as the gateway sees it. */
+void stage_send(struct stage *s, uint64_t pause_us, const struct flow *flow, const void *data,
+                size_t length);
+void stage_icmp(struct stage *s, const struct flow *flow, const void *quoted, size_t length);
+
+/* Reaches the gateway at a moment, whatever the network is like. */
+void stage_deliver(struct stage *s, uint64_t at, const struct flow *flow, const void *data,
+                   size_t length);
+
+/* Calls `call` then. There is no way to cancel it. */
+void stage_at(struct stage *s, uint64_t at, stage_call *call, void *who, uint64_t what);
+
+/* The worker to which a datagram of this flow comes. */
+unsigned stage_owner(const struct stage *s, const struct flow *flow);
+
+/* True with this probability. */
+bool stage_chance(struct stage *s, double probability);
+
+/* From 0 to `bound` - 1; `bound` is not 0. */
+static inline uint32_t stage_below(struct stage *s, uint32_t bound)
+{
+    return random_below(&s->random, bound);
+}
+
+/* Every datagram was counted, every buffer given back, and every ICMP error noticed that must be.
+ */
+void stage_check_counts(struct stage *s);
+
+/* Nothing is in use any more but what a cache may keep. */
+void stage_check_empty(struct stage *s);
+
+#endif
