@@ -16,6 +16,14 @@
 #define PROTOCOL_FRAGMENT    44
 #define PROTOCOL_DESTINATION 60
 
+#define OPTION4_END          0
+#define OPTION4_NOTHING      1
+#define OPTION4_LOOSE_ROUTE  131
+#define OPTION4_STRICT_ROUTE 137
+#define OPTION4_ROUTER_ALERT 148
+#define OPTION6_PAD1         0
+#define OPTION6_ROUTER_ALERT 5
+
 /* What is left of the packet while it is read. */
 struct rest {
     uint8_t *at;
@@ -43,7 +51,7 @@ static bool mac_is_ours(const struct rte_ether_addr *mac, const struct stack_int
 /* The Ethernet header and its tag. `ethertype` is the payload's. */
 static enum frame_verdict read_ethernet(const struct rte_mbuf *mbuf, struct rest *rest,
                                         const struct stack_interface *interface,
-                                        uint16_t *ethertype)
+                                        uint16_t *ethertype, struct frame *f)
 {
     const struct rte_ether_hdr *ether = (const struct rte_ether_hdr *)rest->at;
     bool tagged = mbuf->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED;
@@ -53,6 +61,7 @@ static enum frame_verdict read_ethernet(const struct rte_mbuf *mbuf, struct rest
         return FRAME_RUNT;
     if (!mac_is_ours(&ether->dst_addr, interface))
         return FRAME_MAC;
+    f->link_group = rte_is_multicast_ether_addr(&ether->dst_addr);
     *ethertype = rte_be_to_cpu_16(ether->ether_type);
     skip(rest, sizeof(*ether));
     if (*ethertype == RTE_ETHER_TYPE_VLAN) {
@@ -65,28 +74,34 @@ static enum frame_verdict read_ethernet(const struct rte_mbuf *mbuf, struct rest
     return tag == interface->vlan ? FRAME_UDP : FRAME_VLAN; /* tag 0 is a priority, no VLAN */
 }
 
-/* RFC 1122 3.2.1.8: options are skipped, source routes are not for us. */
-static bool has_source_route(const uint8_t *options, unsigned bytes)
+/* RFC 1122 3.2.1.8: options are skipped, source routes are not for us: false. */
+static bool read_options4(const uint8_t *options, unsigned bytes, struct frame *f)
 {
     unsigned i = 0;
 
-    while (i < bytes && options[i] != 0) {
-        if (options[i] == 131 || options[i] == 137)
-            return true;
-        if (options[i] == 1) {
+    while (i < bytes && options[i] != OPTION4_END) {
+        if (options[i] == OPTION4_LOOSE_ROUTE || options[i] == OPTION4_STRICT_ROUTE)
+            return false;
+        if (options[i] == OPTION4_NOTHING) {
             i++;
             continue;
         }
         if (i + 1 >= bytes || options[i + 1] < 2)
-            return false;
+            return true;
+        f->router_alert |= options[i] == OPTION4_ROUTER_ALERT && options[i + 1] == 4;
         i += options[i + 1];
     }
-    return false;
+    return true;
 }
 
-/* What nobody can send from: "this network", loopback, groups and broadcast (RFC 1122 3.2.1.3). */
-static bool source_is_valid4(const uint8_t source[4])
+/* What nobody can send from: "this network", loopback, groups and broadcast (RFC 1122 3.2.1.3). A
+ * switch without an address asks for groups from 0.0.0.0 (RFC 4541 2.1.1). */
+static bool source_is_valid4(const uint8_t source[4], uint8_t protocol)
 {
+    static const uint8_t unspecified[4];
+
+    if (protocol == IPPROTO_IGMP && memcmp(source, unspecified, 4) == 0)
+        return true;
     return source[0] != 0 && source[0] != 127 && source[0] < 224;
 }
 
@@ -111,17 +126,18 @@ static enum frame_verdict read_ip4(const struct rte_mbuf *mbuf, struct rest *res
     total = rte_be_to_cpu_16(ip->total_length);
     f->l3_bytes = rte_ipv4_hdr_len(ip);
     if (ip->version_ihl >> 4 != 4 || f->l3_bytes < sizeof(*ip) || total < f->l3_bytes ||
-        total > rest->bytes || has_source_route(rest->at + sizeof(*ip), f->l3_bytes - 20u))
+        total > rest->bytes || !read_options4(rest->at + sizeof(*ip), f->l3_bytes - 20u, f))
         return FRAME_IP_HEADER;
     if (checked == RTE_MBUF_F_RX_IP_CKSUM_BAD)
         return FRAME_IP_CHECKSUM;
     if (!trusted && checked == RTE_MBUF_F_RX_IP_CKSUM_UNKNOWN &&
         rte_raw_cksum(ip, f->l3_bytes) != 0xffff)
         return FRAME_IP_CHECKSUM;
-    if (!source_is_valid4((const uint8_t *)&ip->src_addr))
+    if (!source_is_valid4((const uint8_t *)&ip->src_addr, ip->next_proto_id))
         return FRAME_SOURCE;
     f->source = address_from_v4((const uint8_t *)&ip->src_addr);
     f->destination = address_from_v4((const uint8_t *)&ip->dst_addr);
+    f->group = address_is_multicast(&f->destination);
     f->hop_limit = ip->time_to_live;
     f->protocol = ip->next_proto_id;
     f->id = rte_be_to_cpu_16(ip->packet_id);
@@ -132,19 +148,20 @@ static enum frame_verdict read_ip4(const struct rte_mbuf *mbuf, struct rest *res
                                                                         : FRAME_UDP;
 }
 
-/* An option that is not known ends the packet unless its type begins with 00 (RFC 8200 4.2). None
- * is known but padding. */
-static bool options_can_be_skipped(const uint8_t *options, uint32_t bytes)
+/* An option that is not known ends the packet unless its type begins with 00 (RFC 8200 4.2): false.
+ */
+static bool read_options6(const uint8_t *options, uint32_t bytes, struct frame *f)
 {
     uint32_t i = 0;
 
     while (i < bytes) {
-        if (options[i] == 0) { /* Pad1 has no length */
+        if (options[i] == OPTION6_PAD1) { /* has no length */
             i++;
             continue;
         }
         if (options[i] & 0xc0 || i + 1 == bytes)
             return false;
+        f->router_alert |= options[i] == OPTION6_ROUTER_ALERT && options[i + 1] == 2;
         i += options[i + 1] + 2u;
     }
     return i == bytes;
@@ -152,7 +169,7 @@ static bool options_can_be_skipped(const uint8_t *options, uint32_t bytes)
 
 /* The length of the extension header at the front, or 0 when the packet ends here. `first`: it is
  * right behind the fixed header, the only place for a hop-by-hop one (RFC 8200 4.1). */
-static uint32_t read_extension(const struct rest *rest, uint8_t type, bool first)
+static uint32_t read_extension(const struct rest *rest, uint8_t type, bool first, struct frame *f)
 {
     uint32_t bytes = rest->bytes < 8 ? 0 : (rest->at[1] + 1u) * 8;
 
@@ -162,7 +179,7 @@ static uint32_t read_extension(const struct rest *rest, uint8_t type, bool first
         return rest->at[3] == 0 ? bytes : 0; /* segments left: we are no router */
     if (type == PROTOCOL_HOP_BY_HOP && !first)
         return 0;
-    return options_can_be_skipped(rest->at + 2, bytes - 2) ? bytes : 0;
+    return read_options6(rest->at + 2, bytes - 2, f) ? bytes : 0;
 }
 
 /* A fragment header; the rest of a packet that is whole all the same goes on behind it (RFC 6946).
@@ -198,7 +215,7 @@ static enum frame_verdict read_extensions(struct rest *rest, struct frame *f)
         case PROTOCOL_HOP_BY_HOP:
         case PROTOCOL_DESTINATION:
         case PROTOCOL_ROUTING:
-            bytes = read_extension(rest, type, i == 0);
+            bytes = read_extension(rest, type, i == 0, f);
             if (bytes == 0)
                 return FRAME_IP_HEADER;
             f->protocol = rest->at[0];
@@ -227,6 +244,7 @@ static enum frame_verdict read_ip6(struct rest *rest, struct frame *f)
     memcpy(f->destination.bytes, ip->dst_addr, 16);
     if (address_is_v4(&f->source) || address_is_v4(&f->destination))
         return FRAME_IP_HEADER; /* mapped addresses are not for the wire (RFC 4291 2.5.5.2) */
+    f->group = address_is_multicast(&f->destination);
     f->hop_limit = ip->hop_limits;
     f->protocol = ip->proto;
     f->l3_bytes = sizeof(*ip);
@@ -292,6 +310,8 @@ static enum frame_verdict read_upper(const struct rte_mbuf *mbuf, struct rest *r
     f->payload_bytes = (uint16_t)rest->bytes;
     if (f->protocol == IPPROTO_ICMP && v4)
         return FRAME_ICMP4;
+    if (f->protocol == IPPROTO_IGMP && v4)
+        return FRAME_IGMP;
     if (f->protocol == IPPROTO_ICMPV6 && !v4)
         return FRAME_ICMP6;
     return FRAME_PROTOCOL;
@@ -304,7 +324,8 @@ enum frame_verdict frame_read(struct rte_mbuf *mbuf, const struct stack_interfac
     enum frame_verdict verdict;
     uint16_t ethertype;
 
-    verdict = read_ethernet(mbuf, &rest, interface, &ethertype);
+    f->router_alert = false;
+    verdict = read_ethernet(mbuf, &rest, interface, &ethertype, f);
     if (verdict != FRAME_UDP)
         return verdict;
     f->l2_bytes = (uint16_t)(rest.at - rte_pktmbuf_mtod(mbuf, uint8_t *));
@@ -484,6 +505,35 @@ uint8_t *frame_begin(struct rte_mbuf *mbuf, const struct stack_interface *interf
     return at ? put_ethernet(at, interface, ethertype) : NULL;
 }
 
+void frame_write_ip6(uint8_t *at, const struct address *source, const struct address *destination,
+                     uint16_t payload, uint8_t protocol, uint8_t hop_limit)
+{
+    struct rte_ipv6_hdr *ip = (struct rte_ipv6_hdr *)at;
+
+    memset(ip, 0, sizeof(*ip));
+    ip->vtc_flow = rte_cpu_to_be_32(0x60000000);
+    ip->payload_len = rte_cpu_to_be_16(payload);
+    ip->proto = protocol;
+    ip->hop_limits = hop_limit;
+    memcpy(ip->src_addr, source->bytes, 16);
+    memcpy(ip->dst_addr, destination->bytes, 16);
+}
+
+struct rte_ether_addr frame_group_mac(const struct address *group)
+{
+    const uint8_t *b = group->bytes;
+    struct rte_ether_addr mac = {{0x33, 0x33, b[12], b[13], b[14], b[15]}};
+
+    if (address_is_v4(group))
+        mac = (struct rte_ether_addr){{1, 0, 0x5e, b[13] & 0x7f, b[14], b[15]}};
+    return mac;
+}
+
+void frame_set_destination(struct rte_mbuf *mbuf, const struct rte_ether_addr *mac)
+{
+    rte_pktmbuf_mtod(mbuf, struct rte_ether_hdr *)->dst_addr = *mac;
+}
+
 uint16_t frame_icmp6_checksum(const struct address *source, const struct address *destination,
                               const uint8_t *data, uint16_t bytes)
 {
@@ -495,6 +545,14 @@ uint16_t frame_icmp6_checksum(const struct address *source, const struct address
     sum = (sum >> 16) + (sum & 0xffff);
     sum = (sum >> 16) + (sum & 0xffff);
     return (uint16_t)~sum;
+}
+
+struct address frame_solicited_node(const struct address *address)
+{
+    const uint8_t *b = address->bytes;
+    struct address group = {{0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, b[13], b[14], b[15]}};
+
+    return group;
 }
 
 struct address frame_link_local(const struct rte_ether_addr *mac)

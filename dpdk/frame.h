@@ -1,5 +1,5 @@
 /* Ethernet frames: reading those that come in, and writing those that go out. IPv4 and IPv6,
- * 802.1Q, UDP, ICMP; checksums by the device or in software.
+ * 802.1Q, UDP, ICMP, IGMP; checksums by the device or in software.
  *
  * Pure functions on one packet in one segment; no state; any thread. */
 #ifndef COAPGW_DPDK_FRAME_H
@@ -19,6 +19,7 @@ enum frame_verdict {
     FRAME_FRAGMENT, /* a part of an IP packet */
     FRAME_ICMP4,
     FRAME_ICMP6,
+    FRAME_IGMP,
     FRAME_ARP,
     FRAME_DROPS,
     FRAME_RUNT = FRAME_DROPS,
@@ -42,8 +43,11 @@ struct frame {
     uint16_t l3_bytes; /* IP header with options or extension headers */
     uint8_t hop_limit; /* TTL of IPv4 */
     uint8_t protocol;  /* of the payload */
+    bool link_group;   /* it was sent to a group of MAC addresses, or to all */
+    bool group;        /* its IP destination is a group */
+    bool router_alert; /* it has that option (RFC 2113, RFC 2711) */
     uint32_t id;       /* of the fragments of one packet */
-    uint8_t *payload;  /* of UDP, of ICMP with its header, or of ARP */
+    uint8_t *payload;  /* of UDP, of ICMP or IGMP with its header, or of ARP */
     uint16_t payload_bytes;
 };
 
@@ -79,10 +83,21 @@ void frame_write_udp(struct rte_mbuf *mbuf, const struct frame_template *t,
 uint8_t *frame_begin(struct rte_mbuf *mbuf, const struct stack_interface *interface,
                      uint16_t ethertype, uint16_t payload_bytes);
 
+/* Writes an IPv6 header. `payload`: the bytes behind it; `protocol`: what they begin with. */
+void frame_write_ip6(uint8_t *at, const struct address *source, const struct address *destination,
+                     uint16_t payload, uint8_t protocol, uint8_t hop_limit);
+
+/* The MAC address of a group (RFC 1112 6.4, RFC 2464 7), and an address in a frame of our own. */
+struct rte_ether_addr frame_group_mac(const struct address *group);
+void frame_set_destination(struct rte_mbuf *mbuf, const struct rte_ether_addr *mac);
+
 /* The IP checksum of RFC 1071 over `bytes` at `data` with an IPv6 pseudo header for ICMPv6. The
  * field must be zero; result in network order. */
 uint16_t frame_icmp6_checksum(const struct address *source, const struct address *destination,
                               const uint8_t *data, uint16_t bytes);
+
+/* The solicited-node group of an address (RFC 4291 2.7.1). */
+struct address frame_solicited_node(const struct address *address);
 
 /* The link-local address of a MAC address (RFC 4291 appendix A). */
 struct address frame_link_local(const struct rte_ether_addr *mac);

@@ -68,11 +68,6 @@ void arp_answer(struct rte_mbuf *mbuf, const struct frame *f, const struct rte_e
     h->arp_data.arp_sip = ours;
 }
 
-static void set_destination(struct rte_mbuf *mbuf, const struct rte_ether_addr *mac)
-{
-    rte_pktmbuf_mtod(mbuf, struct rte_ether_hdr *)->dst_addr = *mac;
-}
-
 bool arp_ask(struct rte_mbuf *mbuf, const struct stack_interface *interface,
              const struct address *sender, const struct address *target,
              const struct rte_ether_addr *known)
@@ -83,7 +78,7 @@ bool arp_ask(struct rte_mbuf *mbuf, const struct stack_interface *interface,
 
     if (!h)
         return false;
-    set_destination(mbuf, known ? known : &all);
+    frame_set_destination(mbuf, known ? known : &all);
     memset(h, 0, sizeof(*h));
     h->arp_hardware = rte_cpu_to_be_16(RTE_ARP_HRD_ETHER);
     h->arp_protocol = rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV4);
@@ -157,27 +152,6 @@ static void write_message(uint8_t *body, uint8_t type, uint8_t flags, const stru
     memcpy(body + 2, &sum, sizeof(sum));
 }
 
-static void write_ip6(struct rte_ipv6_hdr *ip, const struct address *source,
-                      const struct address *destination, uint16_t payload, uint8_t hop_limit)
-{
-    memset(ip, 0, sizeof(*ip));
-    ip->vtc_flow = rte_cpu_to_be_32(0x60000000);
-    ip->payload_len = rte_cpu_to_be_16(payload);
-    ip->proto = IPPROTO_ICMPV6;
-    ip->hop_limits = hop_limit;
-    memcpy(ip->src_addr, source->bytes, 16);
-    memcpy(ip->dst_addr, destination->bytes, 16);
-}
-
-/* The Ethernet address of an IPv6 group (RFC 2464 7). */
-static struct rte_ether_addr group_mac(const struct address *group)
-{
-    struct rte_ether_addr mac = {
-        {0x33, 0x33, group->bytes[12], group->bytes[13], group->bytes[14], group->bytes[15]}};
-
-    return mac;
-}
-
 void discovery_answer(struct rte_mbuf *mbuf, const struct frame *f,
                       const struct discovery_message *m, const struct rte_ether_addr *mac)
 {
@@ -190,15 +164,15 @@ void discovery_answer(struct rte_mbuf *mbuf, const struct frame *f,
 
     turn_ethernet(mbuf, mac);
     if (m->duplicate_check) {
-        struct rte_ether_addr all = group_mac(&all_nodes);
+        struct rte_ether_addr all = frame_group_mac(&all_nodes);
 
-        set_destination(mbuf, &all);
+        frame_set_destination(mbuf, &all);
     }
     if (have > want)
         rte_pktmbuf_trim(mbuf, (uint16_t)(have - want));
     else if (have < want) /* the buffer holds a whole frame: there is room */
         rte_pktmbuf_append(mbuf, (uint16_t)(want - have));
-    write_ip6((struct rte_ipv6_hdr *)ip, &source, &destination, ND_MESSAGE_BYTES, ND_HOP_LIMIT);
+    frame_write_ip6(ip, &source, &destination, ND_MESSAGE_BYTES, IPPROTO_ICMPV6, ND_HOP_LIMIT);
     write_message(ip + sizeof(struct rte_ipv6_hdr), ICMP6_ADVERTISEMENT, flags, &source,
                   OPTION_TARGET_MAC, mac, &source, &destination);
 }
@@ -207,18 +181,16 @@ bool discovery_ask(struct rte_mbuf *mbuf, const struct stack_interface *interfac
                    const struct address *sender, const struct address *target,
                    const struct rte_ether_addr *known)
 {
-    /* The solicited-node group (RFC 4291 2.7.1). */
-    struct address group = {{0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, target->bytes[13],
-                             target->bytes[14], target->bytes[15]}};
+    struct address group = frame_solicited_node(target);
     const struct address *destination = known ? target : &group;
-    struct rte_ether_addr mac = known ? *known : group_mac(&group);
+    struct rte_ether_addr mac = known ? *known : frame_group_mac(&group);
     uint8_t *ip = frame_begin(mbuf, interface, RTE_ETHER_TYPE_IPV6,
                               sizeof(struct rte_ipv6_hdr) + ND_MESSAGE_BYTES);
 
     if (!ip)
         return false;
-    set_destination(mbuf, &mac);
-    write_ip6((struct rte_ipv6_hdr *)ip, sender, destination, ND_MESSAGE_BYTES, ND_HOP_LIMIT);
+    frame_set_destination(mbuf, &mac);
+    frame_write_ip6(ip, sender, destination, ND_MESSAGE_BYTES, IPPROTO_ICMPV6, ND_HOP_LIMIT);
     write_message(ip + sizeof(struct rte_ipv6_hdr), ICMP6_SOLICITATION, 0, target,
                   OPTION_SOURCE_MAC, &interface->mac, sender, destination);
     return true;

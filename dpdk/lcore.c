@@ -335,8 +335,10 @@ static void obey_flags(struct lcore *l)
 {
     if (!atomic_load_explicit(&l->shared->drain, memory_order_relaxed))
         return;
-    if (!l->drained)
+    if (!l->drained) {
         worker_drain(l->worker);
+        stack_leave(l->stack);
+    }
     l->drained = true;
     atomic_store_explicit(&l->quiet, worker_is_quiet(l->worker), memory_order_relaxed);
 }

@@ -22,21 +22,6 @@ uint16_t stack_find_local(const struct stack *s, uint16_t interface, const struc
     return NO_LOCAL;
 }
 
-/* All CoAP nodes: 224.0.1.187, ff02::fd and ff05::fd (RFC 7252 12.8). */
-static bool is_coap_group(const struct address *a)
-{
-    static const uint8_t group4[4] = {224, 0, 1, 187};
-
-    if (address_is_v4(a))
-        return memcmp(a->bytes + 12, group4, 4) == 0;
-    if (a->bytes[0] != 0xff || (a->bytes[1] != 0x02 && a->bytes[1] != 0x05) || a->bytes[15] != 0xfd)
-        return false;
-    for (unsigned i = 2; i < 15; i++)
-        if (a->bytes[i])
-            return false;
-    return true;
-}
-
 uint16_t stack_first_local(const struct stack *s, uint16_t interface, bool v4)
 {
     const struct config *c = s->setup.config;
@@ -57,7 +42,7 @@ static unsigned owner_of(const struct stack *s, const struct rte_mbuf *mbuf, con
 
     if (s->setup.count == 1)
         return 0;
-    if (address_is_multicast(&f->destination)) /* its session is that of our own address */
+    if (f->group) /* its session is that of our own address */
         tuple.destination = s->setup.config->locals[local].address;
     else if (hashed && (mbuf->ol_flags & RTE_MBUF_F_RX_RSS_HASH))
         return steer_worker_of_hash(s->setup.steer, f->destination_port, mbuf->hash.rss);
@@ -94,14 +79,18 @@ static void flush_burst(struct stack *s)
 static void receive_udp(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf,
                         const struct frame *f, bool fresh)
 {
-    bool group = address_is_multicast(&f->destination);
-    uint16_t local = group ? NO_LOCAL : stack_find_local(s, interface, &f->destination);
+    uint16_t local = f->group ? NO_LOCAL : stack_find_local(s, interface, &f->destination);
     struct endpoint peer = {.address = f->source, .port = f->source_port};
     struct datagram *d;
     unsigned owner;
 
-    if (group && is_coap_group(&f->destination))
-        local = stack_first_local(s, interface, address_is_v4(&f->destination));
+    if (f->group && groups_is_coap(&f->destination)) {
+        local = groups_listener(s->setup.config, interface, &f->destination, f->destination_port);
+        if (local == GROUPS_NO_LOCAL) {
+            stack_drop(mbuf, &s->setup.counters->drop_no_listener);
+            return;
+        }
+    }
     if (local == NO_LOCAL) {
         stack_drop(mbuf, &s->setup.counters->drop_not_ours);
         return;
@@ -114,7 +103,7 @@ static void receive_udp(struct stack *s, uint16_t interface, struct rte_mbuf *mb
     d = &s->burst[s->held_count];
     d->data = f->payload;
     d->length = f->payload_bytes;
-    d->multicast = group;
+    d->multicast = f->group;
     d->flow = flow_make(local, f->destination_port, &peer, TRANSPORT_UDP);
     s->held[s->held_count++] = mbuf;
     if (s->held_count == WORKER_BURST)
@@ -189,6 +178,13 @@ static void count_drop(struct counters *c, enum frame_verdict verdict)
     }
 }
 
+/* IP packets to groups that we are in, and to single hosts: the latter not in frames to all (RFC
+ * 1122 3.3.6). Whether the host is us is looked at later. */
+static bool is_wanted(const struct stack *s, uint16_t interface, const struct frame *f)
+{
+    return f->group ? groups_have(&s->groups[interface], &f->destination) : !f->link_group;
+}
+
 static void handle(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf, bool fresh,
                    bool trusted)
 {
@@ -200,6 +196,10 @@ static void handle(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf, b
         verdict = FRAME_IP_HEADER; /* longer than the MTU that was set */
     else
         verdict = frame_read(mbuf, i, trusted, &f);
+    if (verdict < FRAME_ARP && !is_wanted(s, interface, &f)) {
+        stack_drop(mbuf, &s->setup.counters->drop_not_ours);
+        return;
+    }
     switch (verdict) {
     case FRAME_UDP:
         receive_udp(s, interface, mbuf, &f, fresh);
@@ -210,6 +210,9 @@ static void handle(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf, b
     case FRAME_ICMP4:
     case FRAME_ICMP6:
         stack_receive_icmp(s, interface, mbuf, &f);
+        return;
+    case FRAME_IGMP:
+        stack_receive_membership(s, interface, mbuf, &f);
         return;
     case FRAME_ARP:
         stack_receive_arp(s, interface, mbuf, &f);
@@ -260,14 +263,59 @@ void stack_advance(struct stack *s, uint64_t now)
     s->now = now;
     neighbours_advance(s->neighbours, now);
     fragments_advance(s->fragments, now);
+    if (s->membership)
+        membership_advance(s->membership, now);
 }
 
 uint64_t stack_next_us(const struct stack *s)
 {
-    return neighbours_next_us(s->neighbours);
+    uint64_t neighbours = neighbours_next_us(s->neighbours);
+    uint64_t groups = s->membership ? membership_next_us(s->membership) : UINT64_MAX;
+
+    return neighbours < groups ? neighbours : groups;
+}
+
+void stack_leave(struct stack *s)
+{
+    if (s->membership)
+        membership_leave(s->membership, s->now);
 }
 
 /* ---- start and end ---- */
+
+static void transmit_report(void *context, uint16_t interface, struct rte_mbuf *mbuf)
+{
+    stack_send(context, interface, mbuf);
+}
+
+static int init_membership(struct stack *s)
+{
+    struct membership_setup ms = {.config = s->setup.config,
+                                  .interfaces = s->setup.interfaces,
+                                  .groups = s->groups,
+                                  .link_local = s->link_local,
+                                  .pool = s->setup.pool,
+                                  .counters = s->setup.counters,
+                                  .context = s,
+                                  .transmit = transmit_report};
+
+    memcpy(ms.seed, steer_key(s->setup.steer), sizeof(ms.seed)); /* random at each start */
+    s->membership = membership_create(&ms, s->now);
+    return s->membership ? 0 : -ENOMEM;
+}
+
+static int init_groups(struct stack *s)
+{
+    const struct config *c = s->setup.config;
+
+    s->groups = calloc(c->interface_count, sizeof(*s->groups));
+    if (!s->groups)
+        return -ENOMEM;
+    for (unsigned i = 0; i < c->interface_count; i++)
+        if (groups_init(&s->groups[i], c, (uint16_t)i, &s->link_local[i]) != 0)
+            return -ENOMEM;
+    return s->setup.index == MEMBERSHIP_WORKER ? init_membership(s) : 0;
+}
 
 struct stack *stack_create(const struct stack_setup *setup, uint64_t now)
 {
@@ -276,11 +324,10 @@ struct stack *stack_create(const struct stack_setup *setup, uint64_t now)
     if (!s)
         return NULL;
     s->setup = *setup;
-    s->now = s->echo_refilled_us = now;
-    s->echo_tokens = ECHO_BURST;
+    s->now = now;
     memcpy(&s->fragment_seed, steer_key(setup->steer), sizeof(s->fragment_seed));
     s->fragments = fragments_create(s->setup.counters);
-    if (!s->fragments || stack_out_init(s) != 0) {
+    if (!s->fragments || stack_out_init(s) != 0 || init_groups(s) != 0) {
         stack_destroy(s);
         errno = ENOMEM;
         return NULL;
@@ -297,6 +344,10 @@ void stack_destroy(struct stack *s)
 {
     if (!s)
         return;
+    membership_destroy(s->membership);
+    for (unsigned i = 0; s->groups && i < s->setup.config->interface_count; i++)
+        groups_fini(&s->groups[i]);
+    free(s->groups);
     fragments_destroy(s->fragments);
     stack_out_fini(s);
     free(s);

@@ -15,7 +15,10 @@
  * Where a packet goes: a fragment to the worker that its (source, destination, identification,
  * protocol) hashes to, which reassembles, and from there like a whole packet; an ICMP error to the
  * owner of the flow that it quotes; UDP to steer_worker_of(). A packet is handed over at most
- * twice. */
+ * twice.
+ *
+ * Groups: each stack takes packets to those that the interface is in (groups.h); that of worker 0
+ * announces them, and gets the queries that come to the others. */
 #ifndef COAPGW_DPDK_STACK_H
 #define COAPGW_DPDK_STACK_H
 
@@ -41,8 +44,9 @@ struct stack_interface {
 
 /* Why an mbuf is in a hand-over ring. Kept in the mbuf's private area, struct stack_mark. */
 enum stack_reason {
-    STACK_PACKET,   /* a packet of a flow, or a fragment, or an ICMP error, that the taker owns */
-    STACK_LEARN,    /* a copy of an ARP or ND packet: learn from it, do not answer it */
+    STACK_PACKET, /* a packet of a flow, a fragment, an ICMP error, or a query for groups, that the
+                     taker owns */
+    STACK_LEARN,  /* a copy of an ARP or ND packet: learn from it, do not answer it */
     STACK_TRANSMIT, /* ready to send: the taker owns the device's transmit queue */
 };
 
@@ -89,9 +93,13 @@ void stack_receive(struct stack *stack, uint16_t interface, struct rte_mbuf **mb
                    uint64_t now);
 void stack_take_over(struct stack *stack, struct rte_mbuf **mbufs, unsigned n, uint64_t now);
 
-/* Neighbour requests that are due again, entries that expire, fragments whose time is up. Cheap
- * when nothing is due. */
+/* Neighbour requests that are due again, reports on groups, entries that expire, fragments whose
+ * time is up. Cheap when nothing is due. */
 void stack_advance(struct stack *stack, uint64_t now);
 uint64_t stack_next_us(const struct stack *stack);
+
+/* The gateway is stopping: the routers are told, by the stack of worker 0, that its groups are
+ * left. Packets to them are still taken. */
+void stack_leave(struct stack *stack);
 
 #endif

@@ -1,12 +1,38 @@
-/* What is the network's own business: ARP, neighbour discovery, pings, ICMP errors. */
+/* What is the network's own business: ARP, neighbour discovery, pings, ICMP errors, groups. */
 #include "dpdk/icmp.h"
 #include "dpdk/stack_parts.h"
+
+#define ECHO_PER_SECOND 1000
+#define ECHO_BURST      100
+
+/* Far above what a link of thousands of neighbours needs, when all of them are asked for anew. */
+#define SPREAD_PER_SECOND 10000
+#define SPREAD_BURST      256
+
+/* True, and a token less, when there is one. A bucket is empty at first. */
+static bool take(struct bucket *b, uint32_t per_second, uint32_t burst, uint64_t now)
+{
+    uint64_t refill = (now - b->refilled_us) * per_second / 1000000;
+
+    if (refill) {
+        b->tokens = refill + b->tokens > burst ? burst : b->tokens + (uint32_t)refill;
+        b->refilled_us = now;
+    }
+    if (b->tokens == 0)
+        return false;
+    b->tokens--;
+    return true;
+}
 
 /* ---- ARP and discovery ---- */
 
 /* Tells the other workers, each with a copy of the packet that said it. */
 static void spread(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf)
 {
+    if (!take(&s->spreads, SPREAD_PER_SECOND, SPREAD_BURST, s->now)) {
+        s->setup.counters->learn_limited++;
+        return;
+    }
     for (unsigned i = 0; i < s->setup.count; i++) {
         struct rte_mbuf *copy;
 
@@ -27,7 +53,8 @@ static void spread(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf)
  * What nobody asked for is no reason for an entry. */
 enum heard { HEARD_REQUEST, HEARD_ANSWER, HEARD_OTHER };
 
-static void learn(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf,
+/* True when it was of use to somebody. */
+static bool learn(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf,
                   const struct address *address, const struct rte_ether_addr *mac, enum heard heard,
                   bool first_hand)
 {
@@ -38,6 +65,15 @@ static void learn(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf,
         s->setup.counters->arp_learned++;
     if ((news || heard == HEARD_ANSWER) && first_hand && s->setup.count > 1)
         spread(s, interface, mbuf);
+    return news || heard == HEARD_ANSWER;
+}
+
+/* The end of a packet that nobody is answered for. A copy was counted where it came in. */
+static void finish(struct rte_mbuf *mbuf, bool of_use, uint64_t *counter)
+{
+    if (!of_use)
+        (*counter)++;
+    rte_pktmbuf_free(mbuf);
 }
 
 static enum heard heard_in(const struct arp *arp, bool ours)
@@ -51,7 +87,7 @@ static void receive_arp(struct stack *s, uint16_t interface, struct rte_mbuf *mb
                         const struct frame *f, bool first_hand)
 {
     struct arp arp;
-    bool ours;
+    bool ours, of_use = !first_hand;
 
     if (!arp_read(f, &arp)) {
         stack_drop(mbuf, &s->setup.counters->drop_arp);
@@ -59,9 +95,10 @@ static void receive_arp(struct stack *s, uint16_t interface, struct rte_mbuf *mb
     }
     ours = stack_find_local(s, interface, &arp.target) != NO_LOCAL;
     if (!address_is_unspecified(&arp.sender))
-        learn(s, interface, mbuf, &arp.sender, &arp.sender_mac, heard_in(&arp, ours), first_hand);
+        of_use |= learn(s, interface, mbuf, &arp.sender, &arp.sender_mac, heard_in(&arp, ours),
+                        first_hand);
     if (!first_hand || !ours || !arp.request) {
-        rte_pktmbuf_free(mbuf);
+        finish(mbuf, of_use, &s->setup.counters->drop_arp);
         return;
     }
     arp_answer(mbuf, f, &stack_interface_of(s, interface)->mac);
@@ -80,7 +117,7 @@ static void receive_discovery(struct stack *s, uint16_t interface, struct rte_mb
                               const struct frame *f, bool first_hand)
 {
     struct discovery_message m;
-    bool ours;
+    bool ours, of_use = !first_hand;
 
     if (!discovery_read(f, &m)) {
         stack_drop(mbuf, &s->setup.counters->drop_icmp);
@@ -89,10 +126,10 @@ static void receive_discovery(struct stack *s, uint16_t interface, struct rte_mb
     ours = address_equal(&m.target, &s->link_local[interface]) ||
            stack_find_local(s, interface, &m.target) != NO_LOCAL;
     if (m.has_mac && (!m.solicitation || ours))
-        learn(s, interface, mbuf, m.solicitation ? &f->source : &m.target, &m.mac,
-              m.solicitation ? HEARD_REQUEST : HEARD_ANSWER, first_hand);
+        of_use |= learn(s, interface, mbuf, m.solicitation ? &f->source : &m.target, &m.mac,
+                        m.solicitation ? HEARD_REQUEST : HEARD_ANSWER, first_hand);
     if (!first_hand || !m.solicitation || !ours) {
-        rte_pktmbuf_free(mbuf);
+        finish(mbuf, of_use, &s->setup.counters->drop_icmp);
         return;
     }
     discovery_answer(mbuf, f, &m, &stack_interface_of(s, interface)->mac);
@@ -103,28 +140,13 @@ static void receive_discovery(struct stack *s, uint16_t interface, struct rte_mb
 
 /* ---- ICMP ---- */
 
-static bool echo_allowed(struct stack *s)
-{
-    uint64_t refill = (s->now - s->echo_refilled_us) * ECHO_PER_SECOND / 1000000;
-
-    if (refill) {
-        s->echo_tokens =
-            refill + s->echo_tokens > ECHO_BURST ? ECHO_BURST : s->echo_tokens + (uint32_t)refill;
-        s->echo_refilled_us = s->now;
-    }
-    if (s->echo_tokens == 0)
-        return false;
-    s->echo_tokens--;
-    return true;
-}
-
 /* The address that a ping to `destination` is answered from; NULL: it is not for us. */
 static const struct address *echo_address(const struct stack *s, uint16_t interface,
                                           const struct address *destination)
 {
     uint16_t local = stack_find_local(s, interface, destination);
 
-    if (local == NO_LOCAL && address_is_multicast(destination)) {
+    if (local == NO_LOCAL && address_is_multicast(destination)) { /* one that we are in */
         if (!address_is_v4(destination))
             return &s->link_local[interface];
         local = stack_first_local(s, interface, true);
@@ -147,7 +169,7 @@ static void answer_echo(struct stack *s, uint16_t interface, struct rte_mbuf *mb
         stack_drop(mbuf, &s->setup.counters->drop_icmp); /* it came in fragments */
         return;
     }
-    if (!echo_allowed(s)) {
+    if (!take(&s->echoes, ECHO_PER_SECOND, ECHO_BURST, s->now)) {
         stack_drop(mbuf, &s->setup.counters->drop_icmp_rate);
         return;
     }
@@ -202,10 +224,36 @@ void stack_receive_icmp(struct stack *s, uint16_t interface, struct rte_mbuf *mb
         receive_discovery(s, interface, mbuf, f, true);
         return;
     }
+    if (!address_is_v4(&f->source) && membership_is_mld(f)) {
+        stack_receive_membership(s, interface, mbuf, f);
+        return;
+    }
     if (icmp_is_echo(f))
         answer_echo(s, interface, mbuf, f);
     else
         receive_error(s, interface, mbuf, f);
+}
+
+/* ---- groups ---- */
+
+void stack_receive_membership(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf,
+                              const struct frame *f)
+{
+    struct membership_message m = membership_read(f);
+
+    if (m.kind != MEMBERSHIP_QUERY && m.kind != MEMBERSHIP_REPORT) {
+        stack_drop(mbuf, &s->setup.counters->drop_membership);
+        return;
+    }
+    if (!s->membership) {
+        stack_hand_to(s, interface, MEMBERSHIP_WORKER, mbuf);
+        return;
+    }
+    if (membership_hear(s->membership, interface, address_is_v4(&f->destination), &m, s->now))
+        s->setup.counters->membership_heard++;
+    else
+        s->setup.counters->drop_membership++;
+    rte_pktmbuf_free(mbuf);
 }
 
 void stack_learn_from(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf)

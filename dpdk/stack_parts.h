@@ -5,16 +5,23 @@
 
 #include "dpdk/fragment.h"
 #include "dpdk/frame.h"
+#include "dpdk/groups.h"
+#include "dpdk/membership.h"
 #include "dpdk/neighbour.h"
 #include "dpdk/stack.h"
 
 #define NO_LOCAL UINT16_MAX
 
-/* Replies to pings: a token for each, refilled at this rate. */
-#define ECHO_PER_SECOND 1000
-#define ECHO_BURST      100
-
 #define NO_LOCAL UINT16_MAX
+
+/* The worker that announces groups for all. */
+#define MEMBERSHIP_WORKER 0
+
+/* What may be done only so often: a token for each time. */
+struct bucket {
+    uint64_t refilled_us;
+    uint32_t tokens;
+};
 
 /* The subnet of a local address, for a quick look at IPv4 peers. */
 struct subnet4 {
@@ -27,12 +34,14 @@ struct stack {
     struct frame_template *templates; /* by local address */
     struct subnet4 *subnets;          /* by local address */
     struct address *link_local;       /* by interface */
+    struct groups *groups;            /* by interface */
+    struct membership *membership;    /* of MEMBERSHIP_WORKER; NULL for the others */
     struct neighbours *neighbours;
     struct fragments *fragments;
     uint64_t fragment_seed; /* the same for all workers */
     uint64_t now;
-    uint64_t echo_refilled_us;
-    uint32_t echo_tokens;
+    struct bucket echoes;  /* replies to pings */
+    struct bucket spreads; /* ARP and discovery packets that other workers were told of */
     uint16_t ip_id;
 
     /* Datagrams that have been collected for the worker, and the packets that they are in. */
@@ -80,11 +89,14 @@ void stack_send(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf);
 
 /* ---- stack_control.c ---- */
 
-/* ARP, ICMP, ICMPv6 from a device. Take the packet. */
+/* ARP, ICMP, ICMPv6, IGMP from a device. Take the packet. */
 void stack_receive_arp(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf,
                        const struct frame *f);
 void stack_receive_icmp(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf,
                         const struct frame *f);
+
+void stack_receive_membership(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf,
+                              const struct frame *f);
 
 /* A copy of what another worker has received and answered. Takes it. */
 void stack_learn_from(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf);

@@ -42,13 +42,17 @@
     X(drop_no_route, "packets to an address that no subnet and no gateway leads to")         \
     X(drop_neighbour_queue, "packets that waited for a neighbour when too many did")         \
     X(drop_neighbour_silent, "packets to a neighbour that does not answer")                  \
+    X(drop_membership, "malformed or unneeded IGMP and MLD messages")                        \
     X(arp_answered, "ARP requests answered")                                                 \
     X(arp_learned, "ARP and discovery packets that were learned from, without an answer")    \
     X(arp_asked, "ARP requests sent")                                                        \
+    X(learn_limited, "ARP and ND packets that other workers were not told of: rate limit")   \
     X(nd_answered, "neighbour solicitations answered")                                       \
     X(nd_asked, "neighbour solicitations sent")                                              \
     X(echo_answered, "pings answered")                                                       \
     X(icmp_errors, "ICMP errors about packets of ours")                                      \
+    X(membership_heard, "IGMP and MLD queries, and reports of others, that concern us")      \
+    X(membership_reports, "IGMP and MLD reports sent, those of leaving among them")          \
     X(reassembled, "datagrams put together from fragments")                                  \
     X(drop_tx_full, "the device took no more packets")
 

@@ -54,7 +54,8 @@ static inline void hand_over(void *context, unsigned worker, struct rte_mbuf *mb
     bench->handed[worker][bench->handed_count[worker]++] = mbuf;
 }
 
-static inline void start(struct bench *b, unsigned workers, const char *more)
+/* `more`: keys of the interface, behind a comma. */
+static inline void begin(struct bench *b, unsigned workers, const char *more)
 {
     static unsigned pools;
     char yaml[1024], pool[32];
@@ -176,6 +177,14 @@ static inline void advance(struct bench *b, uint64_t us)
             worker_advance(b->worker[i], b->now);
         }
     }
+}
+
+/* A bench whose stacks have said what they say at their start. */
+static inline void start(struct bench *b, unsigned workers, const char *more)
+{
+    begin(b, workers, more);
+    advance(b, 2 * SECOND_US);
+    drop_sent(b);
 }
 
 /* ---- packets of the peer's ---- */
