@@ -10,6 +10,7 @@
 
 #include "dpdk/eal.h"
 #include "dpdk/host.h"
+#include "dpdk/privilege.h"
 
 #define DRAIN_MS 1000
 #define STEP_MS  5
@@ -183,8 +184,10 @@ int plant_start(struct plant *p, const struct config *config)
         err = make_ports(p);
     if (!err)
         err = make_lcores(p);
-    if (!err)
+    if (!err) {
+        privilege_drop(config); /* says when it cannot; the gateway works all the same */
         err = launch(p);
+    }
     if (err)
         take_down(p);
     return err;

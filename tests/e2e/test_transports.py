@@ -1,8 +1,10 @@
 """The same requests on every device, with one worker and with two, over IPv4 and IPv6."""
 
 import concurrent.futures
+import re
 import select
 import time
+from pathlib import Path
 
 import pytest
 
@@ -129,6 +131,23 @@ def ask_all(hosts, family, count, seconds=20):
     for sock in (*waiting, *answered):
         sock.close()
     return answered
+
+
+NET_ADMIN, SYS_ADMIN = 1 << 12, 1 << 21
+KEPT = {"tap": NET_ADMIN, "af_packet": 0, "af_xdp": NET_ADMIN | SYS_ADMIN, "memif": 0}
+
+
+def test_capabilities_are_given_up(hosts):
+    """Every thread has what the end of its device needs, and no way to more."""
+    held = {}
+    for path in Path(f"/proc/{hosts.gateway.pid}/task").glob("*/status"):
+        fields = dict(re.findall(r"^(\w+):\t(.*)$", path.read_text(), re.M))
+        held[path.parent.name, fields["Name"]] = [int(fields[key], 16) for key in
+                                                  ("CapPrm", "CapEff", "CapInh", "CapAmb", "NoNewPrivs")]
+    kept = KEPT[hosts.transport.name]
+    assert len(held) > hosts.transport.workers, held
+    assert {name: [kept, kept, 0, 0, 1] for name in held} == held
+    assert "given up" not in hosts.gateway.log()
 
 
 def test_both_workers_work(hosts):
