@@ -1,5 +1,6 @@
 """Fixtures of the end-to-end tests: the real binary on virtual devices, real CoAP peers around it."""
 
+import contextlib
 import os
 import re
 import socket
@@ -67,14 +68,15 @@ class Hosts:
         return wire.decode(sock.recv(2048))
 
 
-def start_origin(namespace, address, *arguments):
+def start_origin(namespace, address, *arguments, port=5683):
     """coap-server-notls, once it answers."""
-    server = namespace.popen("coap-server-notls", "-A", address, "-d", "100", "-v", "3", *arguments,
+    server = namespace.popen("coap-server-notls", "-A", address, "-p", port, "-d", "100", "-v",
+                             "3", *arguments,
                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                              stderr=subprocess.DEVNULL)
     host = f"[{address}]" if ":" in address else address
     wait_until("the origin answers",
-               lambda: coap_client(namespace, f"coap://{host}/", timeout=1).code == "2.05")
+               lambda: coap_client(namespace, f"coap://{host}:{port}/", timeout=1).code == "2.05")
     return server
 
 
@@ -121,6 +123,7 @@ def rig(tmp_path):
         made.append(one)
         return one
 
+    start.made = made
     yield start
     errors = []
     for one in reversed(made):
@@ -133,6 +136,18 @@ def rig(tmp_path):
         raise errors[0]
 
 
+@contextlib.contextmanager
+def shared_rig(folder, text, transport="tap", workers=1, origins=False):
+    """A gateway that the tests of a module share; it is checked when it has stopped."""
+    carrier = transports.ALL[transport](workers)
+    one = Rig(carrier, interfaces_text(carrier) + text, folder, origins)
+    try:
+        yield one
+        one.gateway.check_stopped()
+    finally:
+        one.close()
+
+
 def _folder(path, number):
     folder = path / str(number)
     folder.mkdir()
@@ -143,21 +158,17 @@ def _folder(path, number):
 def hosts(request, tmp_path_factory):
     """The hosts' side of a gateway that a module shares; the parameter is (transport, workers)."""
     kind, workers = request.param
-    carrier = transports.ALL[kind](workers)
-    one = Rig(carrier, interfaces_text(carrier) + SMALL + LISTENERS + PROXY,
-              tmp_path_factory.mktemp(f"{kind}-{workers}"))
-    yield one.hosts
-    try:
-        one.gateway.check_stopped()
-    finally:
-        one.close()
+    with shared_rig(tmp_path_factory.mktemp(f"{kind}-{workers}"), SMALL + LISTENERS + PROXY, kind,
+                    workers, origins=True) as one:
+        yield one.hosts
 
 
 @pytest.fixture(autouse=True)
 def gateway_log(request):
     """Shows the end of the gateway's log when a test fails."""
     yield
-    for name in ("hosts",):
-        one = request.node.funcargs.get(name) if hasattr(request.node, "funcargs") else None
-        if one is not None:
+    for value in getattr(request.node, "funcargs", {}).values():
+        for one in getattr(value, "made", [value]):
+            if not isinstance(one, (Hosts, Rig)):
+                continue
             print(f"---- {one.gateway.log_path}\n{one.gateway.log()[-3000:]}")

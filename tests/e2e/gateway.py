@@ -23,11 +23,26 @@ SANITIZERS = {
 }
 REPORTS = ("AddressSanitizer", "LeakSanitizer", "UndefinedBehaviorSanitizer", "runtime error:")
 
-SMALL = """
-memory: {huge_pages: never, size: 128MiB}
-transmission: {default_leisure: 100ms}
-limits: {sessions: 10000, exchanges: 4096, outbound: 4096, remembered: 65536, message_memory: 8MiB}
+LIMITS = {"sessions": 10000, "exchanges": 4096, "outbound": 4096, "remembered": 65536,
+          "message_memory": "8MiB"}
+
+
+def _small(limits):
+    limits = ", ".join(f"{key}: {value}" for key, value in limits.items())
+    return f"""
+memory: {{huge_pages: never, size: 128MiB}}
+transmission: {{default_leisure: 100ms}}
+limits: {{{limits}}}
 """
+
+
+SMALL = _small(LIMITS)
+
+
+def small(**limits):
+    """SMALL with other limits. Clients are not challenged unless a test asks for it: most tests are
+    about something else, and ask short questions with long answers."""
+    return _small(LIMITS | {"amplification": 0} | limits)
 
 
 def interfaces_text(transport, addresses=GATEWAY_ADDRESSES, extra=""):

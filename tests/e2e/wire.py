@@ -6,10 +6,13 @@ import struct
 from dataclasses import dataclass, field
 
 CON, NON, ACK, RST = range(4)
-GET, POST, PUT, DELETE = range(1, 5)
+GET, POST, PUT, DELETE, FETCH, PATCH, IPATCH = range(1, 8)
 EMPTY = 0
 
-URI_HOST, URI_PATH, CONTENT_FORMAT, MAX_AGE, URI_QUERY = 3, 11, 12, 14, 15
+IF_MATCH, URI_HOST, ETAG, IF_NONE_MATCH, OBSERVE, URI_PORT, LOCATION_PATH = 1, 3, 4, 5, 6, 7, 8
+URI_PATH, CONTENT_FORMAT, MAX_AGE, URI_QUERY, HOP_LIMIT, ACCEPT = 11, 12, 14, 15, 16, 17
+LOCATION_QUERY, BLOCK2, BLOCK1, SIZE2, PROXY_URI, PROXY_SCHEME, SIZE1 = 20, 23, 27, 28, 35, 39, 60
+ECHO, NO_RESPONSE, REQUEST_TAG = 252, 258, 292
 
 _mids = itertools.count(int.from_bytes(os.urandom(2), "big"))
 
@@ -22,6 +25,26 @@ def code(text):
 
 def code_text(number):
     return f"{number >> 5}.{number & 31:02d}"
+
+
+def uint(value):
+    """An option value of format uint: no leading zeros, and nothing for 0 (RFC 7252 3.2)."""
+    return value.to_bytes((value.bit_length() + 7) // 8, "big")
+
+
+def number(value):
+    return int.from_bytes(value, "big")
+
+
+def block(num, more, szx):
+    """The value of Block1 or Block2 (RFC 7959 2.2)."""
+    return uint(num << 4 | more << 3 | szx)
+
+
+def unblock(value):
+    """(num, more, szx) of Block1 or Block2."""
+    value = number(value)
+    return value >> 4, value >> 3 & 1, value & 7
 
 
 @dataclass
@@ -40,6 +63,23 @@ class Message:
     def option(self, number):
         """The value of the first such option, or None."""
         return next((value for n, value in self.options if n == number), None)
+
+    def all(self, number):
+        return [value for n, value in self.options if n == number]
+
+    def uint(self, number):
+        """The value of the first such option as a number, or None."""
+        value = self.option(number)
+        return None if value is None else int.from_bytes(value, "big")
+
+    def block(self, number):
+        """(num, more, szx) of Block1 or Block2, or None."""
+        value = self.option(number)
+        return None if value is None else unblock(value)
+
+    @property
+    def path(self):
+        return "/" + "/".join(v.decode() for v in self.all(URI_PATH))
 
     def encode(self):
         out = bytearray(struct.pack("!BBH", 1 << 6 | self.type << 4 | len(self.token), self.code,
@@ -96,11 +136,15 @@ def decode(data):
     return message
 
 
-def request(method, path, payload=b"", type=CON, token=None, query=(), host=None):
+def fresh_mid():
+    return next(_mids) & 0xFFFF
+
+
+def request(method, path, payload=b"", type=CON, token=None, query=(), host=None, options=()):
     """A request with a fresh message ID and a random token."""
-    options = [(URI_PATH, s.encode()) for s in path.split("/") if s]
-    options += [(URI_QUERY, q.encode()) for q in query]
+    path_options = [(URI_PATH, s.encode()) for s in path.split("/") if s]
+    path_options += [(URI_QUERY, q.encode()) for q in query]
     if host is not None:
-        options.append((URI_HOST, host.encode()))
+        path_options.append((URI_HOST, host.encode()))
     token = os.urandom(4) if token is None else token
-    return Message(type, method, next(_mids) & 0xFFFF, token, options, payload)
+    return Message(type, method, fresh_mid(), token, path_options + list(options), payload)
