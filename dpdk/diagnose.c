@@ -120,19 +120,32 @@ const char *diagnose_device(const struct config_interface *interface, char text[
     return text;
 }
 
+/* Asks the kernel for an interface's SIOCGIF... 0, or a negative errno. */
+static int ask(const struct config_interface *interface, unsigned long what, struct ifreq *answer)
+{
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), err;
+
+    if (fd < 0)
+        return -errno;
+    memset(answer, 0, sizeof(*answer));
+    snprintf(answer->ifr_name, sizeof(answer->ifr_name), "%s", interface->device_argument);
+    err = ioctl(fd, what, answer) == 0 ? 0 : -errno;
+    close(fd);
+    return err;
+}
+
 bool diagnose_is_down(const struct config_interface *interface)
 {
-    struct ifreq request = {0};
-    bool down;
-    int fd;
+    struct ifreq answer;
 
     if (interface->device != CONFIG_DEVICE_AF_PACKET && interface->device != CONFIG_DEVICE_AF_XDP)
         return false;
-    fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return false;
-    snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", interface->device_argument);
-    down = ioctl(fd, SIOCGIFFLAGS, &request) == 0 && !(request.ifr_flags & IFF_UP);
-    close(fd);
-    return down;
+    return ask(interface, SIOCGIFFLAGS, &answer) == 0 && !(answer.ifr_flags & IFF_UP);
+}
+
+unsigned diagnose_mtu(const struct config_interface *interface)
+{
+    struct ifreq answer;
+
+    return ask(interface, SIOCGIFMTU, &answer) == 0 ? (unsigned)answer.ifr_mtu : 0;
 }

@@ -190,11 +190,23 @@ static int setup_queues(const struct port *port, struct rte_mempool *pool)
     return err;
 }
 
+static bool of_the_kernel(const struct port *port)
+{
+    return port->interface->device == CONFIG_DEVICE_AF_PACKET ||
+           port->interface->device == CONFIG_DEVICE_AF_XDP;
+}
+
+/* A packet socket sends short frames on an interface of any larger MTU, which is the operator's.
+ * XDP is limited to a page on many interfaces, so there the MTU is set as elsewhere. */
 static void set_mtu(const struct port *port)
 {
     uint16_t now = 0;
-    int err = rte_eth_dev_set_mtu(port->id, port->interface->mtu);
+    int err;
 
+    if (port->interface->device == CONFIG_DEVICE_AF_PACKET &&
+        diagnose_mtu(port->interface) >= port->interface->mtu)
+        return;
+    err = rte_eth_dev_set_mtu(port->id, port->interface->mtu);
     if (err == 0 || (rte_eth_dev_get_mtu(port->id, &now) == 0 && now >= port->interface->mtu))
         return;
     fprintf(stderr, "coapgw: interface %s: the device keeps its MTU of %u instead of %u\n",
@@ -212,12 +224,6 @@ static void choose_mac(const struct port *port, struct rte_ether_addr *mac)
         rte_eth_random_addr(mac->addr_bytes);
     else
         rte_eth_macaddr_get(port->id, mac);
-}
-
-static bool of_the_kernel(const struct port *port)
-{
-    return port->interface->device == CONFIG_DEVICE_AF_PACKET ||
-           port->interface->device == CONFIG_DEVICE_AF_XDP;
 }
 
 /* Before the start: not every driver changes its address later. False when the device goes on with

@@ -124,3 +124,15 @@ def test_interface_that_is_down(rig, transport):
     assert f"the kernel's {name} is down, no packet passes: ip link set {name} up" in one.gateway.log()
     one.transport.inner.run("ip", "link", "set", name, "up")
     wait_until("it answers", lambda: one.hosts.client("/hello", timeout=2).code == "2.05")
+
+
+def test_larger_mtu_stays(rig):
+    """The interface's own MTU is the operator's; ours is below it."""
+    class Jumbo(transports.AfPacket):
+        def prepare(self):
+            super().prepare()
+            self.inner.run("ip", "link", "set", self.inner_interface, "mtu", "9000")
+
+    one = rig(SMALL + LISTENERS + HELLO, Jumbo)
+    assert one.hosts.client("/hello").code == "2.05"
+    assert link(one.transport.inner, Jumbo.inner_interface)["mtu"] == 9000
