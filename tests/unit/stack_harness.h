@@ -54,31 +54,16 @@ static inline void hand_over(void *context, unsigned worker, struct rte_mbuf *mb
     bench->handed[worker][bench->handed_count[worker]++] = mbuf;
 }
 
-/* `more`: keys of the interface, behind a comma. */
-static inline void begin(struct bench *b, unsigned workers, const char *more)
+/* A bench with a configuration of the test's own, whose only interface is "s". */
+static inline void begin_with(struct bench *b, unsigned workers, const char *yaml)
 {
     static unsigned pools;
-    char yaml[1024], pool[32];
+    char pool[32];
     struct steer_setup steer = {
         .workers = workers, .port_base = 32768, .port_shift = 12, .reta_size = 128, .seed = {9, 9}};
 
     memset(b, 0, sizeof(*b));
     bench = b;
-    snprintf(yaml, sizeof(yaml),
-             "workers: %u\n"
-             "interfaces:\n"
-             "  - {name: s, device: \"tap:x\", addresses: [10.99.0.2/24, \"fd99::2/64\"], "
-             "gateway: 10.99.0.254%s}\n"
-             "listeners:\n"
-             "  - uri: coap://10.99.0.2\n"
-             "  - uri: \"coap://[fd99::2]\"\n"
-             "upstreams:\n"
-             "  - {name: o, servers: [coap://10.99.0.1:7000]}\n"
-             "routes:\n"
-             "  - {path: /hello, respond: {payload: hi}}\n"
-             "  - {path: /o, to: o}\n"
-             "limits: {sessions: 1000}\n",
-             workers, more);
     b->config = config_load_text("t", yaml, strlen(yaml), stderr);
     assert_non_null(b->config);
     b->now = SECOND_US;
@@ -107,6 +92,29 @@ static inline void begin(struct bench *b, unsigned workers, const char *more)
         assert_true(b->stack[i] && b->worker[i]);
         stack_attach(b->stack[i], b->worker[i]);
     }
+}
+
+/* `more`: keys of the interface, behind a comma. */
+static inline void begin(struct bench *b, unsigned workers, const char *more)
+{
+    char yaml[1024];
+
+    snprintf(yaml, sizeof(yaml),
+             "workers: %u\n"
+             "interfaces:\n"
+             "  - {name: s, device: \"tap:x\", addresses: [10.99.0.2/24, \"fd99::2/64\"], "
+             "gateway: 10.99.0.254%s}\n"
+             "listeners:\n"
+             "  - uri: coap://10.99.0.2\n"
+             "  - uri: \"coap://[fd99::2]\"\n"
+             "upstreams:\n"
+             "  - {name: o, servers: [coap://10.99.0.1:7000]}\n"
+             "routes:\n"
+             "  - {path: /hello, respond: {payload: hi}}\n"
+             "  - {path: /o, to: o}\n"
+             "limits: {sessions: 1000}\n",
+             workers, more);
+    begin_with(b, workers, yaml);
 }
 
 static inline void drop_sent(struct bench *b)
