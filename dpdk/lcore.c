@@ -254,6 +254,14 @@ static unsigned poll_rings(struct lcore *l)
     return total;
 }
 
+static bool resolve(void *context, const char *name, size_t length, uint32_t id)
+{
+    const struct lcore *l = context;
+    const struct lcore_resolver *r = &l->shared->resolver;
+
+    return r->ask(r->resolver, l->index, name, length, id);
+}
+
 static void flush(struct lcore *l)
 {
     for (unsigned i = 0; i < l->ports; i++)
@@ -389,6 +397,7 @@ static int make_parts(struct lcore *l)
                              .counters = &l->device,
                              .transmit = transmit,
                              .hand_over = hand_over,
+                             .resolve = shared->resolver.ask ? resolve : NULL,
                              .context = l};
 
     l->outboxes = calloc(l->ports, sizeof(*l->outboxes));

@@ -19,9 +19,23 @@
 #include "dpdk/steer.h"
 #include "gateway/worker.h"
 
+struct resolver;
+
+/* Who resolves host names for the workers. Each worker asks, and takes its answers, from its own
+ * thread; neither call waits. */
+struct lcore_resolver {
+    struct resolver *resolver;
+    /* As worker_io.resolve(). NULL: there is no resolver. */
+    bool (*ask)(struct resolver *resolver, unsigned worker, const char *name, size_t length,
+                uint32_t id);
+    /* The next answer; false when there is none, which is known at once. */
+    bool (*take)(struct resolver *resolver, unsigned worker, struct resolved *answer);
+};
+
 /* What all lcores share, read-only while they run. */
 struct lcore_shared {
     const struct config *config;
+    struct lcore_resolver resolver;
     struct port *ports; /* by interface */
     struct stack_interface *interfaces;
     struct steer *steer;

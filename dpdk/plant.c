@@ -168,12 +168,13 @@ static void take_down(struct plant *p)
     eal_stop();
 }
 
-int plant_start(struct plant *p, const struct config *config)
+int plant_start(struct plant *p, const struct config *config, const struct lcore_resolver *resolver)
 {
     int err;
 
     memset(p, 0, sizeof(*p));
     p->config = p->shared.config = config;
+    p->shared.resolver = *resolver;
     err = eal_start(config);
     if (err)
         return err;

@@ -13,9 +13,10 @@ struct plant {
     unsigned launched; /* lcores in their loops */
 };
 
-/* Brings everything up; packets flow when it returns. 0, or a negative errno with everything down
- * again; what is wrong has been said on stderr. */
-int plant_start(struct plant *plant, const struct config *config);
+/* Brings everything up; packets flow when it returns. `resolver` is copied. 0, or a negative errno
+ * with everything down again; what is wrong has been said on stderr. */
+int plant_start(struct plant *plant, const struct config *config,
+                const struct lcore_resolver *resolver);
 
 /* Ends in order: new work is refused, what is in flight gets up to a second, then all goes down.
  * Prints the counters. */

@@ -71,6 +71,8 @@ struct stack_setup {
     void (*transmit)(void *context, uint16_t interface, struct rte_mbuf *mbuf);
     /* Gives a packet to another worker; its mark is filled in. Takes the mbuf. */
     void (*hand_over)(void *context, unsigned worker, struct rte_mbuf *mbuf);
+    /* worker_io.resolve(); NULL when there is no resolver. */
+    bool (*resolve)(void *context, const char *name, size_t length, uint32_t id);
     void *context;
 };
 

@@ -100,13 +100,21 @@ static uint16_t io_upstream_port(void *context, uint16_t local, const struct end
                                &s->setup.config->locals[local].address, server, n);
 }
 
+static bool io_resolve(void *context, const char *name, size_t length, uint32_t id)
+{
+    struct stack *s = context;
+
+    return s->setup.resolve(s->setup.context, name, length, id);
+}
+
 struct worker_io stack_io(struct stack *s)
 {
     struct worker_io io = {.context = s,
                            .alloc = io_alloc,
                            .send = io_send,
                            .cancel = io_cancel,
-                           .upstream_port = io_upstream_port};
+                           .upstream_port = io_upstream_port,
+                           .resolve = s->setup.resolve ? io_resolve : NULL};
 
     return io;
 }

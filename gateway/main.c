@@ -12,6 +12,7 @@
 #include "config/config.h"
 #include "dpdk/plant.h"
 #include "gateway/control/control.h"
+#include "gateway/control/resolver.h"
 
 struct command {
     const char *file;
@@ -75,24 +76,77 @@ static int parse(int argc, char **argv, struct command *command, int *status)
     return 0;
 }
 
-static void print_plant(void *context, FILE *out)
+struct service {
+    struct plant plant;
+    struct resolver *resolver; /* NULL without a forward proxy */
+};
+
+static void print_service(void *context, FILE *out)
 {
-    plant_print(context, out);
+    const struct service *s = context;
+
+    plant_print(&s->plant, out);
+    if (s->resolver)
+        resolver_print(s->resolver, out);
+}
+
+static int make_resolver(struct service *s, const struct config *config)
+{
+    struct resolver_setup setup = {.workers = config->workers,
+                                   .servers = config->forward.dns_servers};
+    int err;
+
+    s->resolver = NULL;
+    if (!config->forward.enabled)
+        return 0;
+    s->resolver = resolver_create(&setup);
+    if (s->resolver)
+        return 0;
+    err = -errno;
+    fprintf(stderr, "coapgw: forward_proxy: no resolver: %s\n", strerror(-err));
+    return err;
+}
+
+/* The plant, and the resolver's thread after it: it inherits from the main thread what has been
+ * given up by then. */
+static int start(struct service *s, const struct config *config)
+{
+    struct lcore_resolver resolver = {NULL};
+    int err;
+
+    if (s->resolver)
+        resolver = (struct lcore_resolver){s->resolver, resolver_ask, resolver_take};
+    err = plant_start(&s->plant, config, &resolver);
+    if (err || !s->resolver)
+        return err;
+    err = resolver_start(s->resolver);
+    if (err) {
+        fprintf(stderr, "coapgw: forward_proxy: the resolver's thread: %s\n", strerror(-err));
+        plant_stop(&s->plant);
+    }
+    return err;
 }
 
 static int serve(const struct config *config)
 {
-    struct plant plant;
+    struct service service;
     int err = control_block_signals();
 
     if (!err)
-        err = plant_start(&plant, config);
+        err = make_resolver(&service, config);
     if (err)
         return 1;
-    control_ready(config);
-    control_run(print_plant, &plant);
-    plant_stop(&plant);
-    return 0;
+    err = start(&service, config);
+    if (!err) {
+        control_ready(config);
+        control_run(print_service, &service);
+        plant_stop(&service.plant);
+        if (service.resolver)
+            resolver_print(service.resolver, stderr);
+    }
+    /* After the workers, which ask it to their end. */
+    resolver_destroy(service.resolver);
+    return err ? 1 : 0;
 }
 
 int main(int argc, char **argv)
