@@ -1,4 +1,12 @@
-/* usage: sim [--seeds FIRST-LAST] [--jobs N] | --seed N [--trace] */
+/* The simulator: whole workers, clients and origins in virtual time, over a network that loses,
+ * repeats, delays and reorders. Everything follows from a seed, so that a failing run can be
+ * replayed.
+ *
+ *   stage.c    time, the network, the workers
+ *   watch.c    looks at every datagram that the gateway emits
+ *   world.c    the scenario "messages"; client.c and origin.c are in it
+ *   fleet*.c   devices and servers of the other scenarios, one file and more for each of those
+ */
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,9 +17,24 @@
 
 #include <rte_eal.h>
 
+#include "tests/sim/fleet.h"
 #include "tests/sim/sim.h"
 
 #define JOBS_MAX 16
+
+/* 0, or 1 with the violation on stderr. */
+typedef int scenario_run(uint64_t seed, bool trace);
+
+static const struct scenario {
+    const char *name;
+    scenario_run *run;
+} scenarios[] = {
+    {"messages", world_run},
+    {"observe", observe_run},
+};
+
+static const char usage[] =
+    "usage: sim [--scenario NAME] [--seeds FIRST-LAST] [--jobs N] | --seed N [--trace]\n";
 
 static int start_eal(void)
 {
@@ -30,7 +53,8 @@ static int start_eal(void)
 }
 
 /* Every `jobs`-th seed. Returns the number of failures. */
-static unsigned run_share(uint64_t first, uint64_t last, unsigned jobs, bool tracing)
+static unsigned run_share(scenario_run *run, uint64_t first, uint64_t last, unsigned jobs,
+                          bool tracing)
 {
     unsigned failures = 0;
 
@@ -39,12 +63,12 @@ static unsigned run_share(uint64_t first, uint64_t last, unsigned jobs, bool tra
         return 1;
     }
     for (uint64_t seed = first; seed <= last; seed += jobs)
-        failures += (unsigned)world_run(seed, tracing);
+        failures += (unsigned)run(seed, tracing);
     rte_eal_cleanup();
     return failures;
 }
 
-static unsigned run_jobs(uint64_t first, uint64_t last, unsigned jobs)
+static unsigned run_jobs(scenario_run *run, uint64_t first, uint64_t last, unsigned jobs)
 {
     pid_t children[JOBS_MAX];
     unsigned failures = 0;
@@ -57,7 +81,7 @@ static unsigned run_jobs(uint64_t first, uint64_t last, unsigned jobs)
     for (unsigned i = 0; i < jobs; i++) {
         children[i] = fork();
         if (children[i] == 0) {
-            shared[i] = run_share(first + i, last, jobs, false);
+            shared[i] = run_share(run, first + i, last, jobs, false);
             _exit(0);
         }
     }
@@ -74,19 +98,28 @@ static unsigned run_jobs(uint64_t first, uint64_t last, unsigned jobs)
     return failures;
 }
 
+static scenario_run *find(const char *name)
+{
+    for (size_t i = 0; i < sizeof(scenarios) / sizeof(scenarios[0]); i++)
+        if (strcmp(scenarios[i].name, name) == 0)
+            return scenarios[i].run;
+    return NULL;
+}
+
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"seeds", 1, NULL, 's'},
-                                            {"seed", 1, NULL, 'n'},
-                                            {"jobs", 1, NULL, 'j'},
-                                            {"trace", 0, NULL, 't'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"scenario", 1, NULL, 'c'}, {"seeds", 1, NULL, 's'},
+                                            {"seed", 1, NULL, 'n'},     {"jobs", 1, NULL, 'j'},
+                                            {"trace", 0, NULL, 't'},    {NULL, 0, NULL, 0}};
     unsigned long long first = 1, last = 100;
+    scenario_run *run = world_run;
     unsigned jobs = 1, failures;
     bool tracing = false;
     int option;
 
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (option == 'c' && (run = find(optarg)) != NULL)
+            continue;
         if (option == 's' && sscanf(optarg, "%llu-%llu", &first, &last) == 2 && first <= last)
             continue;
         if (option == 'n' && sscanf(optarg, "%llu", &first) == 1) {
@@ -99,10 +132,11 @@ int main(int argc, char **argv)
             tracing = true;
             continue;
         }
-        fputs("usage: sim [--seeds FIRST-LAST] [--jobs N] | --seed N [--trace]\n", stderr);
+        fputs(usage, stderr);
         return 2;
     }
-    failures = jobs > 1 ? run_jobs(first, last, jobs) : run_share(first, last, 1, tracing);
+    failures =
+        jobs > 1 ? run_jobs(run, first, last, jobs) : run_share(run, first, last, 1, tracing);
     printf("%llu passed, %u failed\n", last - first + 1 - failures, failures);
     return failures != 0;
 }

@@ -349,7 +349,7 @@ void stage_begin(struct stage *s, const char *scenario, uint64_t seed, bool trac
 {
     uint8_t bytes[RANDOM_SEED_BYTES] = {0};
 
-    memcpy(bytes, &seed, sizeof(seed));
+    memcpy(bytes + sizeof(seed), &seed, sizeof(seed)); /* of the first word a bit is lost */
     random_seed(&s->random, bytes);
     s->scenario = scenario;
     s->seed = seed;
