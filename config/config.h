@@ -187,10 +187,6 @@ struct config {
     struct config_limits limits;
 };
 
-/* The own address from which a destination is reached, as an index into config.locals: the one
- * whose subnet it is in, or one of an interface with a gateway of its family. Negative: none. */
-int config_local_for(const struct config *config, const struct address *destination);
-
 /* Reads, checks and resolves FILE. NULL when anything is wrong: each error is one line on `errors`,
  * "FILE:LINE: KEY: what is wrong; what to write instead", as many as can be found in one go. */
 struct config *config_load(const char *file, FILE *errors);

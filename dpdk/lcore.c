@@ -262,6 +262,19 @@ static bool resolve(void *context, const char *name, size_t length, uint32_t id)
     return r->ask(r->resolver, l->index, name, length, id);
 }
 
+static unsigned poll_resolver(struct lcore *l)
+{
+    const struct lcore_resolver *r = &l->shared->resolver;
+    struct resolved answer;
+    unsigned n = 0;
+
+    while (r->take && n < WORKER_BURST && r->take(r->resolver, l->index, &answer)) {
+        worker_resolved(l->worker, &answer, l->now);
+        n++;
+    }
+    return n;
+}
+
 static void flush(struct lcore *l)
 {
     for (unsigned i = 0; i < l->ports; i++)
@@ -364,6 +377,7 @@ static int run(void *argument)
         l->now = tsc_to_us(shared, tsc - shared->origin_tsc);
         done = poll_ports(l);
         done += poll_rings(l);
+        done += poll_resolver(l);
         stack_advance(l->stack, l->now);
         done += worker_advance(l->worker, l->now);
         flush(l);

@@ -5,6 +5,7 @@
 #ifndef COAPGW_GATEWAY_CHUNK_H
 #define COAPGW_GATEWAY_CHUNK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -36,6 +37,49 @@ uint32_t chunks_write(struct chunks *chunks, const void *data, size_t length);
 /* Copies the first `length` bytes of the chain out; `length` must not exceed what was written: the
  * chain does not know it. */
 void chunks_read(const struct chunks *chunks, uint32_t handle, void *out, size_t length);
+
+/* ---- ropes: a chain that grows at its end ---- */
+
+/* Bytes in a chain of chunks, all of them full but the last. Zero bytes take no chunk. */
+struct rope {
+    uint32_t head, tail; /* CHUNK_NONE when empty */
+    uint32_t length;
+};
+
+#define ROPE_EMPTY ((struct rope){CHUNK_NONE, CHUNK_NONE, 0})
+
+/* Where a reader stands, so that reading on does not walk the chain from its start again. */
+struct rope_cursor {
+    uint32_t chunk, index; /* the index-th chunk of the rope */
+};
+
+#define ROPE_START ((struct rope_cursor){CHUNK_NONE, 0})
+
+/* Copies `length` bytes to the end. False when there is not room for all: nothing is added then. */
+bool rope_append(struct chunks *chunks, struct rope *rope, const void *data, size_t length);
+
+/* The chunks that rope_append() would take. */
+static inline uint32_t rope_growth(const struct rope *rope, size_t length)
+{
+    return (uint32_t)((rope->length + length + CHUNK_PAYLOAD - 1) / CHUNK_PAYLOAD -
+                      (rope->length + CHUNK_PAYLOAD - 1) / CHUNK_PAYLOAD);
+}
+
+static inline uint32_t rope_chunks(const struct rope *rope)
+{
+    return (uint32_t)((rope->length + CHUNK_PAYLOAD - 1) / CHUNK_PAYLOAD);
+}
+
+/* Copies `length` bytes from `offset` on; all of them must be there. `cursor` may be NULL. */
+void rope_read(const struct chunks *chunks, const struct rope *rope, struct rope_cursor *cursor,
+               uint32_t offset, void *out, size_t length);
+
+/* True when the rope holds these bytes and no others. */
+bool rope_equal(const struct chunks *chunks, const struct rope *rope, const void *data,
+                size_t length);
+
+/* Gives all chunks back; the rope is empty then. */
+void rope_free(struct chunks *chunks, struct rope *rope);
 
 /* Gives the chain back. CHUNK_NONE is allowed and does nothing. */
 void chunks_free(struct chunks *chunks, uint32_t handle);

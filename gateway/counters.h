@@ -74,9 +74,34 @@
     X(nstart_waits, "confirmable messages that had to wait for NSTART")                          \
     X(resets_sent, "RST messages sent")                                                          \
     X(unreachables, "ICMP errors matched to an exchange")                                        \
+    X(challenges, "clients asked to prove their address with Echo (4.01)")                       \
+    X(suppressed_responses, "responses not sent because of No-Response")                         \
     X(forwards, "requests forwarded to an origin")                                               \
     X(forward_timeouts, "forwarded requests without an answer in time (5.04)")                   \
     X(forward_failures, "forwarded requests that the origin refused or answered wrongly (5.02)") \
+    X(retries, "safe requests given to another server because one failed")                       \
+    X(servers_down, "servers found to be down")                                                  \
+    X(servers_up, "servers that answered again")                                                 \
+    X(server_pings, "pings sent to servers")                                                     \
+    X(cache_hits, "requests answered from the cache")                                            \
+    X(cache_misses, "safe requests that the cache had no fresh answer for")                      \
+    X(cache_validated, "stored answers that the origin said are still valid (2.03)")             \
+    X(cache_invalidations, "stored answers given up because their resource was changed")         \
+    X(cache_stale, "stale answers given because the origin failed (cache.stale_if_error)")       \
+    X(joined, "requests that waited for an identical one under way")                             \
+    X(transfers_expired, "block-wise transfers with clients that did not go on")                 \
+    X(observations, "resources that were begun to be observed at origins")                       \
+    X(registrations, "registrations sent to origins, renewals included")                         \
+    X(cancellations, "observations cancelled at origins because no client was left")             \
+    X(notifications_received, "notifications from origins")                                      \
+    X(relations, "observe relations accepted from clients")                                      \
+    X(relations_ended, "observe relations ended because the origin ended the observation")       \
+    X(relations_lost, "observe relations ended by RST, an ICMP error or a CON without an ACK")   \
+    X(notifications, "notifications sent to clients, retransmissions not counted")               \
+    X(names_asked, "host names given to the resolver")                                           \
+    X(names_failed, "host names without a usable address")                                       \
+    X(forward_forbidden, "requests to destinations that forward_proxy does not allow (4.03)")    \
+    X(drop_old_notification, "notifications older than what had come before")                    \
     X(drop_no_listener, "datagrams to a port on which nothing listens")                          \
     X(drop_unmatched_ack, "ACK messages that match nothing")                                     \
     X(drop_unmatched_rst, "RST messages that match nothing")                                     \
@@ -93,7 +118,11 @@
     X(drop_reply_buffer, "answers that were lost because no outgoing buffer was free")           \
     X(drop_leisure_full, "multicast requests beyond the limit of delayed answers")               \
     X(refused_memory, "requests answered 5.03 because a table or the message memory was full")   \
-    X(refused_queue, "requests answered 5.03 because the queue to a peer was full")
+    X(refused_queue, "requests answered 5.03 because the queue to a peer was full")              \
+    X(refused_client, "requests answered 4.29 because their client had too many open")           \
+    X(refused_transfers, "block-wise transfers without room for them")                           \
+    X(refused_observations, "resources not observed because limits.observations was reached")    \
+    X(refused_relations, "registrations answered without Observe because of a limit")
 
 struct counters {
 #define X(name, meaning) uint64_t name;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "gateway/memory.h"
-#include "gateway/proxy/forward.h"
+#include "gateway/proxy/proxy.h"
 #include "gateway/serve/discovery.h"
 #include "gateway/serve/representation.h"
 #include "gateway/serve/router.h"
@@ -33,7 +33,7 @@ static void serve(struct worker *w, struct request *rq, int route)
 
     switch (r->kind) {
     case CONFIG_ROUTE_UPSTREAM:
-        proxy_request(&w->proxy, rq, r->upstream);
+        proxy_request(&w->proxy, rq, (unsigned)route);
         return;
     case CONFIG_ROUTE_RESPOND:
         representation_serve(&w->messaging, rq, &w->fixed[route]);
@@ -57,15 +57,17 @@ static void on_request(void *context, struct request *rq)
 {
     struct worker *w = context;
     const struct message *msg = rq->message;
+    struct message local;
     int route;
 
-    if (msg->present & (SLOT_BIT(SLOT_PROXY_URI) | SLOT_BIT(SLOT_PROXY_SCHEME))) {
-        answer_plain(w, rq, CODE_PROXYING_NOT_SUPPORTED, NULL);
-        return;
-    }
     if (!known_method(msg->code)) { /* RFC 7252 5.8 */
         answer_plain(w, rq, CODE_METHOD_NOT_ALLOWED, NULL);
         return;
+    }
+    if (msg->present & (SLOT_BIT(SLOT_PROXY_URI) | SLOT_BIT(SLOT_PROXY_SCHEME))) {
+        if (!proxy_forward(&w->proxy, rq, &local))
+            return;
+        rq->message = msg = &local;
     }
     if (discovery_matches(msg)) {
         discovery_serve(w->discovery, &w->messaging, rq);
@@ -92,8 +94,21 @@ static void on_settled(void *context, enum owner_kind kind, uint32_t owner,
 {
     struct worker *w = context;
 
-    if (kind == OWNER_FORWARD)
-        proxy_settled(&w->proxy, owner, outcome);
+    proxy_settled(&w->proxy, kind, owner, outcome);
+}
+
+static bool on_reset(void *context, struct session *s, uint16_t mid)
+{
+    struct worker *w = context;
+
+    return proxy_reset(&w->proxy, s, mid);
+}
+
+static void on_renew(void *context, uint32_t owner, uint32_t outbound)
+{
+    struct worker *w = context;
+
+    relation_renew(&w->proxy, owner, outbound);
 }
 
 static void on_session_closed(void *context, struct session *s)
@@ -148,6 +163,8 @@ static int worker_init(struct worker *w, const struct worker_setup *setup, uint6
                 .request = on_request,
                 .response = on_response,
                 .settled = on_settled,
+                .reset = on_reset,
+                .renew = on_renew,
                 .session_closed = on_session_closed},
         .counters = &w->counters,
         .sessions = session_share(setup),
@@ -231,12 +248,18 @@ unsigned worker_receive(struct worker *w, const struct datagram *burst, unsigned
 unsigned worker_advance(struct worker *w, uint64_t now)
 {
     set_now(w, now);
-    return messaging_advance(&w->messaging);
+    return messaging_advance(&w->messaging) + proxy_advance(&w->proxy);
 }
 
 uint64_t worker_next_us(const struct worker *w)
 {
-    return messaging_next_us(&w->messaging);
+    return proxy_has_work(&w->proxy) ? w->messaging.now : messaging_next_us(&w->messaging);
+}
+
+void worker_resolved(struct worker *w, const struct resolved *answer, uint64_t now)
+{
+    set_now(w, now);
+    proxy_resolved(&w->proxy, answer);
 }
 
 void worker_unreachable(struct worker *w, const struct flow *flow, const uint8_t *quoted,
@@ -278,14 +301,26 @@ void worker_usage(const struct worker *w, struct worker_usage *usage)
         .sessions_max = m->sessions.max,
         .exchanges = pool_used(&m->exchanges),
         .exchanges_max = m->exchanges.capacity,
-        .forwards = pool_used(&w->proxy.forwards),
-        .forwards_max = w->proxy.forwards.capacity,
+        .forwards = pool_used(&w->proxy.fetches),
+        .forwards_max = w->proxy.fetches.capacity,
         .outbound = pool_used(&m->outbound),
         .outbound_max = m->outbound.capacity,
         .remembered = pool_used(&m->dedup.pool),
         .remembered_max = m->dedup.pool.capacity,
         .chunks = pool_used(&m->chunks.pool),
         .chunks_max = m->chunks.pool.capacity,
+        .observations = pool_used(&w->proxy.observations),
+        .observations_max = w->proxy.observations.capacity,
+        .relations = pool_used(&w->proxy.relations),
+        .relations_max = w->proxy.relations.capacity,
+        .transfers = pool_used(&w->proxy.transfers),
+        .transfers_max = w->proxy.transfers.capacity,
+        .cache_bytes = (uint64_t)w->proxy.contents.cached * CHUNK_BYTES,
+        .cache_bytes_max = m->config->cache.bytes,
+        .assembly_bytes = (uint64_t)contents_assembling(&w->proxy.contents) * CHUNK_BYTES,
+        .assembly_bytes_max = m->config->limits.assembly_bytes,
+        .destinations = proxy_destinations(&w->proxy),
+        .destinations_max = m->config->limits.destinations,
         .timers = m->wheel.armed,
     };
 }

@@ -278,6 +278,49 @@ void encoder_uint(struct encoder *e, uint16_t number, uint32_t value)
     encoder_option(e, number, bytes + skip, 4 - skip);
 }
 
+struct addition addition_uint(uint16_t number, uint32_t value)
+{
+    struct addition a = {.number = number};
+    unsigned skip = value ? (unsigned)__builtin_clz(value) / 8 : 4;
+
+    a.length = (uint16_t)(4 - skip);
+    for (unsigned i = 0; i < a.length; i++)
+        a.small[i] = (uint8_t)(value >> (8 * (a.length - 1 - i)));
+    return a;
+}
+
+struct addition addition_bytes(uint16_t number, const void *value, uint16_t length)
+{
+    return (struct addition){.number = number, .length = length, .value = value};
+}
+
+/* Writes the additions up to `number`. Returns the first one that was not written. */
+static unsigned put_additions(struct encoder *e, const struct addition *additions, unsigned next,
+                              unsigned count, uint16_t number)
+{
+    for (; next < count && additions[next].number <= number; next++) {
+        const struct addition *a = &additions[next];
+
+        encoder_option(e, a->number, a->value ? a->value : a->small, a->length);
+    }
+    return next;
+}
+
+void encoder_merge(struct encoder *e, const uint8_t *options, size_t length,
+                   const struct addition *additions, unsigned count)
+{
+    struct option_cursor cursor = {.at = options, .end = options + length};
+    struct option_view view;
+    unsigned next = 0;
+
+    while (option_next(&cursor, &view)) {
+        next = put_additions(e, additions, next, count, cursor.number);
+        if (next == 0 || additions[next - 1].number != cursor.number)
+            encoder_option(e, cursor.number, view.value, view.length);
+    }
+    put_additions(e, additions, next, count, UINT16_MAX);
+}
+
 void encoder_payload(struct encoder *e, const void *payload, size_t length)
 {
     if (length == 0 || !has_room(e, 1 + length))

@@ -153,6 +153,23 @@ static inline void encoder_raw(struct encoder *e, const uint8_t *bytes, size_t l
     e->length += (uint32_t)length;
 }
 
+/* An option that encoder_merge() adds. */
+struct addition {
+    uint16_t number, length;
+    const uint8_t *value; /* NULL: `small` holds it */
+    uint8_t small[4];
+};
+
+/* A uint option with the fewest bytes. */
+struct addition addition_uint(uint16_t number, uint32_t value);
+struct addition addition_bytes(uint16_t number, const void *value, uint16_t length);
+
+/* All options in `length` encoded bytes, with the additions in their places; an option with the
+ * number of an addition is left out. Additions are in ascending order; several of one number stay
+ * together. */
+void encoder_merge(struct encoder *e, const uint8_t *options, size_t length,
+                   const struct addition *additions, unsigned count);
+
 /* Bytes written, or 0 when anything failed. */
 static inline size_t encoder_end(const struct encoder *e)
 {

@@ -1,17 +1,23 @@
 #include "gateway/proxy/upstream.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 
 #include "gateway/hash.h"
 
+/* ---- start and end ---- */
+
 static int server_init(struct server *server, const struct config_upstream *upstream,
-                       const struct config_server *config)
+                       uint16_t group)
 {
     server->upstream = upstream;
-    server->config = config;
-    server->gate = (struct gate){.head = POOL_NONE, .tail = POOL_NONE};
+    server->gate.gate = (struct gate){.head = POOL_NONE, .tail = POOL_NONE};
+    server->group = group;
     server->ports = upstream->ports;
+    server->ping_session = POOL_NONE;
+    server->fetches = server->observations = LIST_NONE;
+    timer_init(&server->timer, TIMER_SERVER);
     server->sessions = malloc(sizeof(*server->sessions) * server->ports);
     if (!server->sessions)
         return -ENOMEM;
@@ -20,29 +26,48 @@ static int server_init(struct server *server, const struct config_upstream *upst
     return 0;
 }
 
-int upstreams_init(struct upstreams *u, struct messaging *m)
+static int make_servers(struct upstreams *u, unsigned index)
+{
+    const struct config_upstream *upstream = &u->m->config->upstreams[index];
+
+    u->first[index] = u->server_count;
+    u->turn[index] = random_below(&u->m->random, upstream->server_count);
+    for (unsigned k = 0; k < upstream->server_count; k++) {
+        struct server *server = &u->servers[u->server_count];
+
+        if (server_init(server, upstream, (uint16_t)index) < 0)
+            return -ENOMEM;
+        server->place = upstream->servers[k];
+        server->gate.heard_us = u->m->now;
+        if (upstream->keepalive_us)
+            wheel_arm(&u->m->wheel, &server->timer, u->m->now + upstream->keepalive_us);
+        u->server_count++;
+    }
+    return 0;
+}
+
+static void on_server_timer(void *context, struct timer *timer, uint64_t now_us);
+
+int upstreams_init(struct upstreams *u, struct messaging *m, unsigned destinations)
 {
     const struct config *config = m->config;
-    unsigned total = 0;
+    unsigned total = destinations;
 
     memset(u, 0, sizeof(*u));
     u->m = m;
+    wheel_handle(&m->wheel, TIMER_SERVER, on_server_timer, u);
     for (unsigned i = 0; i < config->upstream_count; i++)
         total += config->upstreams[i].server_count;
+    u->total = total;
     u->servers = calloc(total + 1, sizeof(*u->servers));
     u->first = calloc(config->upstream_count + 1, sizeof(*u->first));
     u->turn = calloc(config->upstream_count + 1, sizeof(*u->turn));
-    if (!u->servers || !u->first || !u->turn)
+    u->outstanding = calloc(config->upstream_count + 1, sizeof(*u->outstanding));
+    if (!u->servers || !u->first || !u->turn || !u->outstanding)
         goto fail;
-    for (unsigned i = 0; i < config->upstream_count; i++) {
-        const struct config_upstream *upstream = &config->upstreams[i];
-
-        u->first[i] = u->server_count;
-        u->turn[i] = random_below(&m->random, upstream->server_count);
-        for (unsigned k = 0; k < upstream->server_count; k++)
-            if (server_init(&u->servers[u->server_count++], upstream, &upstream->servers[k]) < 0)
-                goto fail;
-    }
+    for (unsigned i = 0; i < config->upstream_count; i++)
+        if (make_servers(u, i) < 0)
+            goto fail;
     return 0;
 fail:
     upstreams_fini(u);
@@ -51,46 +76,113 @@ fail:
 
 void upstreams_fini(struct upstreams *u)
 {
-    for (unsigned i = 0; u->servers && i < u->server_count; i++)
+    for (unsigned i = 0; u->servers && i < u->total; i++)
         free(u->servers[i].sessions);
     free(u->servers);
     free(u->first);
     free(u->turn);
+    free(u->outstanding);
     memset(u, 0, sizeof(*u));
 }
 
-static uint32_t target_hash(const struct message *request)
+int upstreams_add(struct upstreams *u, uint32_t index, const struct config_upstream *upstream,
+                  uint16_t group)
 {
-    static const enum option_slot slots[] = {SLOT_URI_PATH, SLOT_URI_QUERY};
-    uint64_t hash = 0;
+    return server_init(&u->servers[index], upstream, group);
+}
 
-    for (unsigned i = 0; i < 2; i++) {
-        struct option_cursor cursor = option_cursor_at(request, slots[i]);
-        struct option_view view;
+void upstreams_move(struct upstreams *u, uint32_t index, const struct config_server *place)
+{
+    struct server *server = &u->servers[index];
 
-        while (option_next_same(&cursor, &view))
-            hash = hash_bytes(view.value, view.length, hash + slots[i]);
+    for (unsigned n = 0; n < server->ports; n++) {
+        if (server->sessions[n] != POOL_NONE)
+            session_at(&u->m->sessions, server->sessions[n])->side.upstream.server = SERVER_NONE;
+        server->sessions[n] = POOL_NONE;
     }
-    return (uint32_t)hash;
+    wheel_cancel(&u->m->wheel, &server->timer);
+    server->down = false;
+    server->pings = 0;
+    server->current = 0;
+    server->place = *place;
 }
 
-uint32_t upstreams_choose(struct upstreams *u, unsigned upstream, const struct message *request)
+/* ---- choosing ---- */
+
+static bool is_wanted(const struct upstreams *u, uint32_t index, bool up_only, uint32_t but)
 {
-    const struct config_upstream *config = &u->m->config->upstreams[upstream];
-    unsigned n = config->server_count, pick = 0;
-
-    if (n > 1 && config->balance == CONFIG_BALANCE_HASH)
-        pick = target_hash(request) % n;
-    else if (n > 1)
-        pick = u->turn[upstream]++ % n;
-    return u->first[upstream] + pick;
+    return index != but && !(up_only && u->servers[index].down);
 }
+
+/* Rendezvous: each server draws a number for the target, the highest has it. When one goes down,
+ * only what it had moves. */
+static uint32_t choose_by_hash(const struct upstreams *u, unsigned first, unsigned count,
+                               uint64_t hash, bool up_only, uint32_t but)
+{
+    uint64_t best = 0;
+    uint32_t pick = SERVER_NONE;
+
+    for (unsigned i = first; i < first + count; i++) {
+        uint64_t score = hash_mix(hash_mix(hash, i + 1), 0);
+
+        if (is_wanted(u, i, up_only, but) && (pick == SERVER_NONE || score > best)) {
+            best = score;
+            pick = i;
+        }
+    }
+    return pick;
+}
+
+static uint32_t choose_in_turn(struct upstreams *u, unsigned first, unsigned count, bool up_only,
+                               uint32_t but)
+{
+    unsigned *turn = &u->turn[u->servers[first].group];
+
+    for (unsigned i = 0; i < count; i++) {
+        uint32_t index = first + (*turn)++ % count;
+
+        if (is_wanted(u, index, up_only, but))
+            return index;
+    }
+    return SERVER_NONE;
+}
+
+static uint32_t choose(struct upstreams *u, unsigned first, unsigned count, uint64_t hash,
+                       bool up_only, uint32_t but)
+{
+    return u->servers[first].upstream->balance == CONFIG_BALANCE_HASH
+               ? choose_by_hash(u, first, count, hash, up_only, but)
+               : choose_in_turn(u, first, count, up_only, but);
+}
+
+uint32_t upstreams_choose(struct upstreams *u, unsigned first, unsigned count, uint64_t hash,
+                          uint32_t but)
+{
+    uint32_t pick;
+
+    if (count == 1)
+        return first;
+    pick = choose(u, first, count, hash, true, but);
+    if (pick == SERVER_NONE)
+        pick = choose(u, first, count, hash, false, but);
+    return pick;
+}
+
+bool upstreams_any_up(const struct upstreams *u, unsigned first, unsigned count)
+{
+    for (unsigned i = first; i < first + count; i++)
+        if (!u->servers[i].down)
+            return true;
+    return false;
+}
+
+/* ---- sessions ---- */
 
 static struct session *open_port(struct upstreams *u, uint32_t index, uint16_t n)
 {
     struct messaging *m = u->m;
     struct server *server = &u->servers[index];
-    const struct config_server *c = server->config;
+    const struct config_server *c = &server->place;
     uint16_t port = m->io.upstream_port(m->io.context, c->local, &c->endpoint, n);
     struct session *s;
     struct flow flow;
@@ -108,8 +200,9 @@ static struct session *open_port(struct upstreams *u, uint32_t index, uint16_t n
         return NULL;
     s->role = SESSION_UPSTREAM;
     s->gate.shared = &server->gate;
-    s->owner = index;
-    s->port_n = n;
+    s->side.upstream.server = index;
+    s->side.upstream.users = 0;
+    s->place = n;
     server->sessions[n] = session_index(&m->sessions, s);
     return s;
 }
@@ -136,5 +229,114 @@ struct session *upstreams_session(struct upstreams *u, uint32_t index, uint16_t 
 
 void upstreams_closed(struct upstreams *u, const struct session *s)
 {
-    u->servers[s->owner].sessions[s->port_n] = POOL_NONE;
+    if (s->side.upstream.server != SERVER_NONE)
+        u->servers[s->side.upstream.server].sessions[s->place] = POOL_NONE;
+}
+
+/* ---- health ---- */
+
+static uint32_t server_index(const struct upstreams *u, const struct server *server)
+{
+    return (uint32_t)(server - u->servers);
+}
+
+static void ping(struct upstreams *u, struct server *server)
+{
+    struct session *s = upstreams_session(u, server_index(u, server), &server->ping_mid);
+
+    if (!s)
+        return;
+    server->ping_session = session_index(&u->m->sessions, s);
+    u->m->counters->server_pings++;
+    messaging_send_empty(u->m, &s->flow, TYPE_CON, server->ping_mid);
+}
+
+void upstreams_failed(struct upstreams *u, uint32_t index)
+{
+    struct server *server = &u->servers[index];
+
+    if (server->down)
+        return;
+    server->down = true;
+    server->down_us = u->m->now;
+    server->pings = 0;
+    u->m->counters->servers_down++;
+    if (!server->lost_fetches && !server->lost_observations &&
+        server->fetch_count + server->observation_count)
+        u->lost++;
+    server->lost_fetches = server->fetch_count;
+    server->lost_observations = server->observation_count;
+    /* The only server of its kind gets all requests all the same: the next one tells. */
+    if (server->upstream->server_count > 1 || server->upstream->keepalive_us)
+        wheel_arm(&u->m->wheel, &server->timer, u->m->now + server->upstream->revive_us);
+    else
+        wheel_cancel(&u->m->wheel, &server->timer);
+}
+
+void upstreams_heard(struct upstreams *u, uint32_t index)
+{
+    struct server *server = &u->servers[index];
+
+    if (!server->down)
+        return;
+    server->down = false;
+    server->pings = 0;
+    u->m->counters->servers_up++;
+    wheel_cancel(&u->m->wheel, &server->timer);
+    if (server->upstream->keepalive_us)
+        wheel_arm(&u->m->wheel, &server->timer, u->m->now + server->upstream->keepalive_us);
+}
+
+bool upstreams_pong(struct upstreams *u, const struct session *s, uint16_t mid)
+{
+    uint32_t index = s->side.upstream.server;
+    struct server *server;
+
+    if (index == SERVER_NONE)
+        return false;
+    server = &u->servers[index];
+    if (server->ping_session != session_index(&u->m->sessions, s) || server->ping_mid != mid)
+        return false;
+    server->ping_session = POOL_NONE;
+    server->gate.heard_us = u->m->now;
+    upstreams_heard(u, index);
+    return true;
+}
+
+/* A ping after a silence, repeated as a CON would be, until something is heard or all are used up
+ * (RFC 7252 4.2). */
+static void keep_alive(struct upstreams *u, struct server *server)
+{
+    const struct transmission *t = &server->upstream->transmission;
+    uint64_t due = server->gate.heard_us + server->upstream->keepalive_us, gap;
+
+    if (due > u->m->now) {
+        server->pings = 0;
+        wheel_arm(&u->m->wheel, &server->timer, due);
+        return;
+    }
+    if (server->pings > t->max_retransmit) {
+        upstreams_failed(u, server_index(u, server));
+        return;
+    }
+    gap = ((uint64_t)t->ack_timeout_ms * 1000) << server->pings;
+    if (gap > server->upstream->keepalive_us)
+        gap = server->upstream->keepalive_us;
+    server->pings++;
+    wheel_arm(&u->m->wheel, &server->timer, u->m->now + gap);
+    ping(u, server);
+}
+
+static void on_server_timer(void *context, struct timer *timer, uint64_t now_us)
+{
+    struct upstreams *u = context;
+    struct server *server =
+        (struct server *)(void *)((uint8_t *)timer - offsetof(struct server, timer));
+
+    if (!server->down) {
+        keep_alive(u, server);
+        return;
+    }
+    wheel_arm(&u->m->wheel, &server->timer, now_us + server->upstream->revive_us);
+    ping(u, server);
 }

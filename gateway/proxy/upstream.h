@@ -1,43 +1,69 @@
-/* The origin servers of one worker: which server a request goes to, and over which of our ports.
+/* The origin servers of one worker: which server a request goes to, over which of our ports, and
+ * which of them are alive.
  *
  * A message ID may be used once in EXCHANGE_LIFETIME towards an endpoint (RFC 7252 4.4), so one
  * pair of ports carries 65,536 messages in 247 s at the most. A server is therefore reached over
  * several of our ports, each a session of its own, opened when the IDs of the last one are used up.
  * All of them share one NSTART, since it holds for the server (4.7).
  *
+ * A server is down when an exchange with it has failed, or a ping after a silence. It gets no
+ * requests then while another is up, but pings until anything is heard of it. Behind the servers of
+ * the configuration stand those that the forward proxy has found.
+ *
  * One worker owns this; no locking. */
 #ifndef COAPGW_GATEWAY_PROXY_UPSTREAM_H
 #define COAPGW_GATEWAY_PROXY_UPSTREAM_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "config/config.h"
 #include "gateway/session/messaging.h"
 
-/* One server of one upstream. */
+#define SERVER_NONE POOL_NONE
+
 struct server {
     const struct config_upstream *upstream;
-    const struct config_server *config;
-    struct gate gate;
+    struct config_server place;
+    struct gate_shared gate;
     uint32_t *sessions; /* by number of the port; POOL_NONE: not open */
     uint16_t ports;     /* how many this worker may use */
     uint16_t current;   /* number of the port in use */
+    uint16_t group;     /* whose limit of outstanding requests counts */
+    bool down;
+    uint8_t pings; /* unanswered, in a row */
+    uint16_t ping_mid;
+    uint32_t ping_session;
+    uint64_t down_us;
+    struct timer timer;
+    struct list fetches, observations; /* links `by_server` of both */
+    uint32_t fetch_count, observation_count;
+    uint32_t lost_fetches, lost_observations; /* still to be told that it is down */
 };
 
 struct upstreams {
     struct messaging *m;
-    struct server *servers; /* of all upstreams, in order */
-    unsigned server_count;
-    unsigned *first; /* by upstream: index of its first server */
-    unsigned *turn;  /* by upstream: round robin */
+    struct server *servers; /* of all upstreams, in order; then room for destinations */
+    unsigned server_count;  /* of the configuration */
+    unsigned total;         /* with destinations */
+    unsigned *first;        /* by upstream: index of its first server */
+    unsigned *turn;         /* by upstream: round robin */
+    uint32_t *outstanding;  /* by group: fetches that are open */
+    unsigned lost;          /* servers with lost_* */
 };
 
-/* 0 or -ENOMEM. */
-int upstreams_init(struct upstreams *u, struct messaging *m);
+/* `destinations` more servers can be added at run time. 0 or -ENOMEM. */
+int upstreams_init(struct upstreams *u, struct messaging *m, unsigned destinations);
 void upstreams_fini(struct upstreams *u);
 
-/* The index of the server for a request: by a hash of path and query, or in turn. */
-uint32_t upstreams_choose(struct upstreams *u, unsigned upstream, const struct message *request);
+/* The index of a server for a request, out of `count` ones from `first` on that are up, or out of
+ * all when none is: by a hash of its target, or in turn. `but` is left out while there are others.
+ */
+uint32_t upstreams_choose(struct upstreams *u, unsigned first, unsigned count, uint64_t hash,
+                          uint32_t but);
+
+/* True when one of them is up. */
+bool upstreams_any_up(const struct upstreams *u, unsigned first, unsigned count);
 
 /* A session to the server with this index, and a message ID in it. NULL when all its ports have
  * used up their IDs or no session can be had. */
@@ -45,5 +71,21 @@ struct session *upstreams_session(struct upstreams *u, uint32_t index, uint16_t 
 
 /* A session has gone: its port is free to be opened again. */
 void upstreams_closed(struct upstreams *u, const struct session *s);
+
+/* An exchange with the server has failed: its fetches and observations are to be told (lost_*). */
+void upstreams_failed(struct upstreams *u, uint32_t index);
+
+/* Something was heard of it. */
+void upstreams_heard(struct upstreams *u, uint32_t index);
+
+/* A RST in one of its sessions. True when it answers the last ping. */
+bool upstreams_pong(struct upstreams *u, const struct session *s, uint16_t mid);
+
+/* Prepares a slot behind the configured servers. 0 or -ENOMEM. */
+int upstreams_add(struct upstreams *u, uint32_t index, const struct config_upstream *upstream,
+                  uint16_t group);
+
+/* It is another endpoint from now on: its open sessions are forgotten. */
+void upstreams_move(struct upstreams *u, uint32_t index, const struct config_server *place);
 
 #endif

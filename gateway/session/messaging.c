@@ -11,11 +11,16 @@
 
 /* ---- sending ---- */
 
+uint16_t messaging_headers(const struct flow *flow)
+{
+    return address_is_v4(&flow->peer) ? IP4_UDP_BYTES : IP6_UDP_BYTES;
+}
+
 uint16_t messaging_room(const struct messaging *m, const struct flow *flow)
 {
     uint16_t room = m->config->locals[flow->local].mtu;
 
-    room -= address_is_v4(&flow->peer) ? IP4_UDP_BYTES : IP6_UDP_BYTES;
+    room -= messaging_headers(flow);
     return room < MESSAGE_MAX_BYTES ? room : MESSAGE_MAX_BYTES;
 }
 
@@ -94,7 +99,7 @@ static void on_idle(void *context, struct timer *timer, uint64_t now_us)
         (struct session *)(void *)((uint8_t *)timer - offsetof(struct session, idle));
     uint64_t idle_us = m->config->limits.session_idle_us;
 
-    if (s->outbound != POOL_NONE || s->exchanges != POOL_NONE || s->forwards) {
+    if (!session_is_unused(s)) {
         wheel_arm(&m->wheel, &s->idle, now_us + idle_us);
         return;
     }
@@ -134,10 +139,25 @@ static void refuse_stateless(struct messaging *m, const struct flow *flow,
 
 /* ---- receiving ---- */
 
+/* RFC 9175 2.3: an Echo that we gave proves that the client gets what is sent to its address. */
+static void check_echo(struct messaging *m, struct request *rq)
+{
+    const struct option_view *echo = &rq->message->first[SLOT_ECHO];
+
+    rq->own_echo = echo_verify(m->echo, &rq->session->flow, m->now, echo->value, echo->length);
+    if (rq->own_echo)
+        rq->session->proven = true;
+}
+
 static void serve_request(struct messaging *m, struct session *s, const struct message *msg,
                           bool multicast)
 {
     struct request rq = {.message = msg, .session = s, .dedup = POOL_NONE, .multicast = multicast};
+
+    if (message_has(msg, SLOT_NO_RESPONSE))
+        rq.unwanted = (uint8_t)message_uint(msg, SLOT_NO_RESPONSE, 0);
+    if (message_has(msg, SLOT_ECHO))
+        check_echo(m, &rq);
 
     if (msg->token_length > m->config->limits.token) {
         /* RFC 8974 2.2.2: longer than this implementation supports. The token is echoed, as the
@@ -170,6 +190,7 @@ static void receive_request(struct messaging *m, const struct flow *flow, struct
             refuse_stateless(m, flow, msg);
             return;
         }
+        s->place = (uint16_t)(l - m->config->listeners);
     } else if (s->role == SESSION_UPSTREAM) {
         /* We are no server on this flow: there is no context for a request (RFC 7252 4.2). */
         m->counters->drop_upstream_request++;
@@ -201,6 +222,7 @@ static void receive_con_response(struct messaging *m, struct session *s, const s
     entry = dedup_add(&m->dedup, s, msg->mid, true, true, m->now);
     if (entry)
         entry->state = DEDUP_ACKED;
+    s->gate.shared->heard_us = m->now;
     m->counters->responses++;
     messaging_send_empty(m, &s->flow, TYPE_ACK, msg->mid);
 }
@@ -228,10 +250,15 @@ static void receive_response(struct messaging *m, const struct flow *flow, struc
         m->counters->drop_unmatched_ack++;
         return;
     }
-    if (m->ops.response(m->ops.context, s, msg))
+    if (m->ops.response(m->ops.context, s, msg)) {
+        s->gate.shared->heard_us = m->now;
         m->counters->responses++;
-    else
-        m->counters->drop_unmatched_response++;
+        return;
+    }
+    m->counters->drop_unmatched_response++;
+    /* A notification that nobody waits for any more: the origin may stop (RFC 7641 3.6). */
+    if (msg->type == TYPE_NON && message_has(msg, SLOT_OBSERVE))
+        reject(m, flow, msg);
 }
 
 static void receive_empty(struct messaging *m, const struct flow *flow, struct session *s,
@@ -256,7 +283,8 @@ static void receive_empty(struct messaging *m, const struct flow *flow, struct s
             m->counters->drop_unmatched_ack++;
         return;
     case TYPE_RST:
-        if (!s || !outbound_settle(m, s, msg->mid, OUTBOUND_RESET))
+        if (!s || (!outbound_settle(m, s, msg->mid, OUTBOUND_RESET) &&
+                   !m->ops.reset(m->ops.context, s, msg->mid)))
             m->counters->drop_unmatched_rst++;
         return;
     }
@@ -416,6 +444,9 @@ static int init_memory(struct messaging *m, uint32_t sessions)
     int err;
 
     lifetimes(m->config, &con_us, &non_us);
+    m->echo = echo_create(&m->random);
+    if (!m->echo)
+        return -ENOMEM;
     if ((err = session_table_init(&m->sessions, sessions, (uint32_t)random_u64(&m->random))))
         return err;
     if ((err = chunks_init(&m->chunks, limits->message_bytes)))
@@ -456,6 +487,7 @@ int messaging_init(struct messaging *m, const struct messaging_setup *setup, uin
 
 void messaging_fini(struct messaging *m)
 {
+    echo_destroy(m->echo);
     pool_fini(&m->leisure);
     pool_fini(&m->exchanges);
     mid_index_fini(&m->outbound_index);

@@ -25,6 +25,7 @@
 #include "gateway/list.h"
 #include "gateway/random.h"
 #include "gateway/session/dedup.h"
+#include "gateway/session/echo.h"
 #include "gateway/session/mid_index.h"
 #include "gateway/session/session.h"
 #include "gateway/timer/wheel.h"
@@ -51,8 +52,9 @@ enum outbound_outcome {
 };
 
 enum owner_kind {
-    OWNER_NONE,    /* a separate response: nobody waits for its end */
-    OWNER_FORWARD, /* a request to an origin */
+    OWNER_NONE,     /* a separate response: nobody waits for its end */
+    OWNER_FETCH,    /* a request to an origin */
+    OWNER_RELATION, /* a notification */
 };
 
 /* A CON until it is acknowledged, or a NON request until it is answered: both count against NSTART
@@ -82,6 +84,12 @@ int outbound_submit(struct messaging *m, struct session *s, enum message_type ty
 /* Ends it without a word to the owner. */
 void outbound_cancel(struct messaging *m, uint32_t index);
 
+/* Gives a message that waits for its acknowledgement other contents and another message ID; its
+ * retransmissions and timeouts go on (RFC 7641 4.5.2). False when memory is short: it stays as it
+ * is. */
+bool outbound_replace(struct messaging *m, uint32_t index, uint16_t mid, const void *bytes,
+                      uint16_t length);
+
 /* Ends the message with this ID and tells the owner. False when there is none that was sent. An ACK
  * ends a CON only. */
 bool outbound_settle(struct messaging *m, const struct session *s, uint16_t mid,
@@ -97,8 +105,10 @@ unsigned outbound_settle_all(struct messaging *m, const struct session *s,
 struct request {
     const struct message *message;
     struct session *session;
-    uint32_t dedup; /* index of its entry, POOL_NONE: none */
-    bool multicast; /* no errors are answered (RFC 7252 8.2) */
+    uint32_t dedup;   /* index of its entry, POOL_NONE: none */
+    uint8_t unwanted; /* No-Response (RFC 7967): bit class - 1 of the classes not to be answered */
+    bool multicast;   /* no errors are answered (RFC 7252 8.2) */
+    bool own_echo;    /* its Echo option is one that we gave, and has been dealt with */
 };
 
 /* To be called before the request has any effect. False when there is nothing more to do: it was a
@@ -115,20 +125,27 @@ struct reply {
     uint32_t dedup;
     uint32_t bare_length; /* of header and token: what the message is when nothing is added */
     uint16_t mid;
-    uint8_t type; /* enum message_type */
+    uint16_t longest; /* how long it may be without a proof of the client's address; 0: any */
+    uint8_t type;     /* enum message_type */
     uint8_t code;
+    bool suppressed; /* the client does not want it (RFC 7967) */
 };
 
 /* Starts the answer to a request. False when none can or may be sent (counted): the request is done
  * with then. */
 bool reply_begin(struct messaging *m, const struct request *rq, uint8_t code, struct reply *reply);
 
-/* Sends it. False when it did not fit: nothing was sent, and a smaller answer may be begun. */
+/* Sends it. False when it did not fit: nothing was sent, and a smaller answer may be begun. Where a
+ * safe request's answer is too long for a client whose address is unproven, a challenge goes
+ * instead (RFC 9175 2.3): true, too. */
 bool reply_end(struct messaging *m, struct reply *reply);
 
 /* A whole answer: a code, and a diagnostic payload (RFC 7252 5.5.2) unless NULL. */
 void reply_code(struct messaging *m, const struct request *rq, uint8_t code,
                 const char *diagnostic);
+
+/* The longest answer that a client may get whose address is unproven; 0: there is no limit. */
+uint16_t reply_longest(const struct messaging *m, const struct session *s, uint16_t request_length);
 
 /* 5.03 with Max-Age. */
 void reply_busy(struct messaging *m, const struct request *rq, const char *diagnostic);
@@ -143,15 +160,21 @@ struct exchange {
     uint32_t token_chunk; /* a token longer than 8 bytes */
     uint16_t token_length;
     uint16_t mid;
-    uint8_t type; /* TYPE_CON or TYPE_NON */
-    uint8_t code; /* the method */
-    bool acked;   /* the Empty ACK has gone: the answer is separate */
+    uint16_t request_length; /* of the whole message, bytes */
+    uint8_t type;            /* TYPE_CON or TYPE_NON */
+    uint8_t code;            /* the method */
+    uint8_t unwanted;        /* as in struct request */
+    bool acked;              /* the Empty ACK has gone: the answer is separate */
     uint8_t token[TOKEN_INLINE_BYTES];
     struct links by_session;
 };
 
 /* NULL when the table or the message memory is full. */
 struct exchange *exchange_open(struct messaging *m, const struct request *rq);
+
+/* The token of its request, in the exchange or in `buffer`, which has room for MESSAGE_MAX_BYTES.
+ */
+const uint8_t *exchange_token(const struct messaging *m, const struct exchange *x, uint8_t *buffer);
 
 /* The same pair as for a request: piggybacked while the request is not acknowledged, separate
  * after; CON for a CON, NON for a NON (RFC 7252 5.2). exchange_reply_end() frees the exchange when
@@ -173,6 +196,12 @@ struct messaging_ops {
     bool (*response)(void *context, struct session *s, const struct message *response);
     void (*settled)(void *context, enum owner_kind kind, uint32_t owner,
                     enum outbound_outcome outcome);
+    /* A RST that ends no message that waits for an ACK: it may answer a NON or a ping. True when it
+     * does. */
+    bool (*reset)(void *context, struct session *s, uint16_t mid);
+    /* A notification is about to be sent, again or after a wait: outbound_replace() may be called.
+     */
+    void (*renew)(void *context, uint32_t owner, uint32_t outbound);
     /* An upstream session is about to go: nothing hangs on it. */
     void (*session_closed)(void *context, struct session *s);
 };
@@ -193,6 +222,7 @@ struct messaging {
     struct messaging_ops ops;
     struct random random;
     uint64_t mid_key; /* of session_first_mid() */
+    struct echo *echo;
     struct session_table sessions;
     struct wheel wheel;
     struct chunks chunks;
@@ -228,10 +258,20 @@ void messaging_unreachable(struct messaging *m, const struct flow *flow, const u
 unsigned messaging_advance(struct messaging *m);
 uint64_t messaging_next_us(const struct messaging *m);
 
+/* The listener of a client's session. */
+static inline const struct config_listener *messaging_listener(const struct messaging *m,
+                                                               const struct session *s)
+{
+    return &m->config->listeners[s->place];
+}
+
 /* The session of a flow, made when there is none. NULL when the table is full and no session can be
  * evicted. */
 struct session *messaging_open_session(struct messaging *m, const struct flow *flow, uint32_t hash,
                                        const struct transmission *transmission);
+
+/* Bytes of the IP and UDP headers around a message of a flow. */
+uint16_t messaging_headers(const struct flow *flow);
 
 /* The largest message to a flow: the MTU of its interface less the IP and UDP headers. */
 uint16_t messaging_room(const struct messaging *m, const struct flow *flow);
@@ -240,7 +280,7 @@ uint16_t messaging_room(const struct messaging *m, const struct flow *flow);
 void messaging_send(struct messaging *m, const struct flow *flow, struct outgoing *out,
                     uint16_t length);
 
-/* An Empty message to a flow: ACK or RST. */
+/* An Empty message to a flow: ACK, RST, or a CON, which is a ping. */
 void messaging_send_empty(struct messaging *m, const struct flow *flow, enum message_type type,
                           uint16_t mid);
 

@@ -12,7 +12,7 @@
 
 static struct gate *gate_of(struct session *s)
 {
-    return s->role == SESSION_UPSTREAM ? s->gate.shared : &s->gate.own;
+    return s->role == SESSION_UPSTREAM ? &s->gate.shared->gate : &s->gate.own;
 }
 
 static struct session *session_of(const struct messaging *m, const struct outbound *ob)
@@ -64,6 +64,8 @@ static void gate_pump(struct messaging *m, struct gate *gate, const struct trans
         gate->head = waiting.head;
         gate->tail = waiting.tail;
         gate->waiting--;
+        if (outbound_at(m, index)->owner_kind == OWNER_RELATION)
+            m->ops.renew(m->ops.context, outbound_at(m, index)->owner, index);
         start(m, outbound_at(m, index));
     }
 }
@@ -157,6 +159,26 @@ void outbound_cancel(struct messaging *m, uint32_t index)
     gate_pump(m, gate_of(s), s->transmission);
 }
 
+bool outbound_replace(struct messaging *m, uint32_t index, uint16_t mid, const void *bytes,
+                      uint16_t length)
+{
+    struct outbound *ob = outbound_at(m, index);
+    uint32_t chunk;
+
+    do
+        chunk = chunks_write(&m->chunks, bytes, length);
+    while (chunk == CHUNK_NONE && dedup_yield(&m->dedup));
+    if (chunk == CHUNK_NONE)
+        return false;
+    chunks_free(&m->chunks, ob->chunk);
+    ob->chunk = chunk;
+    ob->length = length;
+    mid_index_remove(&m->outbound_index, index);
+    ob->key.mid = mid;
+    mid_index_add(&m->outbound_index, index);
+    return true;
+}
+
 static void settle(struct messaging *m, uint32_t index, enum outbound_outcome outcome)
 {
     struct outbound *ob = outbound_at(m, index);
@@ -165,6 +187,8 @@ static void settle(struct messaging *m, uint32_t index, enum outbound_outcome ou
     uint32_t owner = ob->owner;
 
     outbound_free(m, index);
+    if (s->role == SESSION_UPSTREAM && (outcome == OUTBOUND_ACKED || outcome == OUTBOUND_RESET))
+        s->gate.shared->heard_us = m->now;
     if (kind != OWNER_NONE)
         m->ops.settled(m->ops.context, kind, owner, outcome);
     gate_pump(m, gate_of(s), s->transmission);
@@ -222,5 +246,7 @@ void outbound_on_timer(void *context, struct timer *timer, uint64_t now_us)
     ob->timeout_us *= 2;
     m->counters->retransmissions++;
     wheel_arm(&m->wheel, &ob->timer, now_us + ob->timeout_us);
+    if (ob->owner_kind == OWNER_RELATION)
+        m->ops.renew(m->ops.context, ob->owner, pool_index(&m->outbound, ob));
     transmit(m, ob);
 }

@@ -117,6 +117,51 @@ bool request_admit(struct messaging *m, struct request *rq, bool pure)
 
 /* ---- answers ---- */
 
+/* IP and UDP headers count on both sides: they are what an attacker pays and what a victim gets. */
+uint16_t reply_longest(const struct messaging *m, const struct session *s, uint16_t request_length)
+{
+    uint32_t headers = messaging_headers(&s->flow), longest;
+
+    if (s->proven || m->config->limits.amplification == 0)
+        return 0;
+    longest = m->config->limits.amplification * (request_length + headers) - headers;
+    return longest < UINT16_MAX ? (uint16_t)longest : UINT16_MAX;
+}
+
+static bool is_unwanted(uint8_t unwanted, uint8_t code)
+{
+    return unwanted >> (code_class(code) - 1) & 1;
+}
+
+/* Instead of an answer that an attacker might have asked for in another's name: a proof of the
+ * address is wanted first (RFC 9175 2.3). It is the answer to this message ID from now on. */
+static void write_challenge(struct messaging *m, struct reply *reply, const uint8_t *token,
+                            size_t token_length)
+{
+    uint8_t echo[ECHO_BYTES];
+
+    echo_make(m->echo, &reply->session->flow, m->now, echo);
+    reply->code = CODE_UNAUTHORIZED;
+    reply->longest = 0;
+    encoder_begin(&reply->encoder, reply->encoder.data, reply->encoder.room, reply->type,
+                  reply->code, reply->mid, token, token_length);
+    encoder_option(&reply->encoder, OPTION_ECHO, echo, sizeof(echo));
+    m->counters->challenges++;
+}
+
+/* Puts a challenge in the place of what is too long. The token is the message's own. */
+static void limit_amplification(struct messaging *m, struct reply *reply)
+{
+    uint8_t token[MESSAGE_MAX_BYTES];
+    struct message own;
+
+    if (reply->longest == 0 || reply->encoder.failed || reply->encoder.length <= reply->longest ||
+        message_parse(reply->encoder.data, reply->encoder.length, &own) != VERDICT_OK)
+        return;
+    memcpy(token, own.token, own.token_length);
+    write_challenge(m, reply, token, own.token_length);
+}
+
 /* Without an outgoing buffer the answer is written all the same, so that a duplicate of the request
  * can get it: as if it was lost on the way. */
 static void reply_start(struct messaging *m, struct reply *reply, struct session *s,
@@ -140,6 +185,10 @@ bool reply_begin(struct messaging *m, const struct request *rq, uint8_t code, st
     }
     reply->code = code;
     reply->dedup = rq->dedup;
+    reply->suppressed = is_unwanted(rq->unwanted, code);
+    reply->longest = 0;
+    if (code_is_safe(msg->code) && !rq->multicast)
+        reply->longest = reply_longest(m, rq->session, msg->length);
     if (msg->type == TYPE_CON) {
         reply->type = TYPE_ACK;
         reply->mid = msg->mid;
@@ -172,10 +221,29 @@ static void remember(struct messaging *m, const struct reply *reply, const void 
     dedup_store(&m->dedup, entry, reply->code, bytes, length);
 }
 
+/* RFC 7967 2.1: no response, but a CON is acknowledged. */
+static void suppress(struct messaging *m, struct reply *reply)
+{
+    if (reply->out.buffer)
+        m->io.cancel(m->io.context, &reply->out);
+    m->counters->suppressed_responses++;
+    if (reply->type != TYPE_ACK)
+        return;
+    if (reply->dedup != POOL_NONE)
+        dedup_at(&m->dedup, reply->dedup)->state = DEDUP_ACKED;
+    messaging_send_empty(m, &reply->session->flow, TYPE_ACK, reply->mid);
+}
+
 bool reply_end(struct messaging *m, struct reply *reply)
 {
-    uint16_t length = (uint16_t)encoder_end(&reply->encoder);
+    uint16_t length;
 
+    if (reply->suppressed) {
+        suppress(m, reply);
+        return true;
+    }
+    limit_amplification(m, reply);
+    length = (uint16_t)encoder_end(&reply->encoder);
     if (length == 0) {
         if (reply->out.buffer)
             m->io.cancel(m->io.context, &reply->out);
@@ -192,7 +260,7 @@ bool reply_end(struct messaging *m, struct reply *reply)
 /* What every error answer has besides its code. */
 static void put_diagnostic(struct encoder *e, uint8_t code, const char *diagnostic)
 {
-    if (code == CODE_SERVICE_UNAVAILABLE)
+    if (code == CODE_SERVICE_UNAVAILABLE || code == CODE_TOO_MANY_REQUESTS)
         encoder_uint(e, OPTION_MAX_AGE, BUSY_MAX_AGE_S);
     if (diagnostic)
         encoder_payload(e, diagnostic, strlen(diagnostic));
@@ -239,6 +307,8 @@ struct exchange *exchange_open(struct messaging *m, const struct request *rq)
     x->mid = msg->mid;
     x->type = msg->type;
     x->code = msg->code;
+    x->request_length = msg->length;
+    x->unwanted = rq->unwanted;
     x->acked = false;
     timer_init(&x->separate, TIMER_SEPARATE);
     if (x->type == TYPE_CON)
@@ -246,6 +316,7 @@ struct exchange *exchange_open(struct messaging *m, const struct request *rq)
     if (x->dedup != POOL_NONE)
         dedup_at(&m->dedup, x->dedup)->busy = true;
     chain_push(&rq->session->exchanges, &m->exchanges, BY_SESSION, pool_index(&m->exchanges, x));
+    rq->session->exchange_count++;
     return x;
 }
 
@@ -258,6 +329,7 @@ static void exchange_free(struct messaging *m, struct exchange *x)
         dedup_at(&m->dedup, x->dedup)->busy = false;
     chunks_free(&m->chunks, x->token_chunk);
     chain_remove(&s->exchanges, &m->exchanges, BY_SESSION, pool_index(&m->exchanges, x));
+    s->exchange_count--;
     pool_put(&m->exchanges, x);
 }
 
@@ -275,21 +347,27 @@ void exchange_on_timer(void *context, struct timer *timer, uint64_t now_us)
     messaging_send_empty(m, &session_at(&m->sessions, x->session)->flow, TYPE_ACK, x->mid);
 }
 
+const uint8_t *exchange_token(const struct messaging *m, const struct exchange *x, uint8_t *buffer)
+{
+    if (x->token_chunk == CHUNK_NONE)
+        return x->token;
+    chunks_read(&m->chunks, x->token_chunk, buffer, x->token_length);
+    return buffer;
+}
+
 bool exchange_reply_begin(struct messaging *m, struct exchange *x, uint8_t code,
                           struct reply *reply)
 {
     struct session *s = session_at(&m->sessions, x->session);
     uint8_t long_token[MESSAGE_MAX_BYTES];
-    const uint8_t *token = x->token;
+    const uint8_t *token = exchange_token(m, x, long_token);
 
-    if (x->token_chunk != CHUNK_NONE) {
-        chunks_read(&m->chunks, x->token_chunk, long_token, x->token_length);
-        token = long_token;
-    }
     reply->code = code;
     reply->dedup = x->dedup;
     reply->mid = x->mid;
     reply->type = TYPE_ACK;
+    reply->suppressed = is_unwanted(x->unwanted, code);
+    reply->longest = code_is_safe(x->code) ? reply_longest(m, s, x->request_length) : 0;
     if (x->type != TYPE_CON || x->acked) {
         reply->type = x->type;
         if (!session_take_mid(s, m->now, &reply->mid)) {
@@ -300,6 +378,7 @@ bool exchange_reply_begin(struct messaging *m, struct exchange *x, uint8_t code,
     }
     if (reply->type == TYPE_CON) { /* kept for retransmission: built where it can be copied from */
         reply->session = s;
+        reply->bare_length = 0;
         reply->out = (struct outgoing){.data = m->scratch, .room = messaging_room(m, &s->flow)};
         encoder_begin(&reply->encoder, m->scratch, reply->out.room, TYPE_CON, code, reply->mid,
                       token, x->token_length);
@@ -330,12 +409,16 @@ static void send_separate(struct messaging *m, struct reply *reply, uint16_t len
 
 bool exchange_reply_end(struct messaging *m, struct exchange *x, struct reply *reply)
 {
-    uint16_t length = (uint16_t)encoder_end(&reply->encoder);
-
     if (reply->type != TYPE_CON) {
         if (!reply_end(m, reply))
             return false;
+    } else if (reply->suppressed) { /* it was acknowledged long ago */
+        m->counters->suppressed_responses++;
     } else {
+        uint16_t length;
+
+        limit_amplification(m, reply);
+        length = (uint16_t)encoder_end(&reply->encoder);
         if (length == 0)
             return false;
         send_separate(m, reply, length);

@@ -99,6 +99,7 @@ struct session *session_add(struct session_table *table, const struct flow *flow
     timer_init(&s->idle, TIMER_SESSION_IDLE);
     s->gate.own = (struct gate){.head = POOL_NONE, .tail = POOL_NONE};
     s->outbound = s->exchanges = s->remembered = POOL_NONE;
+    s->side.client.relations = s->side.client.transfers = POOL_NONE;
     s->open = true;
     table->count++;
     table->changed = true;

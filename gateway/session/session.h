@@ -27,6 +27,12 @@ struct gate {
     uint16_t outstanding, waiting;
 };
 
+/* What all sessions to one server share. */
+struct gate_shared {
+    struct gate gate;
+    uint64_t heard_us; /* when something of the server's last matched something of ours */
+};
+
 enum session_role { SESSION_CLIENT, SESSION_UPSTREAM };
 
 struct session {
@@ -38,20 +44,31 @@ struct session {
     /* Second line: what only messages with state need. */
     const struct transmission *transmission;
     union {
-        struct gate own;     /* SESSION_CLIENT */
-        struct gate *shared; /* SESSION_UPSTREAM: the server's */
+        struct gate own;            /* SESSION_CLIENT */
+        struct gate_shared *shared; /* SESSION_UPSTREAM: the server's */
     } gate;
     uint32_t mid_left_s[2]; /* when each half of the message ID space was last used up, 0: never */
     uint32_t outbound;      /* chain of confirmable messages, POOL_NONE when there is none */
     uint32_t exchanges;     /* chain of requests that are being worked on */
     uint32_t remembered;    /* chain of remembered message IDs */
     uint16_t remembered_count, remembered_unsafe;
-    uint32_t owner; /* SESSION_UPSTREAM: index of the server; the port's number is in `port_n` */
-    uint16_t port_n;
+    union {
+        struct {                /* SESSION_CLIENT */
+            uint32_t relations; /* chain of its observe relations */
+            uint32_t transfers; /* chain of its block-wise transfers */
+        } client;
+        struct {             /* SESSION_UPSTREAM */
+            uint32_t server; /* index */
+            uint32_t users;  /* requests and observations that need it: it must not expire */
+        } upstream;
+    } side;
+    uint16_t
+        place; /* SESSION_CLIENT: index of the listener; SESSION_UPSTREAM: number of the port */
     uint16_t next_mid;
-    uint8_t role;      /* enum session_role */
-    bool open;         /* false: the slot is free */
-    uint32_t forwards; /* SESSION_UPSTREAM: requests that wait for their answer here */
+    uint16_t exchange_count; /* in the chain `exchanges` */
+    uint8_t role;            /* enum session_role */
+    bool open : 1;           /* false: the slot is free */
+    bool proven : 1;         /* the peer receives what is sent to its address (RFC 9175 2.3) */
 };
 _Static_assert(sizeof(struct session) == 128, "two cache lines for each of millions");
 
@@ -97,12 +114,22 @@ static inline struct session *session_at(const struct session_table *table, uint
     return &table->sessions[index];
 }
 
-/* Nothing waits for it or on it, and forgetting it breaks no promise: it has no open exchange, and
- * no unsafe request that a duplicate could repeat (RFC 7252 4.5). */
+/* Nothing waits for it or on it: it may expire when it has been silent for long. */
+static inline bool session_is_unused(const struct session *s)
+{
+    if (s->outbound != POOL_NONE || s->exchanges != POOL_NONE)
+        return false;
+    if (s->role == SESSION_UPSTREAM)
+        return s->side.upstream.users == 0;
+    return s->side.client.relations == POOL_NONE && s->side.client.transfers == POOL_NONE;
+}
+
+/* The same, and forgetting it now breaks no promise: it has no unsafe request that a duplicate
+ * could repeat (RFC 7252 4.5). */
 static inline bool session_is_evictable(const struct session *s)
 {
-    return s->open && s->role == SESSION_CLIENT && s->outbound == POOL_NONE &&
-           s->exchanges == POOL_NONE && s->remembered_unsafe == 0;
+    return s->open && s->role == SESSION_CLIENT && s->remembered_unsafe == 0 &&
+           session_is_unused(s);
 }
 
 /* The longest idle evictable session of the next ones under the clock's hand, NULL when none of

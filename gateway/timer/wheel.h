@@ -33,9 +33,13 @@
 enum timer_kind {
     TIMER_SESSION_IDLE,
     TIMER_RETRANSMIT,
-    TIMER_SEPARATE, /* an Empty ACK is due: the answer takes longer */
-    TIMER_LEISURE,  /* an answer to a multicast request is due */
-    TIMER_FORWARD,  /* an origin has not answered in time */
+    TIMER_SEPARATE,    /* an Empty ACK is due: the answer takes longer */
+    TIMER_LEISURE,     /* an answer to a multicast request is due */
+    TIMER_FETCH,       /* an origin has not answered in time */
+    TIMER_SERVER,      /* a server is to be pinged */
+    TIMER_TRANSFER,    /* a client does not go on with a body in blocks */
+    TIMER_OBSERVATION, /* an origin has not notified for long */
+    TIMER_RELATION,    /* a notification is to be confirmed */
     TIMER_KIND_COUNT
 };
 

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "gateway/local.h"
 #include "tests/unit/config_harness.h"
 
 #define EXAMPLE TESTS_DIR "/../config/coapgw.yaml"
@@ -230,7 +231,7 @@ static void assert_local_for(const struct config *config, const char *destinatio
     struct address address;
 
     assert_int_equal(address_parse(destination, &address), 0);
-    assert_int_equal(config_local_for(config, &address), local);
+    assert_int_equal(local_for(config, &address), local);
 }
 
 static void test_local_for(void **state)

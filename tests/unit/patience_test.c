@@ -14,7 +14,8 @@ static const char yaml[] =
     "  - {name: patient, servers: [coap://10.99.0.1], timeout: 30m, transmission: {nstart: 512}}\n"
     "routes:\n"
     "  - {path: /, to: patient}\n"
-    "limits: {sessions: 64, session_idle: 300s, message_memory: 64KiB}\n";
+    "cache: {size: 0}\n"
+    "limits: {amplification: 0, sessions: 64, session_idle: 300s, message_memory: 64KiB}\n";
 
 static int setup(void **state)
 {

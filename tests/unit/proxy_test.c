@@ -336,19 +336,19 @@ static void nstart_holds_for_the_server(void **state)
 {
     struct harness *h = *state;
     struct message m, m2;
-    struct sent first = *ask(h, 1, TYPE_CON, CODE_GET, 1, "x", &m);
-    struct sent second = *ask(h, 2, TYPE_CON, CODE_GET, 1, "x", &m2), *third;
+    struct sent first = *ask(h, 1, TYPE_CON, CODE_POST, 1, "x", &m);
+    struct sent second = *ask(h, 2, TYPE_CON, CODE_POST, 1, "x", &m2), *third;
     uint8_t bytes[1500];
     struct flow flow = harness_client(h, 3);
 
     for (uint8_t client = 3; client <= 4; client++) {
         flow = harness_client(h, client);
         harness_give(h, &flow, bytes,
-                     harness_request(bytes, TYPE_CON, CODE_GET, 1, client, "x", NULL));
+                     harness_request(bytes, TYPE_CON, CODE_POST, 1, client, "x", NULL));
     }
     harness_silent(h); /* two wait */
     flow = harness_client(h, 5);
-    harness_give(h, &flow, bytes, harness_request(bytes, TYPE_CON, CODE_GET, 1, 5, "x", NULL));
+    harness_give(h, &flow, bytes, harness_request(bytes, TYPE_CON, CODE_POST, 1, 5, "x", NULL));
     harness_expect(h, &m); /* and a third may not */
     assert_int_equal(m.code, CODE_SERVICE_UNAVAILABLE);
     assert_true(message_has(&m, SLOT_MAX_AGE));
@@ -383,7 +383,7 @@ static void non_requests_stay_non(void **state)
     harness_expect(h, &m);
     assert_int_equal(m.type, TYPE_NON);
     assert_int_equal(m.token[0], 1);
-    out = *ask(h, 1, TYPE_NON, CODE_GET, 2, "fast", &m);
+    out = *ask(h, 1, TYPE_NON, CODE_GET, 2, "fast/2", &m);
     harness_advance(h, 8 * SECOND_US);
     out = *harness_expect(h, &m); /* the upstream's own timeout */
     assert_int_equal(m.type, TYPE_NON);
@@ -399,7 +399,7 @@ static void round_robin_takes_turns(void **state)
     unsigned seen[2] = {0};
 
     for (uint16_t i = 0; i < 6; i++) {
-        struct sent out = *ask(h, 1, TYPE_CON, CODE_GET, i, "pair", &m);
+        struct sent out = *ask(h, 1, TYPE_CON, CODE_POST, i, "pair", &m);
 
         seen[out.flow.peer.bytes[15] - 4]++;
         answer(h, &out, TYPE_ACK, CODE_CONTENT, m.mid, "p");

@@ -145,7 +145,8 @@ static void long_representations_come_in_blocks(void **state)
     for (unsigned i = 0; i < 3000; i++)
         body[i] = (char)('a' + i * 7 % 26);
     body[3000] = 0;
-    snprintf(routes, sizeof(routes), "  - {path: /big, respond: {payload: \"%s\"}}\n", body);
+    snprintf(routes, sizeof(routes),
+             "  - {path: /big, respond: {payload: \"%s\"}}\nlimits: {amplification: 0}\n", body);
     start(&h, routes);
     GET(&h, &m, PATH("big"));
     assert_int_equal(message_uint(&m, SLOT_SIZE2, 0), 3000);
@@ -300,7 +301,7 @@ static void sessions_at_the_limit(void **state)
     (void)state;
     start(&h, "  - {path: /, to: origin}\n"
               "  - {path: /hello, respond: {payload: x}}\n"
-              "limits: {sessions: 4}\n");
+              "limits: {amplification: 0, sessions: 4}\n");
     for (unsigned n = 0; n < 40; n++) { /* idle ones make room */
         struct flow client = harness_client(&h, n);
 

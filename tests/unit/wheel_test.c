@@ -126,7 +126,7 @@ static void borders_between_levels(void **state)
         struct timer timer;
 
         probe_init(&probe, origin_us);
-        timer_init(&timer, TIMER_FORWARD);
+        timer_init(&timer, TIMER_FETCH);
         wheel_arm(&probe.wheel, &timer, at_us);
         check_structure(&probe.wheel);
         assert_int_equal(wheel_advance(&probe.wheel, at_us - 1, NO_LIMIT), 0);
@@ -343,7 +343,7 @@ static void budget_is_kept_within_a_tick(void **state)
     (void)state;
     probe_init(&probe, 0);
     for (unsigned i = 0; i < TIMERS; i++) {
-        timer_init(&timers[i], TIMER_FORWARD);
+        timer_init(&timers[i], TIMER_FETCH);
         wheel_arm(&probe.wheel, &timers[i], 100 * MS);
     }
     timer_init(&late, TIMER_LEISURE);
@@ -379,7 +379,7 @@ static void budget_bounds_what_is_placed_anew(void **state)
     (void)state;
     probe_init(&probe, 0);
     for (unsigned i = 0; i < TIMERS; i++) {
-        timer_init(&timers[i], TIMER_FORWARD);
+        timer_init(&timers[i], TIMER_FETCH);
         wheel_arm(&probe.wheel, &timers[i], (3 * TICKS_24 + 1 + i) * MS);
     }
     uint64_t now_us = 3 * TICKS_24 * MS;

@@ -1,0 +1,454 @@
+/* Clients that observe (RFC 7641 4): one relation for each session and token. Notifications go out
+ * in portions, so that a large fan-out starves nobody. */
+#include <stddef.h>
+
+#include "gateway/proxy/proxy.h"
+
+#define BY_SESSION     offsetof(struct relation, by_session)
+#define BY_OBSERVATION offsetof(struct relation, by_observation)
+#define BY_FANOUT      offsetof(struct observation, by_fanout)
+
+#define CONFIRM_LATEST_US UINT64_C(86400000000) /* RFC 7641 4.5: a CON in 24 h */
+#define AGAIN_US          5000000u              /* when a notification could not be sent */
+
+static uint32_t index_of(const struct proxy *p, const struct relation *r)
+{
+    return pool_index(&p->relations, r);
+}
+
+static struct session *session_of(const struct proxy *p, const struct relation *r)
+{
+    return session_at(&p->m->sessions, r->session);
+}
+
+static const uint8_t *token_of(const struct proxy *p, const struct relation *r, uint8_t *buffer)
+{
+    if (r->token_chunk == CHUNK_NONE)
+        return r->token;
+    chunks_read(&p->m->chunks, r->token_chunk, buffer, r->token_length);
+    return buffer;
+}
+
+/* ---- finding, adding, removing ---- */
+
+static struct relation *find(const struct proxy *p, const struct session *s, const uint8_t *token,
+                             uint32_t token_length, uint32_t *count)
+{
+    uint8_t buffer[MESSAGE_MAX_BYTES];
+    uint32_t index = s->side.client.relations;
+
+    for (*count = 0; index != POOL_NONE; ++*count) {
+        struct relation *r = relation_at(p, index);
+
+        if (r->token_length == token_length &&
+            (token_length == 0 || memcmp(token_of(p, r, buffer), token, token_length) == 0))
+            return r;
+        index = r->by_session.next;
+    }
+    return NULL;
+}
+
+bool relation_may_add(struct proxy *p, const struct session *s, const struct message *msg)
+{
+    const struct config_limits *limits = &p->m->config->limits;
+    uint32_t count;
+
+    if (limits->relations == 0 || msg->token_length > MESSAGE_MAX_BYTES)
+        return false;
+    if (find(p, s, msg->token, msg->token_length, &count))
+        return true;
+    if (count < limits->client_relations && pool_used(&p->relations) < p->relations.capacity)
+        return true;
+    p->m->counters->refused_relations++;
+    return false;
+}
+
+/* The observation may go with it: observation_left() is the caller's. */
+static void relation_remove(struct proxy *p, struct relation *r)
+{
+    struct observation *o = observation_at(p, r->observation);
+    uint32_t index = index_of(p, r);
+
+    if (o->cursor == index)
+        o->cursor = r->by_observation.next;
+    list_remove(&o->relations, &p->relations, BY_OBSERVATION, index);
+    o->relation_count--;
+    chain_remove(&session_of(p, r)->side.client.relations, &p->relations, BY_SESSION, index);
+    wheel_cancel(&p->m->wheel, &r->confirm);
+    if (r->outbound != POOL_NONE)
+        outbound_cancel(p->m, r->outbound);
+    chunks_free(&p->m->chunks, r->token_chunk);
+    pool_put(&p->relations, r);
+}
+
+static void remove_and_leave(struct proxy *p, struct relation *r)
+{
+    uint32_t observation = r->observation;
+
+    relation_remove(p, r);
+    observation_left(p, observation);
+}
+
+static void arm(struct proxy *p, struct relation *r)
+{
+    uint64_t latest = r->acked_us + CONFIRM_LATEST_US;
+    uint64_t due = r->confirmed ? latest : r->sent_us + p->m->config->observe.confirm_after_us;
+
+    wheel_arm(&p->m->wheel, &r->confirm, due < latest ? due : latest);
+}
+
+static struct relation *create(struct proxy *p, struct session *s, const uint8_t *token,
+                               uint32_t token_length, struct observation *o)
+{
+    struct relation *r = pool_get(&p->relations);
+
+    if (!r)
+        return NULL;
+    memset(r, 0, sizeof(*r));
+    timer_init(&r->confirm, TIMER_RELATION);
+    r->token_chunk = CHUNK_NONE;
+    if (token_length > TOKEN_INLINE_BYTES) {
+        r->token_chunk = chunks_write(&p->m->chunks, token, token_length);
+        if (r->token_chunk == CHUNK_NONE) {
+            pool_put(&p->relations, r);
+            return NULL;
+        }
+    } else if (token_length) {
+        memcpy(r->token, token, token_length);
+    }
+    r->token_length = (uint16_t)token_length;
+    r->session = session_index(&p->m->sessions, s);
+    r->observation = pool_index(&p->observations, o);
+    r->outbound = POOL_NONE;
+    chain_push(&s->side.client.relations, &p->relations, BY_SESSION, index_of(p, r));
+    list_push_back(&o->relations, &p->relations, BY_OBSERVATION, index_of(p, r));
+    o->relation_count++;
+    p->m->counters->relations++;
+    return r;
+}
+
+bool relation_add(struct proxy *p, struct session *s, const uint8_t *token, uint32_t token_length,
+                  uint32_t observation, const struct wish *wish)
+{
+    struct observation *o = observation_at(p, observation);
+    uint32_t count;
+    struct relation *r = find(p, s, token, token_length, &count);
+
+    if (r && r->observation != observation) { /* the token observes something else now */
+        remove_and_leave(p, r);
+        r = NULL;
+    }
+    if (!r && count >= p->m->config->limits.client_relations)
+        return false;
+    if (!r)
+        r = create(p, s, token, token_length, o);
+    if (!r)
+        return false;
+    if (r->outbound != POOL_NONE) /* the answer to this registration is newer */
+        outbound_cancel(p->m, r->outbound);
+    r->outbound = POOL_NONE;
+    r->state_n = o->state_n;
+    r->szx = wish->block2.szx;
+    r->confirmed = true; /* the client asks again when the answer is lost */
+    r->sent_us = r->acked_us = p->m->now;
+    arm(p, r);
+    return true;
+}
+
+void relation_cancel(struct proxy *p, struct session *s, const struct message *msg)
+{
+    uint32_t count;
+    struct relation *r = find(p, s, msg->token, msg->token_length, &count);
+
+    if (r)
+        remove_and_leave(p, r);
+}
+
+/* ---- notifications ---- */
+
+/* What comes behind header and token, the same for all relations with one block size: built once
+ * for a state. */
+static const struct fanout_tail *build_tail(struct proxy *p, const struct relation *r, uint8_t szx)
+{
+    struct observation *o = observation_at(p, r->observation);
+    struct fanout_tail *tail = &p->tail;
+    struct part part;
+    struct encoder e = {.data = tail->bytes, .room = sizeof(tail->bytes)};
+
+    if (tail->length && tail->observation == r->observation && tail->state_n == o->state_n &&
+        tail->number == o->number && tail->szx == szx)
+        return tail;
+    part = deliver_part(p, session_of(p, r), o->content, szx);
+    if (o->state == OBSERVATION_LIVE)
+        part.number = o->number;
+    deliver_encode(p, &e, &part);
+    tail->observation = r->observation;
+    tail->state_n = o->state_n;
+    tail->number = o->number;
+    tail->szx = szx;
+    tail->code = content_at(&p->contents, o->content)->code;
+    tail->length = (uint16_t)encoder_end(&e);
+    return tail;
+}
+
+/* Writes a notification. Its length, 0 when it does not fit. */
+static size_t write_notification(struct proxy *p, const struct relation *r, enum message_type type,
+                                 uint16_t mid, uint8_t *out, uint32_t room)
+{
+    const struct observation *o = observation_at(p, r->observation);
+    uint8_t largest = messaging_listener(p->m, session_of(p, r))->block_szx;
+    uint8_t buffer[MESSAGE_MAX_BYTES];
+    int szx = r->szx < largest ? r->szx : largest;
+    struct encoder e;
+
+    do {
+        uint8_t code = o->last_code;
+        const struct fanout_tail *tail = NULL;
+
+        if (o->content != CONTENT_NONE) {
+            tail = build_tail(p, r, (uint8_t)szx);
+            code = tail->code;
+        }
+        encoder_begin(&e, out, room, type, code, mid, token_of(p, r, buffer), r->token_length);
+        if (tail && tail->length == 0)
+            e.failed = true;
+        else if (tail)
+            encoder_raw(&e, tail->bytes, tail->length);
+    } while (e.failed && --szx >= 0); /* beside a long token: in smaller blocks */
+    return encoder_end(&e);
+}
+
+static bool send_confirmable(struct proxy *p, struct relation *r, uint16_t mid)
+{
+    struct messaging *m = p->m;
+    struct session *s = session_of(p, r);
+    bool last = observation_at(p, r->observation)->state == OBSERVATION_OVER;
+    size_t length =
+        write_notification(p, r, TYPE_CON, mid, m->scratch, messaging_room(m, &s->flow));
+    uint32_t index;
+
+    if (length == 0 ||
+        outbound_submit(m, s, TYPE_CON, mid, m->scratch, (uint16_t)length,
+                        last ? OWNER_NONE : OWNER_RELATION, index_of(p, r), &index) < 0)
+        return false;
+    if (!last)
+        r->outbound = index;
+    return true;
+}
+
+static bool send_once(struct proxy *p, struct relation *r, uint16_t mid)
+{
+    struct messaging *m = p->m;
+    const struct session *s = session_of(p, r);
+    struct outgoing out;
+    size_t length;
+
+    if (!m->io.alloc(m->io.context, &s->flow, &out)) {
+        m->counters->drop_reply_buffer++;
+        return false;
+    }
+    length = write_notification(p, r, TYPE_NON, mid, out.data, out.room);
+    if (length == 0) {
+        m->io.cancel(m->io.context, &out);
+        return false;
+    }
+    r->mids[r->mid_next] = mid;
+    r->mid_next = (r->mid_next + 1) % RELATION_MIDS;
+    if (r->mid_count < RELATION_MIDS)
+        r->mid_count++;
+    messaging_send(m, &s->flow, &out, (uint16_t)length);
+    return true;
+}
+
+/* Sends the present state. Where a CON cannot be kept, a NON goes, and a CON is tried again soon.
+ */
+static void send_state(struct proxy *p, struct relation *r, bool confirmable)
+{
+    const struct observation *o = observation_at(p, r->observation);
+    bool sent = false;
+    uint16_t mid;
+
+    if (session_take_mid(session_of(p, r), p->m->now, &mid)) {
+        sent = confirmable && send_confirmable(p, r, mid);
+        if (!sent) {
+            confirmable = false;
+            sent = send_once(p, r, mid);
+        }
+    } else {
+        p->m->counters->drop_no_mid++;
+    }
+    r->confirmed = false;
+    r->sent_us = p->m->now;
+    if (!sent) {
+        wheel_arm(&p->m->wheel, &r->confirm, p->m->now + AGAIN_US);
+        return;
+    }
+    r->state_n = o->state_n;
+    r->unconfirmed = confirmable ? 0 : (uint16_t)(r->unconfirmed + 1);
+    p->m->counters->notifications++;
+    arm(p, r);
+}
+
+/* RFC 7641 4.5: while a CON is not acknowledged, newer states wait. */
+static void notify(struct proxy *p, struct relation *r)
+{
+    const struct config_observe *config = &p->m->config->observe;
+    const struct observation *o = observation_at(p, r->observation);
+
+    if (r->state_n == o->state_n || r->outbound != POOL_NONE)
+        return;
+    send_state(p, r,
+               r->unconfirmed + 1u >= config->confirm_every ||
+                   p->m->now - r->sent_us >= config->confirm_after_us);
+}
+
+/* The origin has ended it. */
+static void dismiss(struct proxy *p, struct relation *r)
+{
+    if (r->outbound != POOL_NONE)
+        outbound_cancel(p->m, r->outbound);
+    r->outbound = POOL_NONE;
+    send_state(p, r, true);
+    p->m->counters->relations_ended++;
+    relation_remove(p, r);
+}
+
+void relation_fan_out(struct proxy *p, struct observation *o)
+{
+    uint32_t index = pool_index(&p->observations, o);
+
+    o->left = o->relation_count;
+    if (o->in_fanout)
+        return;
+    o->in_fanout = true;
+    list_push_back(&p->fanout, &p->observations, BY_FANOUT, index);
+}
+
+/* A portion of one observation's relations. Returns how many were looked at. */
+static unsigned fan_out_some(struct proxy *p, struct observation *o, unsigned budget)
+{
+    unsigned n = 0;
+
+    for (; n < budget && o->left && o->relation_count; n++, o->left--) {
+        struct relation *r;
+
+        if (o->cursor == POOL_NONE)
+            o->cursor = o->relations.head;
+        r = relation_at(p, o->cursor);
+        o->cursor = r->by_observation.next;
+        if (o->state == OBSERVATION_OVER)
+            dismiss(p, r);
+        else
+            notify(p, r);
+    }
+    if (o->relation_count == 0)
+        o->left = 0;
+    return n;
+}
+
+unsigned relation_advance(struct proxy *p, unsigned budget)
+{
+    unsigned done = 0;
+
+    while (done < budget && p->fanout.head != POOL_NONE) {
+        uint32_t index = p->fanout.head;
+        struct observation *o = observation_at(p, index);
+
+        done += fan_out_some(p, o, budget - done);
+        list_remove(&p->fanout, &p->observations, BY_FANOUT, index);
+        if (o->left) {
+            list_push_back(&p->fanout, &p->observations, BY_FANOUT, index);
+            continue;
+        }
+        o->in_fanout = false;
+        if (o->state == OBSERVATION_OVER)
+            observation_left(p, index);
+    }
+    return done;
+}
+
+/* ---- what becomes of them ---- */
+
+void relation_settled(struct proxy *p, uint32_t index, enum outbound_outcome outcome)
+{
+    struct relation *r = relation_at(p, index);
+
+    r->outbound = POOL_NONE;
+    if (outcome != OUTBOUND_ACKED) {
+        p->m->counters->relations_lost++;
+        remove_and_leave(p, r);
+        return;
+    }
+    r->acked_us = p->m->now;
+    r->confirmed = r->state_n == observation_at(p, r->observation)->state_n;
+    arm(p, r);
+    notify(p, r);
+}
+
+/* RFC 7641 4.5.2: a retransmission carries the newest state, under a new message ID. */
+void relation_renew(struct proxy *p, uint32_t index, uint32_t outbound)
+{
+    struct relation *r = relation_at(p, index);
+    const struct observation *o = observation_at(p, r->observation);
+    struct messaging *m = p->m;
+    struct session *s = session_of(p, r);
+    size_t length;
+    uint16_t mid;
+
+    if (r->state_n == o->state_n || o->state != OBSERVATION_LIVE ||
+        !session_take_mid(s, m->now, &mid))
+        return;
+    length = write_notification(p, r, TYPE_CON, mid, m->scratch, messaging_room(m, &s->flow));
+    if (length && outbound_replace(m, outbound, mid, m->scratch, (uint16_t)length))
+        r->state_n = o->state_n;
+}
+
+/* RFC 7641 3.6: a RST to a NON notification. */
+bool relation_reset(struct proxy *p, struct session *s, uint16_t mid)
+{
+    uint32_t index = s->side.client.relations;
+
+    while (index != POOL_NONE) {
+        struct relation *r = relation_at(p, index);
+
+        for (unsigned i = 0; i < r->mid_count; i++)
+            if (r->mids[i] == mid) {
+                p->m->counters->relations_lost++;
+                remove_and_leave(p, r);
+                return true;
+            }
+        index = r->by_session.next;
+    }
+    return false;
+}
+
+static void on_confirm(void *context, struct timer *timer, uint64_t now_us)
+{
+    struct proxy *p = context;
+    struct relation *r =
+        (struct relation *)(void *)((uint8_t *)timer - offsetof(struct relation, confirm));
+    struct observation *o = observation_at(p, r->observation);
+
+    (void)now_us;
+    if (r->outbound != POOL_NONE || o->state != OBSERVATION_LIVE) {
+        wheel_arm(&p->m->wheel, &r->confirm, p->m->now + AGAIN_US);
+        return;
+    }
+    (void)observation_next_number(o);
+    send_state(p, r, true);
+}
+
+/* ---- start and end ---- */
+
+int relations_init(struct proxy *p)
+{
+    wheel_handle(&p->m->wheel, TIMER_RELATION, on_confirm, p);
+    if (p->m->config->limits.relations == 0)
+        return 0;
+    return pool_init(&p->relations, sizeof(struct relation), p->m->config->limits.relations);
+}
+
+void relations_fini(struct proxy *p)
+{
+    pool_fini(&p->relations);
+}

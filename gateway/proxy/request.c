@@ -1,0 +1,483 @@
+/* A client's request: what it wants, its key, and which way it goes. */
+#include "gateway/hash.h"
+#include "gateway/proxy/proxy.h"
+
+#define HOP_LIMIT_DEFAULT 16 /* RFC 8768 3 */
+
+/* ---- reading ---- */
+
+/* A request as the proxy sees it. */
+struct asked {
+    struct request *rq;
+    const struct place *place;
+    struct wish wish;
+    struct block block1;
+    uint64_t tags; /* hash of its Request-Tags: they are this hop's (RFC 9175 3.3) */
+    bool observes, cancels;
+    bool in_blocks;    /* one block of several */
+    bool transient;    /* what it gets is of no use to others, nor theirs to it */
+    uint8_t hop_limit; /* as the origin gets it */
+    uint8_t refusal;   /* a code, 0: none */
+    const char *reason;
+};
+
+static bool refuse(struct asked *a, uint8_t code, const char *reason)
+{
+    a->refusal = code;
+    a->reason = reason;
+    return false;
+}
+
+/* What becomes of an option on the way to the origin. */
+enum fate { FATE_DROP, FATE_KEEP, FATE_URI };
+
+static enum fate fate_of(uint16_t number, const struct asked *a)
+{
+    switch (number) {
+    case OPTION_URI_HOST:
+    case OPTION_URI_PORT:
+        return a->place->space.forward ? FATE_URI : FATE_DROP;
+    case OPTION_URI_PATH:
+    case OPTION_URI_QUERY:
+        return FATE_URI;
+    case OPTION_ECHO: /* ours ends here; another's is the origin's */
+        return a->rq->own_echo ? FATE_DROP : FATE_KEEP;
+    case OPTION_PROXY_URI:
+    case OPTION_PROXY_SCHEME:
+    case OPTION_OBSERVE:
+    case OPTION_ETAG:
+    case OPTION_MAX_AGE:
+    case OPTION_HOP_LIMIT:
+    case OPTION_BLOCK1:
+    case OPTION_BLOCK2:
+    case OPTION_SIZE1:
+    case OPTION_SIZE2:
+    case OPTION_NO_RESPONSE:
+        return FATE_DROP;
+    default:
+        return FATE_KEEP;
+    }
+}
+
+/* RFC 8768 3: an invalid value is an error; an option that is too long has not been recognised. */
+static bool read_hop_limit(struct asked *a, const struct option_view *view)
+{
+    if (view->length != 1 || view->value[0] == 0)
+        return refuse(a, CODE_BAD_REQUEST, "invalid Hop-Limit");
+    if (view->value[0] == 1)
+        return refuse(a, CODE_HOP_LIMIT_REACHED, NULL);
+    a->hop_limit = view->value[0] - 1;
+    return true;
+}
+
+static bool read_option(struct asked *a, struct encoder *e, uint64_t *uri, unsigned *skipped,
+                        uint16_t number, const struct option_view *view)
+{
+    enum fate fate = fate_of(number, a);
+
+    if (number == OPTION_HOP_LIMIT)
+        return read_hop_limit(a, view);
+    if (number == OPTION_REQUEST_TAG) {
+        a->tags = hash_bytes(view->value, view->length, a->tags + number);
+        return true;
+    }
+    if (fate == FATE_DROP)
+        return true;
+    if (number == OPTION_URI_PATH && *skipped < a->place->strip) {
+        ++*skipped;
+        return true;
+    }
+    if (fate == FATE_URI)
+        *uri = hash_bytes(view->value, view->length, *uri + number);
+    if (option_is_no_cache_key(number) || number == OPTION_IF_MATCH ||
+        number == OPTION_IF_NONE_MATCH)
+        a->transient = true;
+    encoder_option(e, number, view->value, view->length);
+    return true;
+}
+
+/* Builds the key of the request in p->key. */
+static bool read_key(struct proxy *p, struct asked *a)
+{
+    const struct message *msg = a->rq->message;
+    struct option_cursor cursor = option_cursor(msg);
+    struct option_view view;
+    struct key *key = &p->key;
+    struct space place = a->place->space;
+    struct encoder e = {.data = key->bytes + sizeof(struct space),
+                        .room = KEY_BYTES - sizeof(struct space)};
+    unsigned skipped = 0;
+
+    memcpy(key->bytes, &a->place->space, sizeof(struct space));
+    place.method = 0;
+    key->uri = hash_bytes(&place, sizeof(place), p->hash_seed);
+    while (option_next(&cursor, &view))
+        if (!read_option(a, &e, &key->uri, &skipped, cursor.number, &view))
+            return false;
+    key->options_length = (uint16_t)e.length;
+    key->length = (uint32_t)sizeof(struct space) + e.length;
+    if (e.failed)
+        return refuse(a, CODE_BAD_OPTION, "options too long");
+    if (code_is_safe(msg->code) && msg->payload_length && !a->in_blocks) {
+        if (KEY_BYTES - key->length < msg->payload_length)
+            return refuse(a, CODE_REQUEST_ENTITY_TOO_LARGE, NULL);
+        memcpy(key->bytes + key->length, msg->payload, msg->payload_length);
+        key->length += msg->payload_length;
+        a->wish.body = hash_bytes(msg->payload, msg->payload_length, p->hash_seed) | 1;
+    }
+    key->hash = hash_bytes(key->bytes, key->length, p->hash_seed);
+    return true;
+}
+
+static void read_etags(struct wish *wish, const struct message *msg)
+{
+    struct option_cursor cursor = option_cursor_at(msg, SLOT_ETAG);
+    struct option_view view;
+
+    while (wish->etag_count < WISH_ETAGS && option_next_same(&cursor, &view)) {
+        struct etag *etag = &wish->etags[wish->etag_count++];
+
+        etag->length = (uint8_t)view.length;
+        memcpy(etag->bytes, view.value, view.length);
+    }
+}
+
+static bool read_blocks(struct asked *a, const struct message *msg)
+{
+    struct wish *wish = &a->wish;
+
+    wish->block2.szx = BLOCK_SZX_MAX;
+    if (message_has(msg, SLOT_BLOCK2)) {
+        wish->has_block2 = true;
+        if (block_decode(message_uint(msg, SLOT_BLOCK2, 0), &wish->block2) < 0)
+            return refuse(a, CODE_BAD_REQUEST, "reserved block size");
+    }
+    if (message_has(msg, SLOT_BLOCK1)) {
+        wish->has_block1 = true;
+        wish->block1 = message_uint(msg, SLOT_BLOCK1, 0);
+        if (block_decode(wish->block1, &a->block1) < 0)
+            return refuse(a, CODE_BAD_REQUEST, "reserved block size");
+        a->in_blocks = a->block1.number || a->block1.more;
+    }
+    return true;
+}
+
+/* Options that a proxy knows to be unsafe to forward, and does not process (RFC 7252 5.7.1). */
+#define UNSAFE_UNSUPPORTED (SLOT_BIT(SLOT_Q_BLOCK1) | SLOT_BIT(SLOT_Q_BLOCK2))
+
+static bool read_asked(struct proxy *p, struct asked *a)
+{
+    const struct message *msg = a->rq->message;
+    uint32_t observe;
+
+    a->hop_limit = HOP_LIMIT_DEFAULT;
+    if (msg->unknown_critical_unsafe || msg->unknown_elective_unsafe ||
+        (msg->present & UNSAFE_UNSUPPORTED))
+        return refuse(a, CODE_BAD_OPTION, "an option is unsafe to forward");
+    if (!read_blocks(a, msg) || !read_key(p, a))
+        return false;
+    if (code_is_safe(msg->code) && message_has(msg, SLOT_OBSERVE)) {
+        observe = message_uint(msg, SLOT_OBSERVE, 0);
+        a->observes = observe == 0;
+        a->cancels = observe == 1;
+    }
+    if (a->observes &&
+        a->wish.block2.number) /* RFC 7959 2.6: the rest is fetched without Observe */
+        return refuse(a, CODE_BAD_REQUEST, "Observe with a later block");
+    if (code_is_safe(msg->code))
+        read_etags(&a->wish, msg);
+    a->wish.transfer = hash_bytes(p->key.bytes, sizeof(struct space) + p->key.options_length,
+                                  p->hash_seed + a->tags);
+    return true;
+}
+
+/* ---- refusing ---- */
+
+static void answer_refusal(struct proxy *p, struct asked *a)
+{
+    if (request_admit(p->m, a->rq, true))
+        reply_code(p->m, a->rq, a->refusal, a->reason);
+}
+
+/* True when a new exchange cannot be begun; it has been answered. */
+static bool is_limited(struct proxy *p, struct asked *a)
+{
+    struct messaging *m = p->m;
+    const struct config_limits *limits = &m->config->limits;
+    uint16_t group = p->upstreams.servers[a->place->first].group;
+
+    if (p->draining) {
+        reply_busy(m, a->rq, "the gateway is stopping");
+    } else if (a->rq->session->exchange_count >= limits->client_requests) {
+        m->counters->refused_client++;
+        reply_code(m, a->rq, CODE_TOO_MANY_REQUESTS, "too many requests at a time");
+    } else if (p->upstreams.outstanding[group] >= a->place->config->outstanding) {
+        m->counters->refused_queue++;
+        reply_busy(m, a->rq, "too many requests are at the origin");
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static void refuse_memory(struct proxy *p, struct request *rq)
+{
+    p->m->counters->refused_memory++;
+    reply_busy(p->m, rq, "no memory for another request");
+}
+
+/* ---- going to the origin ---- */
+
+/* Opens an operation and lets this client wait for it. `body` is the whole request where it has no
+ * target; it is taken over. */
+static void go(struct proxy *p, struct asked *a, uint32_t target, struct rope body)
+{
+    struct fetch_setup setup = {
+        .role = FETCH_ANSWER,
+        .place = a->place,
+        .server = SERVER_NONE,
+        .target = target,
+        .request = body,
+        .options_length = p->key.options_length,
+        .observation = POOL_NONE,
+        .uri = p->key.uri,
+        .hop_limit = a->hop_limit,
+        .shared = target != TARGET_NONE,
+    };
+    struct exchange *x = exchange_open(p->m, a->rq);
+    uint32_t fetch = x ? fetch_open(p, &setup) : POOL_NONE;
+
+    if (fetch == POOL_NONE) {
+        rope_free(&p->contents.chunks, &body);
+        if (!x) {
+            refuse_memory(p, a->rq);
+            return;
+        }
+        p->m->counters->refused_memory++;
+        exchange_reply_code(p->m, x, CODE_SERVICE_UNAVAILABLE, "no memory for another request");
+        return;
+    }
+    if (!fetch_join(p, fetch, x, &a->wish)) {
+        fetch_abort(p, fetch);
+        p->m->counters->refused_memory++;
+        exchange_reply_code(p->m, x, CODE_SERVICE_UNAVAILABLE, "no memory for another request");
+        return;
+    }
+    if (target != TARGET_NONE)
+        target_at(&p->targets, target)->fetch = fetch;
+    fetch_start(p, fetch);
+}
+
+/* A request that has nothing to do with any other. */
+static void go_alone(struct proxy *p, struct asked *a)
+{
+    const struct message *msg = a->rq->message;
+    struct rope request = ROPE_EMPTY;
+
+    /* The key of a safe request has its payload already. */
+    if (contents_append(&p->contents, &request, p->key.bytes, p->key.length) &&
+        (code_is_safe(msg->code) ||
+         contents_append(&p->contents, &request, msg->payload, msg->payload_length))) {
+        go(p, a, TARGET_NONE, request);
+        return;
+    }
+    rope_free(&p->contents.chunks, &request);
+    refuse_memory(p, a->rq);
+}
+
+/* Waits for what is under way already. */
+static void join(struct proxy *p, struct asked *a, uint32_t fetch)
+{
+    struct exchange *x = exchange_open(p->m, a->rq);
+
+    if (!x) {
+        refuse_memory(p, a->rq);
+        return;
+    }
+    if (fetch_join(p, fetch, x, &a->wish)) {
+        p->m->counters->joined++;
+        return;
+    }
+    p->m->counters->refused_memory++;
+    exchange_reply_code(p->m, x, CODE_SERVICE_UNAVAILABLE, "no memory for another request");
+}
+
+/* ---- observing ---- */
+
+/* Registers, or refreshes. False when the request is to be answered as a plain one. */
+static bool observe(struct proxy *p, struct asked *a, uint32_t target)
+{
+    struct request *rq = a->rq;
+    struct client to = {.rq = rq};
+    struct observation *o;
+    uint32_t index;
+
+    if (!relation_may_add(p, rq->session, rq->message))
+        return false;
+    index = observation_get(p, target);
+    if (index == POOL_NONE)
+        return false;
+    o = observation_at(p, index);
+    if (observation_is_fresh(p, o)) {
+        if (relation_add(p, rq->session, rq->message->token, rq->message->token_length, index,
+                         &a->wish))
+            deliver(p, &to, o->content, &a->wish, o);
+        else
+            deliver(p, &to, o->content, &a->wish, NULL);
+        return true;
+    }
+    if (o->fetch == POOL_NONE && !observation_register(p, index, a->place, a->hop_limit)) {
+        observation_left(p, index);
+        return false;
+    }
+    a->wish.observe = true;
+    if (o->fetch != POOL_NONE && fetch_at(p, o->fetch)->role == FETCH_REGISTER) {
+        index = o->fetch;
+        join(p, a, index);
+        if (!fetch_at(p, index)->begun)
+            fetch_start(p, index);
+        return true;
+    }
+    return false;
+}
+
+/* ---- safe requests ---- */
+
+static bool is_fresh(const struct proxy *p, const struct target *target)
+{
+    return target->content != CONTENT_NONE &&
+           content_is_fresh(content_at(&p->contents, target->content), p->m->now);
+}
+
+/* A later block of what the client is fetching already. */
+static bool serve_pinned(struct proxy *p, struct asked *a)
+{
+    struct client to = {.rq = a->rq};
+    uint32_t content = transfer_find(p, a->rq->session, &a->wish);
+
+    if (content == CONTENT_NONE)
+        return false;
+    if (request_admit(p->m, a->rq, true))
+        deliver(p, &to, content, &a->wish, NULL);
+    return true;
+}
+
+static bool serve_cached(struct proxy *p, struct asked *a, uint32_t index)
+{
+    struct client to = {.rq = a->rq};
+    struct target *target = target_at(&p->targets, index);
+
+    if (!is_fresh(p, target))
+        return false;
+    if (!request_admit(p->m, a->rq, true))
+        return true;
+    p->m->counters->cache_hits++;
+    target_touch(&p->targets, index);
+    deliver(p, &to, target->content, &a->wish, NULL);
+    return true;
+}
+
+static void ask_target(struct proxy *p, struct asked *a, uint32_t index)
+{
+    const struct target *target = target_at(&p->targets, index);
+
+    if (a->observes && observe(p, a, index))
+        return;
+    if (target->fetch != POOL_NONE && fetch_at(p, target->fetch)->hop_limit >= a->hop_limit)
+        join(p, a, target->fetch);
+    else if (target->fetch != POOL_NONE)
+        go_alone(p, a);
+    else
+        go(p, a, index, ROPE_EMPTY);
+}
+
+static void ask_safe(struct proxy *p, struct asked *a)
+{
+    uint32_t index;
+
+    if (a->wish.block2.number && serve_pinned(p, a))
+        return;
+    index = a->transient ? TARGET_NONE : target_find(&p->targets, &p->key);
+    if (index != TARGET_NONE && !a->observes && serve_cached(p, a, index))
+        return;
+    if (!request_admit(p->m, a->rq, false) || is_limited(p, a))
+        return;
+    if (a->transient) {
+        go_alone(p, a);
+        return;
+    }
+    p->m->counters->cache_misses++;
+    if (index == TARGET_NONE)
+        index = target_add(&p->targets, &p->key);
+    else
+        target_at(&p->targets, index)->refs++;
+    if (index == TARGET_NONE) {
+        refuse_memory(p, a->rq);
+        return;
+    }
+    ask_target(p, a, index);
+    target_release(&p->targets, index);
+}
+
+/* ---- requests with a body in blocks ---- */
+
+static void ask_in_blocks(struct proxy *p, struct asked *a)
+{
+    struct rope body;
+
+    /* A block in the middle does no harm when it comes again; the first one would begin anew, and
+     * the last one is the request. */
+    if (!request_admit(p->m, a->rq, a->block1.more && a->block1.number))
+        return;
+    if (!transfer_upload(p, a->rq, &a->wish, &a->block1, &body))
+        return;
+    if (is_limited(p, a)) {
+        rope_free(&p->contents.chunks, &body);
+        return;
+    }
+    go(p, a, TARGET_NONE, body);
+}
+
+/* ---- the way in ---- */
+
+void proxy_pass(struct proxy *p, struct request *rq, const struct place *place)
+{
+    struct asked a = {.rq = rq, .place = place};
+
+    if (rq->multicast) { /* never forwarded: one datagram would become one from each gateway */
+        p->m->counters->drop_multicast++;
+        return;
+    }
+    if (!read_asked(p, &a)) {
+        answer_refusal(p, &a);
+        return;
+    }
+    if (a.cancels)
+        relation_cancel(p, rq->session, rq->message);
+    if (a.in_blocks) {
+        ask_in_blocks(p, &a);
+    } else if (code_is_safe(rq->message->code)) {
+        ask_safe(p, &a);
+    } else if (a.wish.block2.number) { /* the rest of an answer: nothing is done a second time */
+        if (!serve_pinned(p, &a) && request_admit(p->m, rq, true))
+            reply_code(p->m, rq, CODE_REQUEST_ENTITY_INCOMPLETE, "the answer is not kept any more");
+    } else if (request_admit(p->m, rq, false) && !is_limited(p, &a)) {
+        go_alone(p, &a);
+    }
+}
+
+void proxy_request(struct proxy *p, struct request *rq, unsigned route)
+{
+    const struct config_route *r = &p->m->config->routes[route];
+    const struct config_upstream *upstream = &p->m->config->upstreams[r->upstream];
+    struct place place = {
+        .config = upstream,
+        .first = p->upstreams.first[r->upstream],
+        .count = upstream->server_count,
+        .route = route,
+        .strip = r->strip_segments,
+        .space = {.method = rq->message->code, .upstream = (uint16_t)r->upstream},
+    };
+
+    proxy_pass(p, rq, &place);
+}

@@ -1,0 +1,107 @@
+/* What clients ask of origins: one target for each cache key (RFC 7252 5.6), with the answer that
+ * is stored for it, the fetch that is under way for it, and its observation at the origin.
+ *
+ * The key is the request as the origin gets it: where it goes, the method, the options that count
+ * (no NoCacheKey ones, and none that belong to one exchange), and the payload of a FETCH. It is
+ * kept byte for byte, so that an answer is never taken for that of another key, and a request can
+ * be made from it again. A second index finds all targets with the same URI, which an unsafe
+ * request invalidates together.
+ *
+ * A target lives while it has an answer, a fetch, an observation, or anybody who needs its key.
+ * Answers are given up least recently used first. One worker; no locking. */
+#ifndef COAPGW_GATEWAY_PROXY_TARGET_H
+#define COAPGW_GATEWAY_PROXY_TARGET_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "gateway/list.h"
+#include "gateway/proxy/content.h"
+
+#define TARGET_NONE POOL_NONE
+
+/* Room for what a datagram can carry, and for where it goes. */
+#define KEY_BYTES 2304
+
+/* Where a request goes, at the start of its key. */
+struct space {
+    uint8_t method;
+    uint8_t forward;     /* 1: a destination of the forward proxy */
+    uint16_t upstream;   /* index of the upstream; for the forward proxy the port */
+    uint8_t address[16]; /* of the forward proxy's destination, where it was given as a literal */
+};
+_Static_assert(sizeof(struct space) == 20, "no padding: it is compared and hashed");
+
+/* A request on its way to become a target, a transfer or a fetch: space, options, payload. */
+struct key {
+    uint8_t bytes[KEY_BYTES];
+    uint32_t length;         /* of all */
+    uint16_t options_length; /* of the options behind the space */
+    uint64_t hash;           /* of all */
+    uint64_t uri;            /* of where it goes, path and query: without the method */
+};
+
+static inline const uint8_t *key_options(const struct key *key)
+{
+    return key->bytes + sizeof(struct space);
+}
+
+struct target {
+    uint64_t hash, uri;
+    struct rope key;
+    uint16_t options_length;
+    bool cached;              /* its answer counts for the cache and is in the list by age */
+    uint32_t refs;            /* who needs the key */
+    uint32_t content;         /* CONTENT_NONE: no answer is stored */
+    uint32_t fetch;           /* which others may join; POOL_NONE */
+    uint32_t observation;     /* POOL_NONE */
+    uint32_t by_hash, by_uri; /* next in the chains of the indices */
+    struct links by_age;
+};
+
+struct targets {
+    struct pool pool;
+    struct contents *contents;
+    uint32_t *hashes, *uris; /* heads of chains, index + 1 */
+    size_t index_bytes;
+    uint32_t mask;
+    struct list age;    /* least recently used first */
+    uint32_t cache_max; /* chunks */
+};
+
+/* 0 or a negative errno. */
+int targets_init(struct targets *t, struct contents *contents, uint32_t count,
+                 uint64_t cache_bytes);
+void targets_fini(struct targets *t);
+
+static inline struct target *target_at(const struct targets *t, uint32_t index)
+{
+    return pool_at(&t->pool, index);
+}
+
+/* The target of a key, or TARGET_NONE. */
+uint32_t target_find(const struct targets *t, const struct key *key);
+
+/* A new one, with one reference; the key has none yet. TARGET_NONE when memory is short, even after
+ * older answers were given up. */
+uint32_t target_add(struct targets *t, const struct key *key);
+
+/* Gives a reference up; the target goes when nothing holds it. */
+void target_release(struct targets *t, uint32_t index);
+
+/* Keeps an answer, in the place of the one before. Where the cache has no room for it, not even
+ * after giving up older ones, none is kept. */
+void target_store(struct targets *t, uint32_t index, uint32_t content);
+
+/* Gives the stored answer up. */
+void target_forget(struct targets *t, uint32_t index);
+
+/* Its answer has been used. */
+void target_touch(struct targets *t, uint32_t index);
+
+/* The first target with this URI hash at or behind `index`, and the next ones: for
+ * (i = target_of_uri(t, uri); ...; i = target_next_of_uri(t, i)). */
+uint32_t target_of_uri(const struct targets *t, uint64_t uri);
+uint32_t target_next_of_uri(const struct targets *t, uint32_t index);
+
+#endif
