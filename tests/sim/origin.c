@@ -138,13 +138,21 @@ void origin_receive(struct world *w, struct origins *o, uint32_t index, const st
     uint64_t now = world_now(w);
     struct message request;
     struct memory *m;
+    uint8_t pong[4];
     uint32_t id;
 
     if (world_origin(w, index)->dead) {
         world_icmp(w, flow, data, length < 60 ? length : 60);
         return;
     }
-    if (message_parse(data, length, &request) != VERDICT_OK || !code_is_request(request.code))
+    if (message_parse(data, length, &request) != VERDICT_OK)
+        return;
+    if (request.code == CODE_EMPTY && request.type == TYPE_CON) { /* a ping */
+        message_write_empty(pong, TYPE_RST, request.mid);
+        world_to_gateway(w, flow, pong, sizeof(pong));
+        return;
+    }
+    if (!code_is_request(request.code))
         return; /* ACK and RST to our separate responses: they are repeated all the same */
     m = recall(o, flow, request.mid, now);
     if (m) {

@@ -29,8 +29,8 @@ static const struct scenario {
     const char *name;
     scenario_run *run;
 } scenarios[] = {
-    {"messages", world_run},
-    {"observe", observe_run},
+    {"messages", world_run}, {"observe", observe_run}, {"blockwise", blockwise_run},
+    {"cache", cache_run},    {"balance", balance_run},
 };
 
 static const char usage[] =

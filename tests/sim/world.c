@@ -265,7 +265,10 @@ static void run(struct world *w)
     make_peers(w);
     throw_garbage(w);
     stage_run(&w->stage, START_US + TRAFFIC_MAX);
-    /* Some clients may still be patient; then silence until all is forgotten. */
+    /* Some clients may still be patient; then silence until all is forgotten. A server that is down
+     * would be asked for ever whether it is back. */
+    for (uint32_t i = 0; i < w->profile.origins; i++)
+        w->origins[i].dead = false;
     stage_run(&w->stage, w->stage.now + DRAIN_US);
     if (!w->stage.failed)
         stage_check_empty(&w->stage);
