@@ -29,16 +29,22 @@ struct destination {
     uint64_t until_us;      /* READY: how long the address is good */
     struct address address; /* of a literal */
     uint16_t port;
-    uint16_t question; /* counts what was asked of the resolver */
     uint8_t state;
     uint8_t name_length; /* 0: a literal */
     char name[NAME_BYTES];
 };
 
+/* What was asked of the resolver about a position: an answer may come when it is another's. */
+struct question {
+    uint16_t n;
+    bool open;
+};
+
 struct destinations {
     struct pool pool;
-    struct list age; /* least recently used first */
-    uint32_t *heads; /* index + 1 */
+    struct question *questions; /* by position */
+    struct list age;            /* least recently used first */
+    uint32_t *heads;            /* index + 1 */
     uint32_t mask;
     const char **own_names; /* hosts of routes, sorted */
     unsigned own_count;
@@ -80,7 +86,8 @@ int forward_init(struct proxy *p)
     d->mask = heads - 1;
     d->age = LIST_NONE;
     d->heads = calloc(heads, sizeof(*d->heads));
-    err = d->heads ? list_own_names(d, config) : -ENOMEM;
+    d->questions = calloc(count, sizeof(*d->questions));
+    err = d->heads && d->questions ? list_own_names(d, config) : -ENOMEM;
     return err ? err : pool_init(&d->pool, sizeof(struct destination), count);
 }
 
@@ -92,6 +99,7 @@ void forward_fini(struct proxy *p)
         return;
     pool_fini(&d->pool);
     free(d->own_names);
+    free(d->questions);
     free(d->heads);
     free(d);
     p->destinations = NULL;
@@ -392,7 +400,7 @@ static bool evict(struct proxy *p)
         if (server->fetch_count == 0 && server->observation_count == 0) {
             unlink_destination(all, index);
             upstreams_move(&p->upstreams, server_of(p, index), &server->place);
-            d->question++; /* an answer that comes yet is not for the next one */
+            all->questions[index].open = false;
             pool_put(&all->pool, d);
             return true;
         }
@@ -477,6 +485,7 @@ bool forward_is_ready(struct proxy *p, uint32_t fetch)
 {
     struct messaging *m = p->m;
     uint32_t server = fetch_at(p, fetch)->server, index;
+    struct question *question;
     struct destination *d;
 
     if (server < p->upstreams.server_count)
@@ -487,9 +496,11 @@ bool forward_is_ready(struct proxy *p, uint32_t fetch)
         return true;
     if (d->state == DESTINATION_RESOLVING)
         return false;
-    d->question++;
+    question = &p->destinations->questions[index];
+    question->n++;
     if (m->io.resolve && m->io.resolve(m->io.context, d->name, d->name_length,
-                                       (uint32_t)d->question << 16 | index)) {
+                                       (uint32_t)question->n << 16 | index)) {
+        question->open = true;
         d->state = DESTINATION_RESOLVING;
         m->counters->names_asked++;
         return false;
@@ -536,14 +547,17 @@ static void go_on(struct proxy *p, uint32_t server, int error, bool usable)
 void proxy_resolved(struct proxy *p, const struct resolved *answer)
 {
     uint32_t index = answer->id & 0xffff;
+    struct question *question;
     struct destination *d;
     bool usable;
 
     if (!p->destinations || index >= p->destinations->pool.capacity)
         return;
-    d = pool_at(&p->destinations->pool, index);
-    if (d->state != DESTINATION_RESOLVING || d->question != answer->id >> 16)
+    question = &p->destinations->questions[index];
+    if (!question->open || question->n != answer->id >> 16)
         return;
+    d = pool_at(&p->destinations->pool, index);
+    question->open = false;
     d->state = DESTINATION_UNKNOWN;
     usable = answer->error == 0 && use_address(p, d, answer);
     if (!usable)

@@ -4,6 +4,7 @@
  * parse and must have a reason: an ACK or RST a message to answer, an answer a request with its
  * token, a request a configured server. Buffers must come back, and no table may go beyond its
  * limit. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,20 +24,24 @@ static const char yaml[] =
     "interfaces:\n"
     "  - {name: s, device: \"tap:fuzz0\", addresses: [10.99.0.2/24, \"fd99::2/64\"]}\n"
     "listeners:\n"
-    "  - uri: coap://10.99.0.2\n"
+    "  - {uri: coap://10.99.0.2, block_size: 64B}\n"
     "  - uri: \"coap://[fd99::2]\"\n"
     "upstreams:\n"
     "  - {name: a, servers: [coap://10.99.0.1, coap://10.99.0.3], transmission: {nstart: 2}, "
-    "ports: 4}\n"
+    "ports: 4, block_size: 32B, revive: 1h}\n"
     "  - {name: b, servers: [\"coap://[fd99::1]\"], reliable: false, timeout: 3s, "
-    "balance: round_robin}\n"
+    "balance: round_robin, max_outstanding: 4}\n"
     "routes:\n"
     "  - {path: /, to: a}\n"
-    "  - {path: /b, to: b}\n"
+    "  - {path: /b, to: b, strip: true}\n"
     "  - {path: /hello, respond: {payload: \"hello world!\", content_format: text/plain}}\n"
     "  - {path: /h, host: example.org, respond: {payload: x}}\n"
+    "forward_proxy: {allow: [10.99.0.0/24, \"*.x\", n]}\n"
+    "cache: {size: 64KiB, stale_if_error: 60s}\n"
+    "observe: {confirm_every: 3, confirm_after: 10s}\n"
     "limits: {sessions: 16, exchanges: 16, outbound: 16, queue: 2, remembered: 16, "
-    "message_memory: 64KiB}\n";
+    "message_memory: 64KiB, body: 1KiB, assembly_memory: 64KiB, transfers: 16, observations: 4, "
+    "relations: 6, client_requests: 8, client_relations: 4, destinations: 2}\n";
 
 static struct config *config;
 
@@ -67,6 +72,7 @@ static struct {
     unsigned sent;
     struct set confirmable, rejectable; /* message IDs that came in */
     struct set tokens;                  /* of requests that came in */
+    uint32_t question;                  /* the last one to the resolver */
 } run;
 
 static void require(bool holds, const char *what)
@@ -124,6 +130,10 @@ static bool is_server(const struct flow *flow)
                 return true;
         }
     }
+    for (unsigned i = 0; i < config->forward.network_count; i++)
+        if (address_in_subnet(&flow->peer, &config->forward.networks[i].address,
+                              config->forward.networks[i].prefix))
+            return true;
     return false;
 }
 
@@ -140,7 +150,8 @@ static void check_output(const struct flow *flow, const struct message *m)
     } else if (m->code != CODE_EMPTY) {
         require(set_has(&run.tokens, hash_token(flow, m)), "an answer has its request's token");
     } else {
-        require(m->type >= TYPE_ACK, "an Empty message is an ACK or a RST");
+        require(m->type >= TYPE_ACK || (m->type == TYPE_CON && is_server(flow)),
+                "an Empty message is an ACK, a RST, or a ping to a server");
     }
 }
 
@@ -188,6 +199,14 @@ static uint16_t upstream_port(void *context, uint16_t local, const struct endpoi
     (void)local;
     (void)server;
     return (uint16_t)(config->upstream_port_base + n);
+}
+
+static bool resolve(void *context, const char *name, size_t length, uint32_t id)
+{
+    (void)context;
+    require(length > 0 && length <= 255 && memchr(name, 0, length) == NULL, "a name");
+    run.question = id;
+    return !run.starve;
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
@@ -297,6 +316,21 @@ static void answer(struct input *in)
     give(&last->flow, message, code ? 4 + token + rest : 4, false);
 }
 
+/* What the resolver says: to the last question, or to one that nobody asked. */
+static void give_resolved(struct input *in)
+{
+    static const char *const addresses[] = {"10.99.0.9", "127.0.0.1", "10.99.0.2", "fd99::9",
+                                            "fe80::1",   "192.0.2.1", "10.99.0.1", "::1"};
+    uint8_t how = take(in);
+    struct resolved answer = {.id = run.question + (how >> 7), .ttl_s = how & 0x3f};
+
+    answer.error = how & 0x40 ? -ENOENT : 0;
+    answer.count = take(in) % (RESOLVED_MAX + 1);
+    for (unsigned i = 0; i < answer.count; i++)
+        address_parse(addresses[take(in) & 7], &answer.addresses[i]);
+    worker_resolved(run.worker, &answer, run.now);
+}
+
 static void step(struct input *in)
 {
     uint8_t op = take(in);
@@ -332,6 +366,8 @@ static void step(struct input *in)
         length = take(in);
         if (length == 0x77)
             worker_drain(run.worker);
+        else if (length == 0x66)
+            give_resolved(in);
         else
             give_burst(in, 2 + length % (BURST_MAX - 1));
         break;
@@ -347,34 +383,52 @@ static void check_usage(void)
     require(u.exchanges <= u.exchanges_max && u.forwards <= u.forwards_max, "exchanges");
     require(u.outbound <= u.outbound_max && u.remembered <= u.remembered_max, "outbound");
     require(u.chunks <= u.chunks_max, "message memory");
+    require(u.observations <= u.observations_max && u.relations <= u.relations_max, "observers");
+    require(u.cache_bytes <= u.cache_bytes_max, "the cache");
+    require(u.assembly_bytes <= u.assembly_bytes_max, "bodies");
     require(!run.open, "a buffer is sent or cancelled before the call returns");
 }
 
-/* Everything ends by itself when nothing comes any more. */
+/* A server that is down is pinged for ever: a session and a timer for each. */
+static bool nothing_is_left(void)
+{
+    const struct counters *c = worker_counters(run.worker);
+    uint64_t down = c->servers_down - c->servers_up;
+    struct worker_usage u;
+
+    worker_usage(run.worker, &u);
+    return !u.exchanges && !u.forwards && !u.outbound && !u.remembered && !u.chunks &&
+           !u.observations && !u.relations && !u.transfers && u.sessions <= down &&
+           u.timers <= 2 * down;
+}
+
+/* Everything ends by itself when nothing comes any more; what is in the cache stays. */
 static void check_end(void)
 {
     struct worker_usage u;
 
     run.starve = false;
-    for (unsigned i = 0; i < 20000 && worker_next_us(run.worker) != UINT64_MAX; i++) {
+    for (unsigned i = 0; i < 100000 && !nothing_is_left(); i++) {
         uint64_t next = worker_next_us(run.worker);
 
         run.now = next > run.now ? next : run.now + 1000;
         worker_advance(run.worker, run.now);
     }
+    require(nothing_is_left(), "nothing is left");
     worker_usage(run.worker, &u);
-    require(!u.sessions && !u.exchanges && !u.forwards && !u.outbound && !u.remembered &&
-                !u.chunks && !u.timers,
-            "nothing is left");
+    require(u.assembly_bytes == 0, "no body is left");
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct worker_setup setup = {
-        .config = config,
-        .io = {.alloc = alloc, .send = send_out, .cancel = cancel, .upstream_port = upstream_port},
-        .count = 1,
-        .seed = {1, 2, 3}};
+    struct worker_setup setup = {.config = config,
+                                 .io = {.alloc = alloc,
+                                        .send = send_out,
+                                        .cancel = cancel,
+                                        .upstream_port = upstream_port,
+                                        .resolve = resolve},
+                                 .count = 1,
+                                 .seed = {1, 2, 3}};
     struct input in = {data, data + size};
 
     memset(&run, 0, sizeof(run));
