@@ -789,12 +789,20 @@ void fetch_continue(struct proxy *p, uint32_t index, const struct message *first
 
 /* ---- failure ---- */
 
-/* RFC 7252 5.1: a safe request may be made again, elsewhere. */
+/* RFC 7252 5.1: a safe request may be made again, elsewhere; any one that no server has seen, too.
+ */
+static bool can_move(const struct proxy *p, const struct fetch *f)
+{
+    return code_is_safe(f->method) ||
+           (f->outbound != POOL_NONE && f->body_sent == 0 && f->answer == CONTENT_NONE &&
+            f->restarts == 0 && !outbound_was_sent(p->m, f->outbound));
+}
+
 static bool try_another(struct proxy *p, struct fetch *f)
 {
     uint32_t from = f->server, to;
 
-    if (!code_is_safe(f->method) || f->tries >= f->config->retries || f->count < 2 ||
+    if (!can_move(p, f) || f->tries >= f->config->retries || f->count < 2 ||
         f->role == FETCH_CANCEL || f->role == FETCH_REST ||
         !upstreams_any_up(&p->upstreams, f->first, f->count))
         return false;

@@ -106,6 +106,8 @@ static unsigned tell_lost(struct proxy *p, unsigned budget)
         if (!server->lost_fetches && !server->lost_observations)
             continue;
         done += tell_some(p, server, budget - done);
+        if (!server->lost_fetches && server->gate.held)
+            outbound_release(p->m, &server->gate, &server->upstream->transmission);
         if (!server->lost_fetches && !server->lost_observations)
             p->upstreams.lost--;
     }

@@ -185,6 +185,7 @@ struct transfer {
     uint32_t content;        /* download; CONTENT_NONE: it is an upload */
     struct rope upload;      /* space and options, then what has come of the body */
     uint16_t options_length; /* upload */
+    bool refused;            /* upload: it was too large */
 };
 
 /* ---- all of it ---- */

@@ -38,6 +38,7 @@ static struct transfer *open_transfer(struct proxy *p, struct session *s, uint64
     t->session = session_index(&p->m->sessions, s);
     t->content = CONTENT_NONE;
     t->upload = ROPE_EMPTY;
+    t->refused = false;
     chain_push(&s->side.client.transfers, &p->transfers, BY_SESSION, pool_index(&p->transfers, t));
     touch(p, t);
     return t;
@@ -151,6 +152,7 @@ static struct transfer *begin_upload(struct proxy *p, const struct request *rq,
     if (t)
         rope_free(&p->contents.chunks, &t->upload);
     if (t && contents_append(&p->contents, &t->upload, p->key.bytes, head)) {
+        t->refused = false;
         t->options_length = p->key.options_length;
         return t;
     }
@@ -196,10 +198,17 @@ bool transfer_upload(struct proxy *p, struct request *rq, const struct wish *wis
         t = begin_upload(p, rq, wish);
     else
         t = find(p, rq->session, wish->transfer, true);
-    if ((block->number == 0 && !t) || !continues(p, rq, t, block))
+    if (block->number == 0 && !t)
+        return false;
+    if (t && t->refused) {
+        refuse_size(p, rq);
+        return false;
+    }
+    if (!continues(p, rq, t, block))
         return false;
     if (received(t) + (uint64_t)msg->payload_length > p->m->config->limits.body) {
-        close_transfer(p, t);
+        rope_free(&p->contents.chunks, &t->upload);
+        t->refused = true; /* also when this answer is lost and the block comes again */
         refuse_size(p, rq);
         return false;
     }

@@ -266,6 +266,8 @@ void upstreams_failed(struct upstreams *u, uint32_t index)
         u->lost++;
     server->lost_fetches = server->fetch_count;
     server->lost_observations = server->observation_count;
+    if (server->lost_fetches && server->upstream->server_count > 1)
+        server->gate.held = true; /* what it has not been sent may go to another */
     /* The only server of its kind gets all requests all the same: the next one tells. */
     if (server->upstream->server_count > 1 || server->upstream->keepalive_us)
         wheel_arm(&u->m->wheel, &server->timer, u->m->now + server->upstream->revive_us);

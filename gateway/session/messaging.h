@@ -84,6 +84,13 @@ int outbound_submit(struct messaging *m, struct session *s, enum message_type ty
 /* Ends it without a word to the owner. */
 void outbound_cancel(struct messaging *m, uint32_t index);
 
+/* False while it waits for NSTART: the peer has seen nothing of it. */
+bool outbound_was_sent(const struct messaging *m, uint32_t index);
+
+/* What waits for a server that was held goes now. */
+void outbound_release(struct messaging *m, struct gate_shared *shared,
+                      const struct transmission *t);
+
 /* Gives a message that waits for its acknowledgement other contents and another message ID; its
  * retransmissions and timeouts go on (RFC 7641 4.5.2). False when memory is short: it stays as it
  * is. */

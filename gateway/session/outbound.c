@@ -15,6 +15,11 @@ static struct gate *gate_of(struct session *s)
     return s->role == SESSION_UPSTREAM ? &s->gate.shared->gate : &s->gate.own;
 }
 
+static bool is_held(const struct session *s)
+{
+    return s->role == SESSION_UPSTREAM && s->gate.shared->held;
+}
+
 static struct session *session_of(const struct messaging *m, const struct outbound *ob)
 {
     return session_at(&m->sessions, ob->key.session);
@@ -54,7 +59,7 @@ static void start(struct messaging *m, struct outbound *ob)
 }
 
 /* Lets waiting messages go while there is room. */
-static void gate_pump(struct messaging *m, struct gate *gate, const struct transmission *t)
+static void pump(struct messaging *m, struct gate *gate, const struct transmission *t)
 {
     while (gate->head != POOL_NONE && gate->outstanding < t->nstart) {
         struct list waiting = {gate->head, gate->tail};
@@ -68,6 +73,23 @@ static void gate_pump(struct messaging *m, struct gate *gate, const struct trans
             m->ops.renew(m->ops.context, outbound_at(m, index)->owner, index);
         start(m, outbound_at(m, index));
     }
+}
+
+static void gate_pump(struct messaging *m, struct session *s)
+{
+    if (!is_held(s))
+        pump(m, gate_of(s), s->transmission);
+}
+
+void outbound_release(struct messaging *m, struct gate_shared *shared, const struct transmission *t)
+{
+    shared->held = false;
+    pump(m, &shared->gate, t);
+}
+
+bool outbound_was_sent(const struct messaging *m, uint32_t index)
+{
+    return outbound_at(m, index)->sent;
 }
 
 static void gate_enqueue(struct messaging *m, struct gate *gate, uint32_t index)
@@ -101,7 +123,8 @@ int outbound_submit(struct messaging *m, struct session *s, enum message_type ty
                     uint32_t *index)
 {
     struct gate *gate = gate_of(s);
-    bool waits = gate->outstanding >= s->transmission->nstart || gate->head != POOL_NONE;
+    bool waits =
+        gate->outstanding >= s->transmission->nstart || gate->head != POOL_NONE || is_held(s);
     struct outbound *ob;
     uint32_t chunk;
 
@@ -156,7 +179,7 @@ void outbound_cancel(struct messaging *m, uint32_t index)
     struct session *s = session_of(m, outbound_at(m, index));
 
     outbound_free(m, index);
-    gate_pump(m, gate_of(s), s->transmission);
+    gate_pump(m, s);
 }
 
 bool outbound_replace(struct messaging *m, uint32_t index, uint16_t mid, const void *bytes,
@@ -191,7 +214,7 @@ static void settle(struct messaging *m, uint32_t index, enum outbound_outcome ou
         s->gate.shared->heard_us = m->now;
     if (kind != OWNER_NONE)
         m->ops.settled(m->ops.context, kind, owner, outcome);
-    gate_pump(m, gate_of(s), s->transmission);
+    gate_pump(m, s);
 }
 
 bool outbound_settle(struct messaging *m, const struct session *s, uint16_t mid,

@@ -31,6 +31,7 @@ struct gate {
 struct gate_shared {
     struct gate gate;
     uint64_t heard_us; /* when something of the server's last matched something of ours */
+    bool held;         /* nothing is let go: those who wait may go elsewhere */
 };
 
 enum session_role { SESSION_CLIENT, SESSION_UPSTREAM };
