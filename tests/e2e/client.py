@@ -73,8 +73,8 @@ class Client:
         """A registration; `token` says whose notifications come."""
         return self.get(path, token=token, options=[(wire.OBSERVE, b""), *options], **arguments)
 
-    def cancel(self, path, token, **arguments):
-        return self.get(path, token=token, options=[(wire.OBSERVE, b"\x01")], **arguments)
+    def cancel(self, path, token, options=(), **arguments):
+        return self.get(path, token=token, options=[(wire.OBSERVE, b"\x01"), *options], **arguments)
 
     def notification(self, token, timeout=PATIENCE):
         """The next message with that token; others stay in the inbox."""
@@ -148,7 +148,7 @@ class Crowd:
 
     def __init__(self, namespace, count, path, family=4):
         self.path = path
-        self.states = {}   # number of the observer: all payloads that it got, with their Observe value
+        self.states = {}  # number of the observer: (Observe value, payload) of all that it got
         self.messages = 0
         self.resetting = set()  # who answers the next message with a Reset
         self._selector = selectors.DefaultSelector()

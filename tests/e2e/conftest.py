@@ -137,10 +137,11 @@ def rig(tmp_path):
 
 
 @contextlib.contextmanager
-def shared_rig(folder, text, transport="tap", workers=1, origins=False):
+def shared_rig(folder, text, transport="tap", workers=1, origins=False,
+               addresses=transports.GATEWAY_ADDRESSES):
     """A gateway that the tests of a module share; it is checked when it has stopped."""
     carrier = transports.ALL[transport](workers)
-    one = Rig(carrier, interfaces_text(carrier) + text, folder, origins)
+    one = Rig(carrier, interfaces_text(carrier, addresses) + text, folder, origins)
     try:
         yield one
         one.gateway.check_stopped()

@@ -3,6 +3,7 @@ asked is kept, so that a test can count it."""
 
 import select
 import socket
+import sys
 import threading
 from dataclasses import dataclass, field
 
@@ -48,7 +49,7 @@ class Origin:
     first: a Message is sent as it is, False means silence, None what the resources say.
 
     `requests`: each message but retransmissions, as it came. `bodies`: (method, path, payload) of
-    each request that was carried out. `registered` and `cancelled`: the Observe=0 and =1 requests."""
+    each request that was carried out. `registered`, `cancelled`: those with Observe 0 and 1."""
 
     def __init__(self, namespace, address, port=5683, resources=None, szx=SZX_1024, answer=None):
         self.name = f"{address}:{port}"
@@ -58,6 +59,7 @@ class Origin:
         self.confirmable = False  # notifications
         self.requests, self.bodies, self.peers, self.resets = [], [], [], []
         self.registered, self.cancelled = [], []
+        self.pings, self.pong = [], True  # message IDs of pings; whether they are answered
         self.observers = {}  # path: {(peer, token): message ID of the last notification}
         self.acknowledged = set()
         self._assembly = {}
@@ -146,7 +148,9 @@ class Origin:
         elif message.type == wire.RST:
             self._reset(message, peer)
         elif message.code == wire.EMPTY:
-            self._socket.sendto(wire.Message(wire.RST, wire.EMPTY, message.mid).encode(), peer)
+            self.pings.append(message.mid)
+            if self.pong:
+                self._socket.sendto(wire.Message(wire.RST, wire.EMPTY, message.mid).encode(), peer)
         elif (peer, message.mid) in self._answered:
             again = self._answered[peer, message.mid]
             if again:
@@ -257,3 +261,25 @@ class Origin:
         if num == 0 and szx > self.szx:  # all of block 0 counts, the next are to be smaller
             return piggybacked(message, "2.31", [(wire.BLOCK1, wire.block(0, 1, self.szx))])
         return piggybacked(message, "2.31", [(wire.BLOCK1, wire.block(num, 1, szx))])
+
+
+def _serve_alone(address, port):
+    """What a test starts as a process of its own, to be killed: each answer names the port."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET,
+                       socket.SOCK_DGRAM) as served:
+        served.bind((address, port))
+        print("ready", flush=True)
+        while True:
+            data, peer = served.recvfrom(4096)
+            message = wire.decode(data)
+            if message.code != wire.EMPTY:
+                answer = piggybacked(message, payload=str(port).encode())
+            elif message.type == wire.CON:
+                answer = wire.Message(wire.RST, wire.EMPTY, message.mid)
+            else:
+                continue
+            served.sendto(answer.encode(), peer)
+
+
+if __name__ == "__main__":
+    _serve_alone(sys.argv[1], int(sys.argv[2]))
