@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #define TRAFFIC_US (900 * SECOND)
-#define END_US     (1200 * SECOND)
+#define END_US     (4000 * SECOND)
 
 size_t upload_length(const struct block_world *w, uint32_t id)
 {

@@ -14,7 +14,7 @@
 #define BODY_MOST  6000 /* some are too long */
 #define IDS_MAX    8192
 #define FILES_MAX  8
-#define IDLE_S     30 /* limits.transfer_idle */
+#define IDLE_S     100 /* limits.transfer_idle */
 
 /* What is fetched. */
 struct file {

@@ -157,6 +157,7 @@ static bool may_be_broken(const struct task *t)
 void download_answered(struct task *t, const struct message *m)
 {
     bool probe = t->mischief == GAP && t->did;
+    bool may_be_shorter = t->did || world_of(t)->tight; /* than it was when it began */
 
     if (m && m->code == CODE_CONTENT && !probe) {
         take_block(t, m);
@@ -166,7 +167,7 @@ void download_answered(struct task *t, const struct message *m)
         stage_fail(stage_of(t), "a block that cannot be got %u.%02u", code_class(m->code),
                    code_detail(m->code));
     if (!probe && !task_may_fail(t, m) && !(m && m->code == CODE_BAD_GATEWAY && may_be_broken(t)) &&
-        !(m && m->code == CODE_BAD_REQUEST && t->did)) /* shorter by now */
+        !(m && m->code == CODE_BAD_REQUEST && may_be_shorter))
         stage_fail(stage_of(t), "a download of file %u got %u.%02u", t->file->id,
                    m ? code_class(m->code) : 0, m ? code_detail(m->code) : 0);
     task_end(t);

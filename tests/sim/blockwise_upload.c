@@ -186,7 +186,7 @@ static void end_badly(struct task *t, const struct message *m)
     if (m && m->code == CODE_REQUEST_ENTITY_TOO_LARGE)
         ok = too_long && message_uint(m, SLOT_SIZE1, 0) == BODY_LIMIT;
     if (m && m->code == CODE_REQUEST_ENTITY_INCOMPLETE)
-        ok = t->did && t->mischief != RESTART;
+        ok = t->fetching_answer ? w->tight : t->did && t->mischief != RESTART;
     if (!ok)
         stage_fail(stage_of(t), "upload %u of %zu bytes got %u.%02u", t->id, t->length,
                    m ? code_class(m->code) : 0, m ? code_detail(m->code) : 0);

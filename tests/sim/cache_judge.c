@@ -33,14 +33,15 @@ struct fetch {
     uint32_t key;
     int target;
     bool safe, done;
+    bool apart; /* need not be shared with others */
 };
 
 /* What a worker last got of a key. */
 struct answer {
     unsigned worker;
     uint32_t key, version;
-    uint64_t at, fresh_until, fetched_at;
-    int target;
+    uint64_t at, fresh_until;
+    uint64_t fetched_at; /* 0: need not be kept */
 };
 
 struct cache_judge {
@@ -51,6 +52,8 @@ struct cache_judge {
     unsigned ask_count, fetch_count, answer_count;
     uint32_t floor[WORKERS_MAX][TARGETS_MAX];
     uint64_t touched_at[WORKERS_MAX][TARGETS_MAX]; /* by an unsafe request, or its answer */
+    uint64_t valid_at;                             /* when a 2.03 came last, */
+    uint32_t valid_key;                            /* and of which key */
     uint8_t heard[DEVICES_MAX][MIDS / 8];
 };
 
@@ -156,8 +159,6 @@ static void check_valid(struct cache_judge *j, const struct ask *a, const struct
         stage_fail(stage_of(j), "2.03 for an ETag that was not sent");
         return;
     }
-    if (!message_has(m, SLOT_MAX_AGE))
-        stage_fail(stage_of(j), "2.03 without Max-Age");
     memcpy(key, m->first[SLOT_ETAG].value, 4);
     memcpy(version, m->first[SLOT_ETAG].value + 4, 4);
 }
@@ -201,6 +202,20 @@ static struct fetch *find_fetch(struct cache_judge *j, const struct passing *p)
     return NULL;
 }
 
+/* An option that is not in the key, and that the gateway does not know, makes an answer that it
+ * need not share. Neither need it what it asks for anew: when the entry that it has asked to
+ * validate was invalidated meanwhile. */
+static bool is_apart(const struct cache_judge *j, const struct fetch *f, const struct message *m)
+{
+    struct option_cursor c = option_cursor(m);
+    struct option_view view;
+
+    while (option_next(&c, &view))
+        if (c.number == OPTION_UNKEYED)
+            return true;
+    return j->valid_key == f->key && j->valid_at == f->at;
+}
+
 /* Another request for the same is on its way, and nothing has been changed since it began. */
 static void check_joined(struct cache_judge *j, const struct fetch *f)
 {
@@ -209,8 +224,9 @@ static void check_joined(struct cache_judge *j, const struct fetch *f)
     for (unsigned i = 0; i < j->fetch_count; i++) {
         const struct fetch *other = &j->fetches[i];
 
-        if (other != f && other->worker == f->worker && other->key == f->key && !other->done &&
-            now - other->at < FETCH_MAX && j->touched_at[f->worker][f->target] < other->at)
+        if (other != f && !other->apart && other->worker == f->worker && other->key == f->key &&
+            !other->done && now - other->at < FETCH_MAX &&
+            j->touched_at[f->worker][f->target] < other->at)
             stage_fail(stage_of(j), "a request is on its way already, since %.6f s ago",
                        (double)(now - other->at) / 1e6);
     }
@@ -246,13 +262,17 @@ static void note_fetch(struct cache_judge *j, const struct passing *p)
     f->key = cache_key(p->m);
     f->target = cache_target(j->world, p->m);
     f->safe = code_is_safe(p->m->code);
+    stage_note(stage_of(j), "worker %u asks for %08x", f->worker, f->key);
     if (f->target < 0) {
         f->done = true;
         stage_fail(stage_of(j), "a request for nothing that there is");
-    } else if (f->safe) {
+        return;
+    }
+    f->apart = is_apart(j, f, p->m);
+    if (f->safe && !f->apart) {
         check_joined(j, f);
         check_needed(j, f);
-    } else {
+    } else if (!f->safe) {
         j->touched_at[f->worker][f->target] = f->at;
     }
 }
@@ -269,9 +289,10 @@ static void note_answer(struct cache_judge *j, const struct fetch *f, uint32_t v
     }
     if (!a)
         a = &j->answers[j->answer_count++];
+    stage_note(stage_of(j), "worker %u has version %u of %08x, fresh for %u s", f->worker, version,
+               f->key, message_uint(m, SLOT_MAX_AGE, 60));
     *a = (struct answer){.worker = f->worker, .key = f->key, .version = version, .at = now};
-    a->fetched_at = f->at;
-    a->target = f->target;
+    a->fetched_at = f->apart ? 0 : f->at;
     a->fresh_until = now + message_uint(m, SLOT_MAX_AGE, 60) * SECOND;
 }
 
@@ -285,10 +306,13 @@ static void take_answer(struct cache_judge *j, const struct passing *p)
     f->done = true;
     if (code_class(p->m->code) != 2)
         return;
-    if (p->m->code == CODE_VALID)
+    if (p->m->code == CODE_VALID) {
         memcpy(&version, p->m->first[SLOT_ETAG].value + 4, 4);
-    else
+        j->valid_key = f->key;
+        j->valid_at = stage_of(j)->now;
+    } else {
         memcpy(&version, p->m->payload + 4, 4);
+    }
     if (f->safe) {
         note_answer(j, f, version, p->m);
         return;

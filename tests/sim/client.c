@@ -194,9 +194,10 @@ static void check_payload(struct world *w, const struct ask *a, const struct mes
                    (const char *)m->payload);
 }
 
-static uint64_t answer_hash(const struct message *m)
+/* A safe request may be answered from the cache again: its options are as of now. */
+static uint64_t answer_hash(const struct ask *a, const struct message *m)
 {
-    uint64_t hash = hash_bytes(m->options, m->options_length, m->code);
+    uint64_t hash = hash_bytes(m->options, safe(a->method) ? 0 : m->options_length, m->code);
 
     return hash_bytes(m->payload ? m->payload : m->options, m->payload_length, hash);
 }
@@ -208,14 +209,14 @@ static void take_answer(struct world *w, uint32_t index, struct ask *a, const st
 
         /* Where memory is short, a safe request may be executed again (RFC 7252 4.5), and one that
          * was refused without a session may be taken when it comes again. */
-        if (a->answer_hash != answer_hash(m) &&
+        if (a->answer_hash != answer_hash(a, m) &&
             !(world_profile(w)->small_limits && (safe(a->method) || refused)))
             world_fail(w, "request %u got two different answers", a->id);
         return;
     }
     a->done = true;
     a->code = m->code;
-    a->answer_hash = answer_hash(m);
+    a->answer_hash = answer_hash(a, m);
     a->next_at = 0;
     if (!code_is_legal(w, a, m->code))
         world_fail(w, "request %u (behaviour %u) got %u.%02u", a->id, behaviour_of(w, a->id),

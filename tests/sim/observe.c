@@ -156,6 +156,8 @@ static void settle(struct observe_world *w)
     w->calm = true;
     stage_note(s, "nothing changes any more");
     stage_run(s, s->now + SPREAD_US);
+    if (s->failed)
+        return;
     s->network.loss = 0;
     stage_note(s, "nothing is lost any more");
     stage_run(s, s->now + CALM_US);
@@ -202,9 +204,12 @@ static void run(struct observe_world *w)
     struct stage *s = &w->fleet.stage;
 
     stage_run(s, START_US + CHURN_US);
-    settle(w);
-    leave(w);
-    shake(w);
+    if (!s->failed)
+        settle(w);
+    if (!s->failed)
+        leave(w);
+    if (!s->failed)
+        shake(w);
     stage_run(s, s->now + END_US);
     if (!s->failed)
         stage_check_empty(s);

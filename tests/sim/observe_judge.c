@@ -8,19 +8,20 @@
 
 #define RELATIONS 2048
 #define MIDS      65536
+#define PATIENCE  (100 * SECOND) /* by then every registration has its answer */
 
 struct relation {
     unsigned device, worker;
     uint64_t token;
     const struct resource *resource;
     bool open;
-    unsigned pending_con, pending_non; /* registrations without an answer */
+    uint64_t con_until, non_until; /* a CON or NON may be the answer to a registration */
     bool has;
     uint32_t number, state; /* of the last message */
     unsigned nons;          /* notifications since the last CON */
     uint16_t non_mids[LAST_NON];
     unsigned non_count;
-    bool con_open, con_answers; /* not acknowledged; the answer to a registration */
+    bool con_open, con_answers; /* not acknowledged; perhaps the answer to a registration */
     uint16_t con_mid;
     uint32_t con_state;
     uint64_t con_at, con_gap;
@@ -152,8 +153,7 @@ static void on_registration(struct observe_judge *j, const struct passing *p)
     r->open = true;
     r->nons = 0;
     r->con_open = false;
-    r->pending_con += p->m->type == TYPE_CON;
-    r->pending_non += p->m->type == TYPE_NON;
+    *(p->m->type == TYPE_CON ? &r->con_until : &r->non_until) = stage_of(j)->now + PATIENCE;
 }
 
 static void on_cancellation(struct observe_judge *j, const struct passing *p)
@@ -193,17 +193,15 @@ static bool is_after(uint32_t number, uint32_t before)
     return ahead > 0 && ahead < 1u << 23;
 }
 
-/* Whether it answers a registration: a CON is answered by an ACK or a CON, a NON by a NON. */
-static bool answers(struct relation *r, uint8_t type)
+/* Whether it may be the answer to a registration: a CON is answered by an ACK or a CON, a NON by a
+ * NON. A notification may come before. */
+static bool answers(const struct observe_judge *j, struct relation *r, uint8_t type)
 {
-    unsigned *pending = type == TYPE_NON ? &r->pending_non : &r->pending_con;
-
-    if (type == TYPE_ACK && !*pending)
+    if (type == TYPE_ACK) {
+        r->con_until = 0;
         return true;
-    if (!*pending)
-        return false;
-    --*pending;
-    return true;
+    }
+    return stage_of(j)->now < (type == TYPE_NON ? r->non_until : r->con_until);
 }
 
 static void check_order(struct observe_judge *j, struct relation *r, uint32_t number,
@@ -219,6 +217,17 @@ static void check_order(struct observe_judge *j, struct relation *r, uint32_t nu
     r->has = true;
     r->number = number;
     r->state = state;
+}
+
+/* While a CON is not acknowledged the newest state waits until it is due again. */
+static bool is_due(const struct observe_judge *j, const struct relation *r)
+{
+    const struct transmission *t = &stage_of(j)->config->listeners[0].transmission;
+    uint64_t gap = stage_of(j)->now - r->con_at, low = t->ack_timeout_ms * 1000ull;
+
+    if (r->con_gap)
+        return gap + 4000 >= 2 * r->con_gap && gap <= 2 * r->con_gap + 4000;
+    return gap >= low && gap <= low * t->ack_random_factor_milli / 1000 + 2000;
 }
 
 static void check_type(struct observe_judge *j, struct relation *r, const struct message *m,
@@ -237,9 +246,11 @@ static void check_type(struct observe_judge *j, struct relation *r, const struct
         r->non_mids[r->non_count++ % LAST_NON] = m->mid;
     if (m->type != TYPE_CON)
         return;
+    if (r->con_open && !r->con_answers && !answer && !is_due(j, r))
+        stage_fail(s, "a CON notification while another is not acknowledged");
     r->nons = 0;
-    r->con_gap = r->con_open ? s->now - r->con_at : 0;
-    r->con_sends = r->con_open ? r->con_sends + 1 : 1;
+    r->con_sends = r->con_open && is_due(j, r) ? r->con_sends + 1 : 1;
+    r->con_gap = r->con_sends > 1 ? s->now - r->con_at : 0;
     r->con_answers = answer;
     r->con_open = true;
     r->con_mid = m->mid;
@@ -249,7 +260,7 @@ static void check_type(struct observe_judge *j, struct relation *r, const struct
 
 static void on_observe(struct observe_judge *j, struct relation *r, const struct passing *p)
 {
-    bool answer = answers(r, p->m->type);
+    bool answer = answers(j, r, p->m->type);
     uint32_t *newest = &j->newest[r->worker][r->resource->id], who, state;
 
     if (!r->open)
@@ -304,7 +315,7 @@ static void emitted(struct fleet *f, const struct passing *p)
     }
     if (message_has(p->m, SLOT_OBSERVE)) {
         on_observe(j, r, p);
-    } else if (answers(r, p->m->type) || code_class(p->m->code) != 2) {
+    } else if (answers(j, r, p->m->type) || code_class(p->m->code) != 2) {
         r->open = false;
         r->con_open = false;
     }

@@ -56,6 +56,14 @@ void stage_note(const struct stage *s, const char *format, ...)
     putchar('\n');
 }
 
+static void trace_bytes(const char *before, const uint8_t *bytes, size_t length)
+{
+    if (length)
+        printf("%s", before);
+    for (size_t i = 0; i < length && i < 8; i++)
+        printf("%02x", bytes[i]);
+}
+
 static void trace_options(const struct message *m)
 {
     struct option_cursor c = option_cursor(m);
@@ -72,9 +80,7 @@ static void trace_options(const struct message *m)
             printf("=%.*s", view.length, (const char *)view.value);
             continue;
         }
-        printf("=");
-        for (unsigned i = 0; i < view.length && i < 8; i++)
-            printf("%02x", view.value[i]);
+        trace_bytes("=", view.value, view.length);
     }
 }
 
@@ -90,11 +96,12 @@ static void trace(const struct stage *s, const char *what, const struct flow *fl
     printf("%12.6f %-9s %-22s port %u", seconds(s), what,
            endpoint_format(&flow->peer, flow->peer_port, peer), flow->local_port);
     if (length >= 4)
-        printf(" %s %u.%02u mid %u token %02x%02x", types[data[0] >> 4 & 3], data[1] >> 5,
-               data[1] & 31, data[2] << 8 | data[3], length > 4 ? data[4] : 0,
-               length > 5 ? data[5] : 0);
-    if (message_parse(data, length, &m) == VERDICT_OK)
+        printf(" %s %u.%02u mid %u", types[data[0] >> 4 & 3], data[1] >> 5, data[1] & 31,
+               data[2] << 8 | data[3]);
+    if (message_parse(data, length, &m) == VERDICT_OK) {
+        trace_bytes(" token ", m.token, m.token_length);
         trace_options(&m);
+    }
     printf(" %zu bytes\n", length);
 }
 
@@ -382,6 +389,8 @@ bool stage_open(struct stage *s, const char *yaml)
 {
     struct steer_setup steer = {.reta_size = 128};
 
+    stage_note(s, "loss %.2f, repetition %.2f, delay up to %u us\n%s", s->network.loss,
+               s->network.repeat, s->network.delay_max_us, yaml);
     s->config = config_load_text("sim.yaml", yaml, strlen(yaml), stderr);
     if (!s->config || s->config->workers > WORKERS_MAX)
         return false;
