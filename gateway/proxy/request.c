@@ -16,6 +16,8 @@ struct asked {
     bool observes, cancels;
     bool in_blocks;    /* one block of several */
     bool transient;    /* what it gets is of no use to others, nor theirs to it */
+    bool extras;       /* it has options that go to the origin but are no part of the key */
+    bool plain;        /* they are to be left out */
     uint8_t hop_limit; /* as the origin gets it */
     uint8_t refusal;   /* a code, 0: none */
     const char *reason;
@@ -89,9 +91,13 @@ static bool read_option(struct asked *a, struct encoder *e, uint64_t *uri, unsig
     }
     if (fate == FATE_URI)
         *uri = hash_bytes(view->value, view->length, *uri + number);
-    if (option_is_no_cache_key(number) || number == OPTION_IF_MATCH ||
-        number == OPTION_IF_NONE_MATCH)
+    if (number == OPTION_ECHO || number == OPTION_IF_MATCH || number == OPTION_IF_NONE_MATCH)
         a->transient = true;
+    if (option_is_no_cache_key(number)) {
+        a->extras = true;
+        if (a->plain)
+            return true;
+    }
     encoder_option(e, number, view->value, view->length);
     return true;
 }
@@ -108,6 +114,7 @@ static bool read_key(struct proxy *p, struct asked *a)
                         .room = KEY_BYTES - sizeof(struct space)};
     unsigned skipped = 0;
 
+    a->tags = 0;
     memcpy(key->bytes, &a->place->space, sizeof(struct space));
     place.method = 0;
     key->uri = hash_bytes(&place, sizeof(place), p->hash_seed);
@@ -377,6 +384,21 @@ static bool serve_cached(struct proxy *p, struct asked *a, uint32_t index)
     return true;
 }
 
+/* RFC 7252 5.6: what is stored is good whatever options that are no cache key say. */
+static bool serve_without_extras(struct proxy *p, struct asked *a)
+{
+    bool served = false;
+    uint32_t index;
+
+    a->plain = true;
+    if (read_key(p, a)) {
+        index = target_find(&p->targets, &p->key);
+        served = index != TARGET_NONE && serve_cached(p, a, index);
+    }
+    a->plain = false;
+    return served || !read_key(p, a);
+}
+
 static void ask_target(struct proxy *p, struct asked *a, uint32_t index)
 {
     const struct target *target = target_at(&p->targets, index);
@@ -397,6 +419,10 @@ static void ask_safe(struct proxy *p, struct asked *a)
 
     if (a->wish.block2.number && serve_pinned(p, a))
         return;
+    if (a->extras && !a->transient && !a->observes && serve_without_extras(p, a))
+        return;
+    if (a->extras)
+        a->transient = true;
     index = a->transient ? TARGET_NONE : target_find(&p->targets, &p->key);
     if (index != TARGET_NONE && !a->observes && serve_cached(p, a, index))
         return;

@@ -46,7 +46,8 @@ uint32_t target_find(const struct targets *t, const struct key *key)
     while (index != TARGET_NONE) {
         const struct target *target = target_at(t, index);
 
-        if (target->hash == key->hash &&
+        /* Where the options end is part of it: a payload may look like more of them. */
+        if (target->hash == key->hash && target->options_length == key->options_length &&
             rope_equal(&t->contents->chunks, &target->key, key->bytes, key->length))
             return index;
         index = target->by_hash;
