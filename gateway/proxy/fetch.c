@@ -93,8 +93,9 @@ static unsigned add_options(struct proxy *p, const struct fetch *f, struct addit
         out[n++] = addition_uint(OPTION_BLOCK1, block_encode(&block));
         if (f->body_sent == 0)
             out[n++] = addition_uint(OPTION_SIZE1, body_length(p, f));
-        out[n++] = addition_bytes(OPTION_REQUEST_TAG, &f->tag, sizeof(f->tag));
     }
+    if (f->in_blocks) /* the answer's blocks are asked for with the same one (RFC 9175 3.3) */
+        out[n++] = addition_bytes(OPTION_REQUEST_TAG, &f->tag, sizeof(f->tag));
     return n;
 }
 
