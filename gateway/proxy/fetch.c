@@ -760,7 +760,8 @@ bool fetch_response(struct proxy *p, uint32_t index, const struct message *msg)
         broken(p, f, "the origin's answer has a reserved block size");
         return true;
     }
-    if (has_block && block.more && msg->payload_length != block_size(&block)) {
+    if (has_block && (block.more ? msg->payload_length != block_size(&block)
+                                 : msg->payload_length > block_size(&block))) {
         broken(p, f, "the origin's answer has a block of the wrong length");
         return true;
     }
