@@ -292,6 +292,13 @@ static void go_alone(struct proxy *p, struct asked *a)
     refuse_memory(p, a->rq);
 }
 
+/* RFC 8768 3: a request that has come round a loop must not wait for itself, but use its hops up;
+ * nor may one with many hops left fail with one that had few. */
+static bool may_join(const struct proxy *p, const struct asked *a, uint32_t fetch)
+{
+    return fetch_at(p, fetch)->hop_limit == a->hop_limit;
+}
+
 /* Waits for what is under way already. */
 static void join(struct proxy *p, struct asked *a, uint32_t fetch)
 {
@@ -338,7 +345,8 @@ static bool observe(struct proxy *p, struct asked *a, uint32_t target)
         return false;
     }
     a->wish.observe = true;
-    if (o->fetch != POOL_NONE && fetch_at(p, o->fetch)->role == FETCH_REGISTER) {
+    if (o->fetch != POOL_NONE && fetch_at(p, o->fetch)->role == FETCH_REGISTER &&
+        may_join(p, a, o->fetch)) {
         index = o->fetch;
         join(p, a, index);
         if (!fetch_at(p, index)->begun)
@@ -405,7 +413,7 @@ static void ask_target(struct proxy *p, struct asked *a, uint32_t index)
 
     if (a->observes && observe(p, a, index))
         return;
-    if (target->fetch != POOL_NONE && fetch_at(p, target->fetch)->hop_limit >= a->hop_limit)
+    if (target->fetch != POOL_NONE && may_join(p, a, target->fetch))
         join(p, a, target->fetch);
     else if (target->fetch != POOL_NONE)
         go_alone(p, a);
