@@ -242,10 +242,14 @@ static void join_server(struct proxy *p, struct fetch *f, uint32_t index)
 
 /* ---- opening ---- */
 
+static void arm_deadline(struct proxy *p, struct fetch *f)
+{
+    wheel_arm(&p->m->wheel, &f->deadline, p->m->now + f->config->timeout_ms * 1000ull);
+}
+
 uint32_t fetch_open(struct proxy *p, const struct fetch_setup *setup)
 {
     struct fetch *f = pool_get(&p->fetches);
-    uint64_t timeout_us = setup->place->config->timeout_ms * 1000ull;
 
     if (!f)
         return POOL_NONE;
@@ -276,7 +280,7 @@ uint32_t fetch_open(struct proxy *p, const struct fetch_setup *setup)
         target_at(&p->targets, f->target)->refs++;
     f->in_blocks = body_length(p, f) > block_bytes(f);
     timer_init(&f->deadline, TIMER_FETCH);
-    wheel_arm(&p->m->wheel, &f->deadline, p->m->now + timeout_us);
+    arm_deadline(p, f);
     p->upstreams.outstanding[p->upstreams.servers[f->first].group]++;
     if (setup->server != SERVER_NONE)
         join_server(p, f, setup->server);
@@ -627,6 +631,20 @@ static bool begin_answer(struct proxy *p, struct fetch *f, const struct message 
     return false;
 }
 
+/* The next block, of the answer or of the body: each has as long as a whole request. */
+static void go_further(struct proxy *p, struct fetch *f)
+{
+    arm_deadline(p, f);
+    send_request(p, f);
+}
+
+/* Blocks are not asked for in a larger size than is configured, whatever came. */
+static void take_size(struct fetch *f, const struct block *block)
+{
+    if (block->szx < f->szx)
+        f->szx = block->szx;
+}
+
 /* RFC 7959 2.4: the blocks of one representation, told by its ETag. */
 static void go_on(struct proxy *p, struct fetch *f, const struct message *msg,
                   const struct block *block)
@@ -656,9 +674,9 @@ static void go_on(struct proxy *p, struct fetch *f, const struct message *msg,
         fetch_fail(p, index_of(p, f), CODE_SERVICE_UNAVAILABLE, "no memory for the answer");
         return;
     }
-    f->szx = block->szx;
+    take_size(f, block);
     if (block->more)
-        send_request(p, f);
+        go_further(p, f);
     else
         complete(p, f);
 }
@@ -688,48 +706,57 @@ static void take_answer(struct proxy *p, struct fetch *f, const struct message *
         complete(p, f);
         return;
     }
-    f->szx = block->szx;
-    send_request(p, f);
+    take_size(f, block);
+    go_further(p, f);
 }
 
 /* ---- the body of the request ---- */
+
+/* An answer that says: not like this. True when it can be sent in another way. */
+static bool send_otherwise(struct proxy *p, struct fetch *f, const struct message *msg,
+                           const struct block *block)
+{
+    switch (msg->code) {
+    case CODE_REQUEST_ENTITY_TOO_LARGE: /* RFC 7959 2.9.3: a smaller block is welcome */
+        if (!block || block->szx >= f->szx || body_length(p, f) <= block_size(block))
+            return false;
+        f->szx = block->szx;
+        f->in_blocks = true;
+        break;
+    case CODE_REQUEST_ENTITY_INCOMPLETE: /* 2.9.2: it has lost what came before */
+        if (!f->in_blocks || f->restarts++ >= RESTARTS_MAX)
+            return false;
+        break;
+    default:
+        return false;
+    }
+    send_from_start(p, f);
+    return true;
+}
 
 /* What the origin says to a block: true when the request is not over with it. */
 static bool take_continue(struct proxy *p, struct fetch *f, const struct message *msg)
 {
     bool last = !f->in_blocks || is_last_block(p, f);
     struct block block;
+    bool has_block = message_has(msg, SLOT_BLOCK1) &&
+                     block_decode(message_uint(msg, SLOT_BLOCK1, 0), &block) == 0;
 
-    if (!message_has(msg, SLOT_BLOCK1) ||
-        block_decode(message_uint(msg, SLOT_BLOCK1, 0), &block) < 0) {
-        if (msg->code == CODE_REQUEST_ENTITY_INCOMPLETE && f->in_blocks &&
-            f->restarts++ < RESTARTS_MAX) {
-            send_from_start(p, f);
-            return true;
-        }
-        return false;
-    }
-    if (msg->code == CODE_REQUEST_ENTITY_TOO_LARGE && block.szx < f->szx &&
-        body_length(p, f) > block_size(&block)) { /* RFC 7959 2.9.3: a smaller block is welcome */
-        f->szx = block.szx;
-        f->in_blocks = true;
-        send_from_start(p, f);
+    if (send_otherwise(p, f, msg, has_block ? &block : NULL))
         return true;
-    }
-    if (msg->code == CODE_REQUEST_ENTITY_INCOMPLETE && f->restarts++ < RESTARTS_MAX) {
-        send_from_start(p, f);
-        return true;
-    }
     if (last || code_class(msg->code) != 2)
         return false;
-    if ((uint64_t)block.number * block_bytes(f) != f->body_sent) {
+    /* A success without a word about this block is none: the rest would be lost. */
+    if (!has_block || (uint64_t)block.number * block_bytes(f) != f->body_sent) {
         broken(p, f, "the origin acknowledged another block");
         return true;
     }
+    if (changes_state(f, msg->code) && msg->code != CODE_CONTINUE) /* each has its effect */
+        invalidate(p, f->uri);
     f->body_sent += block_bytes(f);
     if (block.szx < f->szx)
         f->szx = block.szx;
-    send_request(p, f);
+    go_further(p, f);
     return true;
 }
 
@@ -785,8 +812,8 @@ void fetch_continue(struct proxy *p, uint32_t index, const struct message *first
     (void)block_decode(message_uint(first, SLOT_BLOCK2, 0), &block);
     if (!begin_answer(p, f, first))
         return;
-    f->szx = block.szx;
-    send_request(p, f);
+    take_size(f, &block);
+    go_further(p, f);
 }
 
 /* ---- failure ---- */
