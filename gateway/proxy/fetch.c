@@ -195,6 +195,16 @@ static struct session *session_for(struct proxy *p, const struct fetch *f, uint1
     return upstreams_session(&p->upstreams, f->server, mid);
 }
 
+/* Less of the body at a time, where all its options leave no room on the link. */
+static bool use_smaller_blocks(const struct proxy *p, struct fetch *f)
+{
+    if (f->answer != CONTENT_NONE || f->szx == 0 || body_length(p, f) <= 16)
+        return false;
+    f->szx--;
+    f->in_blocks = body_length(p, f) > block_bytes(f);
+    return true;
+}
+
 static void send_request(struct proxy *p, struct fetch *f)
 {
     struct messaging *m = p->m;
@@ -206,7 +216,9 @@ static void send_request(struct proxy *p, struct fetch *f)
     s = session_for(p, f, &mid);
     if (s) {
         bind(p, f, s);
-        length = compose(p, f, s, mid);
+        do
+            length = compose(p, f, s, mid);
+        while (length == 0 && use_smaller_blocks(p, f));
         err = length ? outbound_submit(m, s, f->config->reliable ? TYPE_CON : TYPE_NON, mid,
                                        m->scratch, (uint16_t)length, OWNER_FETCH, index_of(p, f),
                                        &f->outbound)
