@@ -861,7 +861,10 @@ static bool try_another(struct proxy *p, struct fetch *f)
 
 void fetch_server_lost(struct proxy *p, uint32_t index)
 {
-    (void)try_another(p, fetch_at(p, index));
+    struct fetch *f = fetch_at(p, index);
+
+    if (p->upstreams.servers[f->server].down) /* it may be back */
+        (void)try_another(p, f);
 }
 
 void fetch_settled(struct proxy *p, uint32_t index, enum outbound_outcome outcome)
