@@ -580,6 +580,7 @@ static void send_from_start(struct proxy *p, struct fetch *f)
     content_release(contents(p), f->answer);
     f->answer = CONTENT_NONE;
     f->body_sent = 0;
+    f->in_blocks = body_length(p, f) > block_bytes(f);
     send_request(p, f);
 }
 
@@ -733,7 +734,6 @@ static bool send_otherwise(struct proxy *p, struct fetch *f, const struct messag
         if (!block || block->szx >= f->szx || body_length(p, f) <= block_size(block))
             return false;
         f->szx = block->szx;
-        f->in_blocks = true;
         break;
     case CODE_REQUEST_ENTITY_INCOMPLETE: /* 2.9.2: it has lost what came before */
         if (!f->in_blocks || f->restarts++ >= RESTARTS_MAX)
