@@ -541,6 +541,7 @@ static void complete(struct proxy *p, struct fetch *f)
 {
     const struct content *content = content_at(contents(p), f->answer);
 
+    f->code = content->code;
     if (code_class(content->code) == 5 && stand_in(p, f)) {
         finish(p, f);
         return;
