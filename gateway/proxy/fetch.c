@@ -632,8 +632,11 @@ static bool begin_answer(struct proxy *p, struct fetch *f, const struct message 
         message_has(msg, SLOT_LOCATION_PATH)) {
         size_t length = put_prefix_back(p, f, msg, rewritten, sizeof(rewritten));
 
-        if (length && message_parse(rewritten, length, &other) == VERDICT_OK)
-            msg = &other;
+        if (length == 0 || message_parse(rewritten, length, &other) != VERDICT_OK) {
+            broken(p, f, "the origin's Location-Path is too long");
+            return false;
+        }
+        msg = &other;
     }
     f->answer = content_create(contents(p), msg, p->m->now);
     if (message_has(msg, SLOT_ECHO))
