@@ -28,15 +28,16 @@ bool contents_append(struct contents *c, struct rope *rope, const void *data, si
 }
 
 /* Options that are not kept: they belong to one exchange, or are told anew. */
-static bool is_kept(uint16_t number)
+static bool is_kept(uint16_t number, uint8_t code)
 {
     switch (number) {
+    case OPTION_SIZE1: /* how much the origin would have taken (RFC 7959 2.9.3) */
+        return code == CODE_REQUEST_ENTITY_TOO_LARGE;
     case OPTION_ETAG:
     case OPTION_OBSERVE:
     case OPTION_MAX_AGE:
     case OPTION_BLOCK1:
     case OPTION_BLOCK2:
-    case OPTION_SIZE1:
     case OPTION_SIZE2:
         return false;
     default:
@@ -51,7 +52,7 @@ static size_t keep_options(const struct message *response, uint8_t *out, size_t 
     struct option_view view;
 
     while (option_next(&cursor, &view))
-        if (is_kept(cursor.number))
+        if (is_kept(cursor.number, response->code))
             encoder_option(&e, cursor.number, view.value, view.length);
     return encoder_end(&e);
 }
