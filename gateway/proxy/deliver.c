@@ -30,7 +30,7 @@ static int64_t max_age_left(const struct content *content, uint64_t now_us)
 {
     uint32_t age_s = content_age_s(content, now_us);
 
-    if (!content->has_max_age && (age_s == 0 || code_class(content->code) != 2))
+    if (!content->has_max_age && age_s == 0)
         return -1;
     return content->max_age_s > age_s ? content->max_age_s - age_s : 0;
 }
@@ -118,6 +118,9 @@ static bool knows_it(const struct content *content, const struct wish *wish)
     return false;
 }
 
+/* ETag, Observe, Max-Age, Block2, Block1, Size2, a longer token's length, and the payload marker. */
+#define ADDED_OPTIONS_BYTES 36u
+
 /* An unsafe request is not made again for a proof of its client's address: what it gets is cut so
  * that it is no weapon (RFC 9175 2.4). */
 static void shrink(const struct proxy *p, const struct client *to, const struct content *content,
@@ -125,13 +128,14 @@ static void shrink(const struct proxy *p, const struct client *to, const struct 
 {
     const struct session *s = client_session(p, to);
     uint8_t method = to->rq ? to->rq->message->code : to->exchange->code;
+    uint32_t token = to->rq ? to->rq->message->token_length : to->exchange->token_length;
     uint32_t longest, rest;
 
     if (code_is_safe(method))
         return; /* it is challenged */
     longest =
         reply_longest(p->m, s, to->rq ? to->rq->message->length : to->exchange->request_length);
-    rest = MESSAGE_HEADER_BYTES + 8 + content->options_length + 24u;
+    rest = MESSAGE_HEADER_BYTES + token + content->options_length + ADDED_OPTIONS_BYTES;
     if (longest == 0 || content->payload_length + rest <= longest)
         return;
     while (part->block.szx && block_size(&part->block) + rest > longest)
@@ -144,25 +148,29 @@ static bool find_block(const struct content *content, const struct wish *wish, s
 {
     uint64_t offset = (uint64_t)wish->block2.number * block_size(&wish->block2);
 
+    if (code_class(content->code) != 2) /* an error is the answer to any block: all of it */
+        return true;
     part->block.number = (uint32_t)(offset / block_size(&part->block));
-    if (wish->has_block2)
+    if (wish->has_block2 && content->payload_length)
         part->in_blocks = true;
     return offset == 0 || offset < content->payload_length;
 }
 
 /* ---- delivering ---- */
 
-static void deliver_part_to(struct proxy *p, const struct client *to, struct part *part)
+/* True when the client has got it, and not a challenge or nothing in its place. */
+static bool deliver_part_to(struct proxy *p, const struct client *to, struct part *part)
 {
     const struct content *content = content_at(&p->contents, part->content);
     struct reply reply;
 
     for (;;) {
         if (!begin(p, to, part->valid ? CODE_VALID : content->code, &reply))
-            return;
+            return false;
         deliver_encode(p, &reply.encoder, part);
         if (end(p, to, &reply))
-            return;
+            return !reply.suppressed &&
+                   reply.code == (part->valid ? CODE_VALID : content->code);
         if (part->in_blocks && part->block.szx == 0)
             break;
         /* It does not fit beside a long token: the same bytes in smaller blocks. */
@@ -174,6 +182,7 @@ static void deliver_part_to(struct proxy *p, const struct client *to, struct par
     }
     p->m->counters->forward_failures++;
     deliver_code(p, to, CODE_BAD_GATEWAY, "the response is too large for this link");
+    return false;
 }
 
 void deliver(struct proxy *p, const struct client *to, uint32_t index, const struct wish *wish,
@@ -195,9 +204,11 @@ void deliver(struct proxy *p, const struct client *to, uint32_t index, const str
         content_release(&p->contents, index);
         return;
     }
-    if (!part.valid && part.in_blocks &&
-        content->payload_length > (part.block.number + 1) * block_size(&part.block))
-        transfer_pin(p, s, wish, index);
-    deliver_part_to(p, to, &part);
+    if (deliver_part_to(p, to, &part) && part.in_blocks && !part.valid) {
+        if (part.block.more)
+            transfer_pin(p, s, wish, index);
+        else
+            transfer_done(p, s, wish);
+    }
     content_release(&p->contents, index);
 }

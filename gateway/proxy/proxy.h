@@ -303,6 +303,8 @@ bool transfer_upload(struct proxy *p, struct request *rq, const struct wish *wis
 uint32_t transfer_find(struct proxy *p, struct session *s, const struct wish *wish);
 /* The client will fetch more blocks of it: it is kept. */
 void transfer_pin(struct proxy *p, struct session *s, const struct wish *wish, uint32_t content);
+/* The client has got the last block: it is kept while that may be repeated. */
+void transfer_done(struct proxy *p, struct session *s, const struct wish *wish);
 
 /* fetch.c */
 int fetches_init(struct proxy *p);

@@ -108,6 +108,15 @@ void transfer_pin(struct proxy *p, struct session *s, const struct wish *wish, u
     touch(p, t);
 }
 
+void transfer_done(struct proxy *p, struct session *s, const struct wish *wish)
+{
+    uint64_t span_us = transmission_max_span_ms(s->transmission) * 1000;
+    struct transfer *t = find(p, s, wish->transfer, false);
+
+    if (t && span_us < p->m->config->limits.transfer_idle_us)
+        wheel_arm(&p->m->wheel, &t->expiry, p->m->now + span_us);
+}
+
 /* ---- bodies in blocks ---- */
 
 /* RFC 7959 2.9.3: how large a body may be. */
