@@ -26,10 +26,41 @@ static struct transfer *find(struct proxy *p, struct session *s, uint64_t name, 
     return NULL;
 }
 
+static void close_transfer(struct proxy *p, struct transfer *t)
+{
+    struct session *s = session_at(&p->m->sessions, t->session);
+
+    wheel_cancel(&p->m->wheel, &t->expiry);
+    chain_remove(&s->side.client.transfers, &p->transfers, BY_SESSION,
+                 pool_index(&p->transfers, t));
+    content_release(&p->contents, t->content);
+    rope_free(&p->contents.chunks, &t->upload);
+    pool_put(&p->transfers, t);
+}
+
+/* A client's oldest one, when it has as many as it may have: a chain stays short, and nobody takes
+ * all. */
+static struct transfer *surplus(const struct proxy *p, const struct session *s)
+{
+    uint32_t index = s->side.client.transfers, n = 0;
+    struct transfer *last = NULL;
+
+    for (; index != POOL_NONE; n++) {
+        last = pool_at(&p->transfers, index);
+        index = last->by_session.next;
+    }
+    return n >= p->m->config->limits.client_requests ? last : NULL;
+}
+
 static struct transfer *open_transfer(struct proxy *p, struct session *s, uint64_t name)
 {
-    struct transfer *t = pool_get(&p->transfers);
+    struct transfer *t = surplus(p, s);
 
+    if (t) {
+        p->m->counters->transfers_expired++;
+        close_transfer(p, t);
+    }
+    t = pool_get(&p->transfers);
     if (!t)
         return NULL;
     timer_init(&t->expiry, TIMER_TRANSFER);
@@ -42,18 +73,6 @@ static struct transfer *open_transfer(struct proxy *p, struct session *s, uint64
     chain_push(&s->side.client.transfers, &p->transfers, BY_SESSION, pool_index(&p->transfers, t));
     touch(p, t);
     return t;
-}
-
-static void close_transfer(struct proxy *p, struct transfer *t)
-{
-    struct session *s = session_at(&p->m->sessions, t->session);
-
-    wheel_cancel(&p->m->wheel, &t->expiry);
-    chain_remove(&s->side.client.transfers, &p->transfers, BY_SESSION,
-                 pool_index(&p->transfers, t));
-    content_release(&p->contents, t->content);
-    rope_free(&p->contents.chunks, &t->upload);
-    pool_put(&p->transfers, t);
 }
 
 static void on_expiry(void *context, struct timer *timer, uint64_t now_us)
@@ -184,10 +203,6 @@ static bool continues(struct proxy *p, const struct request *rq, const struct tr
 {
     uint64_t offset = (uint64_t)block->number * block_size(block);
 
-    if (block->more && rq->message->payload_length != block_size(block)) {
-        reply_code(p->m, rq, CODE_BAD_REQUEST, "a block of the wrong length");
-        return false;
-    }
     if (t && offset == received(t))
         return true;
     if (t && block->more && offset + block_size(block) == received(t))
@@ -203,6 +218,11 @@ bool transfer_upload(struct proxy *p, struct request *rq, const struct wish *wis
     const struct message *msg = rq->message;
     struct transfer *t;
 
+    if (block->more ? msg->payload_length != block_size(block)
+                    : msg->payload_length > block_size(block)) {
+        reply_code(p->m, rq, CODE_BAD_REQUEST, "a block of the wrong length");
+        return false;
+    }
     if (block->number == 0)
         t = begin_upload(p, rq, wish);
     else
