@@ -203,9 +203,8 @@ static struct fetch *find_fetch(struct cache_judge *j, const struct passing *p)
 }
 
 /* An option that is not in the key, and that the gateway does not know, makes an answer that it
- * need not share. Neither need it what it asks for anew: when the entry that it has asked to
- * validate was invalidated meanwhile. */
-static bool is_apart(const struct cache_judge *j, const struct fetch *f, const struct message *m)
+ * need not share, though it may be answered with what is there. */
+static bool is_unkeyed(const struct message *m)
 {
     struct option_cursor c = option_cursor(m);
     struct option_view view;
@@ -213,7 +212,7 @@ static bool is_apart(const struct cache_judge *j, const struct fetch *f, const s
     while (option_next(&c, &view))
         if (c.number == OPTION_UNKEYED)
             return true;
-    return j->valid_key == f->key && j->valid_at == f->at;
+    return false;
 }
 
 /* Another request for the same is on its way, and nothing has been changed since it began. */
@@ -250,6 +249,7 @@ static void check_needed(struct cache_judge *j, const struct fetch *f)
 static void note_fetch(struct cache_judge *j, const struct passing *p)
 {
     struct fetch *f = &j->fetches[j->fetch_count];
+    bool again;
 
     if (find_fetch(j, p))
         return; /* repeated */
@@ -268,13 +268,15 @@ static void note_fetch(struct cache_judge *j, const struct passing *p)
         stage_fail(stage_of(j), "a request for nothing that there is");
         return;
     }
-    f->apart = is_apart(j, f, p->m);
-    if (f->safe && !f->apart) {
-        check_joined(j, f);
-        check_needed(j, f);
-    } else if (!f->safe) {
+    /* So is what it asks for anew, when the entry that it wanted to validate is gone by now. */
+    again = j->valid_key == f->key && j->valid_at == f->at;
+    f->apart = again || is_unkeyed(p->m);
+    if (!f->safe)
         j->touched_at[f->worker][f->target] = f->at;
-    }
+    else if (!again)
+        check_needed(j, f);
+    if (f->safe && !f->apart)
+        check_joined(j, f);
 }
 
 static void note_answer(struct cache_judge *j, const struct fetch *f, uint32_t version,

@@ -17,6 +17,7 @@ struct own {
     bool upstream;
     bool settled;  /* acknowledged or rejected */
     bool released; /* the gateway may have given it up, or another took its place */
+    bool doubtful; /* the gateway may drop it now */
     uint64_t hash, token;
     uint64_t first_at, last_at, gap;
     unsigned repeats;
@@ -167,7 +168,7 @@ static bool is_outstanding(const struct watch *watch, const struct own *own)
 {
     uint64_t timeout = (uint64_t)parameters(watch, own)->ack_timeout_ms * 1000 << own->repeats;
 
-    return is_open(own) && watch->stage->now - own->last_at < timeout;
+    return is_open(own) && !own->doubtful && watch->stage->now - own->last_at < timeout;
 }
 
 static bool same_peer(const struct own *a, const struct own *b)
@@ -273,7 +274,7 @@ static void note_new(struct watch *watch, struct own *own, unsigned worker, cons
                         .worker = worker,
                         .until = UINT64_MAX};
     own->token = m->token_length ? hash_bytes(m->token, m->token_length, 7) : 0;
-    if (!upstream && code_is_response(m->code))
+    if (!upstream && m->type != TYPE_ACK && code_is_response(m->code))
         take_over(watch, own);
     if (m->type != TYPE_CON || m->code == CODE_EMPTY)
         return;
@@ -339,7 +340,7 @@ static void by_token(struct watch *watch, const struct flow *flow, const struct 
         if (code_is_response(m->code) && !message_has(m, SLOT_OBSERVE))
             own->settled = true;
         else
-            own->released = true;
+            own->doubtful = true;
     }
 }
 
