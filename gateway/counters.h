@@ -87,6 +87,7 @@
     X(cache_misses, "safe requests that the cache had no fresh answer for")                      \
     X(cache_validated, "stored answers that the origin said are still valid (2.03)")             \
     X(cache_invalidations, "stored answers given up because their resource was changed")         \
+    X(cache_evictions, "stored answers given up to make room for others")                        \
     X(cache_stale, "stale answers given because the origin failed (cache.stale_if_error)")       \
     X(joined, "requests that waited for an identical one under way")                             \
     X(transfers_expired, "block-wise transfers with clients that did not go on")                 \
@@ -118,7 +119,8 @@
     X(drop_reply_buffer, "answers that were lost because no outgoing buffer was free")           \
     X(drop_leisure_full, "multicast requests beyond the limit of delayed answers")               \
     X(refused_memory, "requests answered 5.03 because a table or the message memory was full")   \
-    X(refused_queue, "requests answered 5.03 because the queue to a peer was full")              \
+    X(refused_queue,                                                                             \
+      "requests answered 5.03 because too many waited for a peer or were at an upstream")        \
     X(refused_client, "requests answered 4.29 because their client had too many open")           \
     X(refused_transfers, "block-wise transfers without room for them")                           \
     X(refused_observations, "resources not observed because limits.observations was reached")    \

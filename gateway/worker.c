@@ -97,11 +97,11 @@ static void on_settled(void *context, enum owner_kind kind, uint32_t owner,
     proxy_settled(&w->proxy, kind, owner, outcome);
 }
 
-static bool on_reset(void *context, struct session *s, uint16_t mid)
+static bool on_reset(void *context, struct session *s, uint16_t mid, bool unreachable)
 {
     struct worker *w = context;
 
-    return proxy_reset(&w->proxy, s, mid);
+    return proxy_reset(&w->proxy, s, mid, unreachable);
 }
 
 static void on_renew(void *context, uint32_t owner, uint32_t outbound)

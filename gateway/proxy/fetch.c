@@ -26,7 +26,7 @@ static uint32_t index_of(const struct proxy *p, const struct fetch *f)
 
 static const struct rope *request_of(const struct proxy *p, const struct fetch *f)
 {
-    return f->target == TARGET_NONE ? &f->request : &target_at(&p->targets, f->target)->key;
+    return f->request.length ? &f->request : &target_at(&p->targets, f->target)->key;
 }
 
 static uint32_t body_offset(const struct fetch *f)
@@ -51,7 +51,9 @@ static bool is_last_block(const struct proxy *p, const struct fetch *f)
 
 static void token_write(const struct proxy *p, const struct fetch *f, uint8_t token[TOKEN_BYTES])
 {
-    bool observing = f->role == FETCH_REGISTER || f->role == FETCH_CANCEL;
+    /* Later blocks of a registration's answer have a token of their own (RFC 7959 3.4). */
+    bool observing =
+        f->role == FETCH_CANCEL || (f->role == FETCH_REGISTER && f->answer == CONTENT_NONE);
     uint32_t index = observing ? f->observation | UINT32_C(1) << 31 : index_of(p, f);
     uint32_t nonce = observing ? p->observation_nonces[f->observation] : p->fetch_nonces[index];
 
@@ -68,10 +70,7 @@ static unsigned add_options(struct proxy *p, const struct fetch *f, struct addit
     unsigned n = 0;
 
     if (f->validating && first) {
-        const struct content *known =
-            content_at(contents(p), target_at(&p->targets, f->target)->content);
-
-        out[n++] = addition_bytes(OPTION_ETAG, known->etag.bytes, known->etag.length);
+        out[n++] = addition_bytes(OPTION_ETAG, f->etag.bytes, f->etag.length);
     }
     if (f->role == FETCH_REGISTER && !going_on)
         out[n++] = addition_uint(OPTION_OBSERVE, 0);
@@ -321,6 +320,8 @@ void fetch_start(struct proxy *p, uint32_t index)
     if (f->server == SERVER_NONE)
         join_server(p, f, upstreams_choose(&p->upstreams, f->first, f->count, f->uri, SERVER_NONE));
     f->validating = can_validate(p, f);
+    if (f->validating)
+        f->etag = content_at(contents(p), target_at(&p->targets, f->target)->content)->etag;
     if (forward_is_ready(p, index))
         send_request(p, f);
 }
@@ -380,6 +381,14 @@ static bool take_in(struct proxy *p, const struct fetch *f, const struct wait *w
                         &wait->wish);
 }
 
+static void drop_relation(struct proxy *p, const struct exchange *x)
+{
+    uint8_t buffer[MESSAGE_MAX_BYTES];
+
+    relation_cancel(p, session_at(&p->m->sessions, x->session), exchange_token(p->m, x, buffer),
+                    x->token_length);
+}
+
 /* Answers the one who has waited longest. */
 static void hand_out_one(struct proxy *p, struct fetch *f)
 {
@@ -392,6 +401,8 @@ static void hand_out_one(struct proxy *p, struct fetch *f)
     if (wait->wish.observe && f->observed &&
         observation_at(p, f->observation)->state == OBSERVATION_LIVE && take_in(p, f, wait))
         o = observation_at(p, f->observation);
+    else if (wait->wish.observe) /* an answer without Observe ends what it had (RFC 7641 4.2) */
+        drop_relation(p, wait->exchange);
     if (f->answer != CONTENT_NONE)
         deliver(p, &to, f->answer, &wait->wish, o);
     else
@@ -562,7 +573,9 @@ static void complete_valid(struct proxy *p, struct fetch *f, const struct messag
 {
     uint32_t content = target_at(&p->targets, f->target)->content;
 
-    if (content == CONTENT_NONE) { /* it was evicted or invalidated meanwhile: ask for the whole */
+    /* It was given up or replaced meanwhile: then this is no word about it, and the whole is asked
+     * for. */
+    if (content == CONTENT_NONE || !etag_equal(&content_at(contents(p), content)->etag, &f->etag)) {
         f->validating = false;
         send_request(p, f);
         return;
@@ -859,6 +872,7 @@ static bool try_another(struct proxy *p, struct fetch *f)
     unbind(p, f);
     join_server(p, f, to);
     f->szx = f->config->block_szx;
+    arm_deadline(p, f);
     send_from_start(p, f);
     return true;
 }
@@ -889,7 +903,9 @@ void fetch_settled(struct proxy *p, uint32_t index, enum outbound_outcome outcom
         return;
     case OUTBOUND_TIMED_OUT:
     case OUTBOUND_UNREACHABLE:
-        upstreams_failed(&p->upstreams, f->server);
+        /* Not when it has spoken since: what failed was begun while it was down. */
+        if (p->upstreams.servers[f->server].gate.heard_us <= p->m->settled_sent_us)
+            upstreams_failed(&p->upstreams, f->server);
         if (!try_another(p, f))
             fetch_fail(p, index, CODE_GATEWAY_TIMEOUT,
                        outcome == OUTBOUND_TIMED_OUT ? "the origin is silent"
@@ -908,7 +924,8 @@ static void on_deadline(void *context, struct timer *timer, uint64_t now_us)
     if (f->server != SERVER_NONE && f->outbound != POOL_NONE &&
         p->upstreams.servers[f->server].gate.heard_us < f->begun_us)
         upstreams_failed(&p->upstreams, f->server);
-    fetch_fail(p, index_of(p, f), CODE_GATEWAY_TIMEOUT, "the origin did not answer in time");
+    if (!try_another(p, f))
+        fetch_fail(p, index_of(p, f), CODE_GATEWAY_TIMEOUT, "the origin did not answer in time");
 }
 
 /* ---- start and end ---- */

@@ -14,6 +14,9 @@
 #define LATE_FIRST_US 5000000u
 #define LATE_LAST_US  15000000u
 
+/* How soon a state is asked for that is known to be there. */
+#define MISSED_US 100000u
+
 /* Registrations in a row that may fail before clients are told that it is over. */
 #define FAILURES_MAX 3
 
@@ -307,6 +310,9 @@ static bool registered(struct proxy *p, struct observation *o, const struct fetc
         o->failures = 0;
         o->holders++;
         set_state(p, o, content_hold(&p->contents, f->answer));
+        if (o->missed)
+            wheel_arm(&p->m->wheel, &o->timer, p->m->now + MISSED_US);
+        o->missed = false;
         return true;
     }
     if (failed && o->relation_count && o->failures++ < FAILURES_MAX) {
@@ -354,6 +360,11 @@ static bool is_newer(const struct proxy *p, const struct observation *o, uint32_
            (v1 > v2 && v1 - v2 > UINT32_C(1) << 23) || p->m->now - o->heard_us > NUMBER_LIFETIME_US;
 }
 
+static bool is_old(const struct proxy *p, const struct observation *o, const struct message *msg)
+{
+    return message_has(msg, SLOT_OBSERVE) && !is_newer(p, o, message_uint(msg, SLOT_OBSERVE, 0));
+}
+
 static void store(struct proxy *p, const struct observation *o, uint32_t content)
 {
     if (fetch_is_cacheable(content_at(&p->contents, content)))
@@ -388,10 +399,6 @@ static void notified(struct proxy *p, struct observation *o, const struct messag
     struct block block = {0};
     uint32_t content;
 
-    if (observed && !is_newer(p, o, message_uint(msg, SLOT_OBSERVE, 0))) {
-        p->m->counters->drop_old_notification++;
-        return;
-    }
     p->m->counters->notifications_received++;
     o->heard = observed;
     o->heard_number = message_uint(msg, SLOT_OBSERVE, 0);
@@ -431,31 +438,34 @@ static void notified(struct proxy *p, struct observation *o, const struct messag
 /* Whether a message with the observation's token answers the request that is under way, or
  * notifies.
  */
-static bool answers(const struct proxy *p, const struct observation *o, const struct fetch *f,
-                    const struct message *msg)
+static bool answers(const struct fetch *f, uint32_t session, const struct message *msg)
 {
     if (f->role == FETCH_CANCEL)
         return !message_has(msg, SLOT_OBSERVE);
     if (f->role != FETCH_REGISTER || f->answer != CONTENT_NONE)
         return false;
-    /* While a renewal has not been acknowledged, only the ACK can bring its answer. */
-    return o->state == OBSERVATION_REGISTERING || msg->type == TYPE_ACK ||
-           f->outbound == POOL_NONE || !f->config->reliable || o->session != f->session;
-    (void)p;
+    return f->session == session;
 }
 
-bool observation_response(struct proxy *p, uint32_t index, const struct message *msg)
+bool observation_response(struct proxy *p, uint32_t index, uint32_t session,
+                          const struct message *msg)
 {
     struct observation *o = observation_at(p, index);
 
-    if (o->fetch != POOL_NONE && answers(p, o, fetch_at(p, o->fetch), msg))
+    if (o->state == OBSERVATION_LIVE && msg->type != TYPE_ACK && is_old(p, o, msg)) {
+        p->m->counters->drop_old_notification++;
+        return true;
+    }
+    if (o->fetch != POOL_NONE && answers(fetch_at(p, o->fetch), session, msg))
         return fetch_response(p, o->fetch, msg);
     if (o->server != SERVER_NONE)
         upstreams_heard(&p->upstreams, o->server);
     if (o->state == OBSERVATION_LIVE)
         notified(p, o, msg);
+    else if (o->state == OBSERVATION_REGISTERING && o->session == session)
+        o->missed = true; /* the blocks of the first answer are still being fetched */
     /* One that was on its way when it ended needs no RST: the origin knows. */
-    return o->state != OBSERVATION_REGISTERING;
+    return o->state != OBSERVATION_REGISTERING || o->session == session;
 }
 
 void observation_server_lost(struct proxy *p, uint32_t index)

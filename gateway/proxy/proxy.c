@@ -38,7 +38,7 @@ bool proxy_response(struct proxy *p, struct session *s, const struct message *ms
         index &= ~TOKEN_OBSERVATION;
         return index < p->observations.capacity && p->observation_nonces[index] == nonce &&
                is_bound(p, observation_at(p, index), session) &&
-               observation_response(p, index, msg);
+               observation_response(p, index, session, msg);
     }
     return index < p->fetches.capacity && p->fetch_nonces[index] == nonce &&
            fetch_at(p, index)->session == session && fetch_response(p, index, msg);
@@ -59,9 +59,9 @@ void proxy_settled(struct proxy *p, enum owner_kind kind, uint32_t owner,
     }
 }
 
-bool proxy_reset(struct proxy *p, struct session *s, uint16_t mid)
+bool proxy_reset(struct proxy *p, struct session *s, uint16_t mid, bool unreachable)
 {
-    return s->role == SESSION_UPSTREAM ? upstreams_pong(&p->upstreams, s, mid)
+    return s->role == SESSION_UPSTREAM ? upstreams_pong(&p->upstreams, s, mid, !unreachable)
                                        : relation_reset(p, s, mid);
 }
 
@@ -153,7 +153,8 @@ static int init_parts(struct proxy *p)
     if ((err = contents_init(&p->contents, contents, config->cache.bytes,
                              config->limits.assembly_bytes)))
         return err;
-    if ((err = targets_init(&p->targets, &p->contents, contents, config->cache.bytes)))
+    if ((err = targets_init(&p->targets, &p->contents, contents, config->cache.bytes,
+                            &p->m->counters->cache_evictions)))
         return err;
     if ((err = upstreams_init(&p->upstreams, p->m,
                               config->forward.enabled ? config->limits.destinations : 0)))

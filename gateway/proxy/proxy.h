@@ -95,14 +95,15 @@ struct fetch {
     uint16_t options_length;
     uint8_t role; /* enum fetch_role */
     uint8_t method;
-    uint8_t hop_limit;  /* as the server gets it */
-    uint8_t tries;      /* servers that have failed */
-    uint8_t restarts;   /* from the first block, since the representation had changed */
-    uint8_t szx;        /* of blocks to and from the server */
-    bool begun;         /* it has been sent once */
-    bool shared;        /* others may join, and its answer may be stored */
-    bool in_blocks;     /* the request's body goes in blocks */
-    bool validating;    /* the target's ETag was sent */
+    uint8_t hop_limit; /* as the server gets it */
+    uint8_t tries;     /* servers that have failed */
+    uint8_t restarts;  /* from the first block, since the representation had changed */
+    uint8_t szx;       /* of blocks to and from the server */
+    bool begun;        /* it has been sent once */
+    bool shared;       /* others may join, and its answer may be stored */
+    bool in_blocks;    /* the request's body goes in blocks */
+    bool validating;   /* the target's ETag was sent: `etag` */
+    struct etag etag;
     uint32_t body_sent; /* bytes of the body that the server has */
     uint32_t answer;    /* content that is being put together, or is handed out */
     uint32_t tag;       /* Request-Tag of a body in blocks */
@@ -150,6 +151,7 @@ struct observation {
     uint8_t last_code; /* OBSERVATION_OVER without a content: what clients get */
     bool heard;
     bool in_fanout;
+    bool missed;   /* a notification came before the registration was complete */
     bool doubtful; /* the resource was changed through us: its state is not handed out any more */
 };
 
@@ -168,6 +170,7 @@ struct relation {
     uint16_t mids[RELATION_MIDS]; /* of the last NON notifications */
     uint8_t mid_count, mid_next;
     uint8_t token[TOKEN_INLINE_BYTES];
+    uint64_t transfer; /* names its download, see transfer.c */
     uint8_t szx;
     bool confirmed;    /* the last state that was sent has been acknowledged */
     uint64_t sent_us;  /* when a state was last sent */
@@ -210,6 +213,7 @@ struct proxy {
     struct fanout_tail {
         uint32_t observation, state_n, number;
         uint8_t szx, code;
+        bool in_blocks;
         uint16_t length; /* 0: none is built */
         uint8_t bytes[MESSAGE_MAX_BYTES];
     } tail;
@@ -236,7 +240,7 @@ void proxy_resolved(struct proxy *p, const struct resolved *answer);
 bool proxy_response(struct proxy *p, struct session *s, const struct message *response);
 void proxy_settled(struct proxy *p, enum owner_kind kind, uint32_t owner,
                    enum outbound_outcome outcome);
-bool proxy_reset(struct proxy *p, struct session *s, uint16_t mid);
+bool proxy_reset(struct proxy *p, struct session *s, uint16_t mid, bool unreachable);
 
 /* Work that is done in portions: fan-out, and fetches of servers that went down. Returns how much
  * was done. */
@@ -301,10 +305,12 @@ bool transfer_upload(struct proxy *p, struct request *rq, const struct wish *wis
                      const struct block *block, struct rope *body);
 /* The content that the client is fetching in blocks, CONTENT_NONE: none. */
 uint32_t transfer_find(struct proxy *p, struct session *s, const struct wish *wish);
-/* The client will fetch more blocks of it: it is kept. */
-void transfer_pin(struct proxy *p, struct session *s, const struct wish *wish, uint32_t content);
 /* The client has got the last block: it is kept while that may be repeated. */
 void transfer_done(struct proxy *p, struct session *s, const struct wish *wish);
+/* It is not what the client will fetch more blocks of: it has been told of a newer one. */
+void transfer_unpin(struct proxy *p, struct session *s, uint64_t name);
+/* The client will fetch more blocks of it: it is kept. */
+void transfer_pin(struct proxy *p, struct session *s, const struct wish *wish, uint32_t content);
 
 /* fetch.c */
 int fetches_init(struct proxy *p);
@@ -347,7 +353,8 @@ void observations_fini(struct proxy *p);
 /* The observation of a target, made when there is none. POOL_NONE at the limit. */
 uint32_t observation_get(struct proxy *p, uint32_t target);
 /* A message with the observation's token. */
-bool observation_response(struct proxy *p, uint32_t observation, const struct message *msg);
+bool observation_response(struct proxy *p, uint32_t observation, uint32_t session,
+                          const struct message *msg);
 /* A fetch of an observation is over: with a content, which the observation holds for itself when it
  * wants it, or with the code that clients get. `observed`: the answer had Observe. True when
  * clients that asked to observe may be taken in. */
@@ -380,7 +387,8 @@ bool relation_may_add(struct proxy *p, const struct session *s, const struct mes
 bool relation_add(struct proxy *p, struct session *s, const uint8_t *token, uint32_t token_length,
                   uint32_t observation, const struct wish *wish);
 /* Ends the one with this token, if there is one. */
-void relation_cancel(struct proxy *p, struct session *s, const struct message *msg);
+void relation_cancel(struct proxy *p, struct session *s, const uint8_t *token,
+                     uint32_t token_length);
 /* All relations get the new state, in portions; of an observation that is over, the last word. */
 void relation_fan_out(struct proxy *p, struct observation *o);
 void relation_settled(struct proxy *p, uint32_t relation, enum outbound_outcome outcome);

@@ -149,16 +149,18 @@ bool relation_add(struct proxy *p, struct session *s, const uint8_t *token, uint
     r->outbound = POOL_NONE;
     r->state_n = o->state_n;
     r->szx = wish->block2.szx;
+    r->transfer = wish->transfer;
     r->confirmed = true; /* the client asks again when the answer is lost */
     r->sent_us = r->acked_us = p->m->now;
     arm(p, r);
     return true;
 }
 
-void relation_cancel(struct proxy *p, struct session *s, const struct message *msg)
+void relation_cancel(struct proxy *p, struct session *s, const uint8_t *token,
+                     uint32_t token_length)
 {
     uint32_t count;
-    struct relation *r = find(p, s, msg->token, msg->token_length, &count);
+    struct relation *r = find(p, s, token, token_length, &count);
 
     if (r)
         remove_and_leave(p, r);
@@ -187,6 +189,7 @@ static const struct fanout_tail *build_tail(struct proxy *p, const struct relati
     tail->number = o->number;
     tail->szx = szx;
     tail->code = content_at(&p->contents, o->content)->code;
+    tail->in_blocks = part.in_blocks;
     tail->length = (uint16_t)encoder_end(&e);
     return tail;
 }
@@ -214,6 +217,8 @@ static size_t write_notification(struct proxy *p, const struct relation *r, enum
             e.failed = true;
         else if (tail)
             encoder_raw(&e, tail->bytes, tail->length);
+        if (tail && tail->in_blocks) /* what it fetches next is the rest of this state */
+            transfer_unpin(p, session_of(p, r), r->transfer);
     } while (e.failed && --szx >= 0); /* beside a long token: in smaller blocks */
     return encoder_end(&e);
 }

@@ -365,15 +365,23 @@ static bool is_fresh(const struct proxy *p, const struct target *target)
 }
 
 /* A later block of what the client is fetching already. */
-static bool serve_pinned(struct proxy *p, struct asked *a)
+static bool deliver_pinned(struct proxy *p, struct asked *a)
 {
     struct client to = {.rq = a->rq};
     uint32_t content = transfer_find(p, a->rq->session, &a->wish);
 
     if (content == CONTENT_NONE)
         return false;
+    deliver(p, &to, content, &a->wish, NULL);
+    return true;
+}
+
+static bool serve_pinned(struct proxy *p, struct asked *a)
+{
+    if (transfer_find(p, a->rq->session, &a->wish) == CONTENT_NONE)
+        return false;
     if (request_admit(p->m, a->rq, true))
-        deliver(p, &to, content, &a->wish, NULL);
+        (void)deliver_pinned(p, a);
     return true;
 }
 
@@ -465,7 +473,8 @@ static void ask_in_blocks(struct proxy *p, struct asked *a)
         return;
     if (!transfer_upload(p, a->rq, &a->wish, &a->block1, &body))
         return;
-    if (is_limited(p, a)) {
+    /* A client may send the question of a FETCH again for each block of the answer. */
+    if ((a->wish.block2.number && deliver_pinned(p, a)) || is_limited(p, a)) {
         rope_free(&p->contents.chunks, &body);
         return;
     }
@@ -487,7 +496,7 @@ void proxy_pass(struct proxy *p, struct request *rq, const struct place *place)
         return;
     }
     if (a.cancels)
-        relation_cancel(p, rq->session, rq->message);
+        relation_cancel(p, rq->session, rq->message->token, rq->message->token_length);
     if (a.in_blocks) {
         ask_in_blocks(p, &a);
     } else if (code_is_safe(rq->message->code)) {

@@ -7,12 +7,14 @@
 
 #define BY_AGE offsetof(struct target, by_age)
 
-int targets_init(struct targets *t, struct contents *contents, uint32_t count, uint64_t cache_bytes)
+int targets_init(struct targets *t, struct contents *contents, uint32_t count, uint64_t cache_bytes,
+                 uint64_t *evictions)
 {
     uint32_t heads = 16;
     int err = pool_init(&t->pool, sizeof(struct target), count);
 
     t->contents = contents;
+    t->evictions = evictions;
     t->age = LIST_NONE;
     t->cache_max = (uint32_t)(cache_bytes / CHUNK_BYTES);
     if (err)
@@ -100,6 +102,7 @@ static bool evict(struct targets *t)
     target_at(t, index)->refs++;
     target_forget(t, index);
     target_release(t, index);
+    ++*t->evictions;
     return true;
 }
 

@@ -65,13 +65,14 @@ struct targets {
     uint32_t *hashes, *uris; /* heads of chains, index + 1 */
     size_t index_bytes;
     uint32_t mask;
-    struct list age;    /* least recently used first */
-    uint32_t cache_max; /* chunks */
+    struct list age;     /* least recently used first */
+    uint32_t cache_max;  /* chunks */
+    uint64_t *evictions; /* counts answers that were given up for others */
 };
 
 /* 0 or a negative errno. */
-int targets_init(struct targets *t, struct contents *contents, uint32_t count,
-                 uint64_t cache_bytes);
+int targets_init(struct targets *t, struct contents *contents, uint32_t count, uint64_t cache_bytes,
+                 uint64_t *evictions);
 void targets_fini(struct targets *t);
 
 static inline struct target *target_at(const struct targets *t, uint32_t index)

@@ -136,6 +136,14 @@ void transfer_done(struct proxy *p, struct session *s, const struct wish *wish)
         wheel_arm(&p->m->wheel, &t->expiry, p->m->now + span_us);
 }
 
+void transfer_unpin(struct proxy *p, struct session *s, uint64_t name)
+{
+    struct transfer *t = find(p, s, name, false);
+
+    if (t)
+        close_transfer(p, t);
+}
+
 /* ---- bodies in blocks ---- */
 
 /* RFC 7959 2.9.3: how large a body may be. */

@@ -6,6 +6,9 @@
 
 #include "gateway/hash.h"
 
+/* Upstreams that a server may be in, each with ports of its own. */
+#define PORT_TRIES 16
+
 /* ---- start and end ---- */
 
 static int server_init(struct server *server, const struct config_upstream *upstream,
@@ -178,22 +181,37 @@ bool upstreams_any_up(const struct upstreams *u, unsigned first, unsigned count)
 
 /* ---- sessions ---- */
 
+/* The flow over the n-th port, or over a later one where the same server in another upstream has
+ * taken it; its port is 0 when there is none. Returns its hash. */
+static uint32_t find_free_port(const struct upstreams *u, const struct server *server, unsigned n,
+                               struct flow *flow)
+{
+    const struct messaging *m = u->m;
+    const struct config_server *c = &server->place;
+    uint32_t hash = 0;
+
+    for (unsigned tries = 0; tries < PORT_TRIES; tries++, n += server->ports) {
+        uint16_t port = m->io.upstream_port(m->io.context, c->local, &c->endpoint, n);
+
+        *flow = flow_make(c->local, port, &c->endpoint, c->transport);
+        hash = session_hash(&m->sessions, flow);
+        if (!port || !session_find(&m->sessions, flow, hash))
+            return hash;
+    }
+    flow->local_port = 0;
+    return hash;
+}
+
 static struct session *open_port(struct upstreams *u, uint32_t index, uint16_t n)
 {
     struct messaging *m = u->m;
     struct server *server = &u->servers[index];
-    const struct config_server *c = &server->place;
-    uint16_t port = m->io.upstream_port(m->io.context, c->local, &c->endpoint, n);
     struct session *s;
     struct flow flow;
     uint32_t hash;
 
-    if (!port)
-        return NULL;
-    flow = flow_make(c->local, port, &c->endpoint, c->transport);
-    hash = session_hash(&m->sessions, &flow);
-    s = session_find(&m->sessions, &flow, hash);
-    if (s) /* the same server in another upstream has it */
+    hash = find_free_port(u, server, n, &flow);
+    if (!flow.local_port)
         return NULL;
     s = messaging_open_session(m, &flow, hash, &server->upstream->transmission);
     if (!s)
@@ -289,7 +307,7 @@ void upstreams_heard(struct upstreams *u, uint32_t index)
         wheel_arm(&u->m->wheel, &server->timer, u->m->now + server->upstream->keepalive_us);
 }
 
-bool upstreams_pong(struct upstreams *u, const struct session *s, uint16_t mid)
+bool upstreams_pong(struct upstreams *u, const struct session *s, uint16_t mid, bool alive)
 {
     uint32_t index = s->side.upstream.server;
     struct server *server;
@@ -300,6 +318,10 @@ bool upstreams_pong(struct upstreams *u, const struct session *s, uint16_t mid)
     if (server->ping_session != session_index(&u->m->sessions, s) || server->ping_mid != mid)
         return false;
     server->ping_session = POOL_NONE;
+    if (!alive) {
+        upstreams_failed(u, index);
+        return true;
+    }
     server->gate.heard_us = u->m->now;
     upstreams_heard(u, index);
     return true;

@@ -78,8 +78,9 @@ void upstreams_failed(struct upstreams *u, uint32_t index);
 /* Something was heard of it. */
 void upstreams_heard(struct upstreams *u, uint32_t index);
 
-/* A RST in one of its sessions. True when it answers the last ping. */
-bool upstreams_pong(struct upstreams *u, const struct session *s, uint16_t mid);
+/* A RST in one of its sessions, or an ICMP error (`alive` is false). True when it answers the last
+ * ping. */
+bool upstreams_pong(struct upstreams *u, const struct session *s, uint16_t mid, bool alive);
 
 /* Prepares a slot behind the configured servers. 0 or -ENOMEM. */
 int upstreams_add(struct upstreams *u, uint32_t index, const struct config_upstream *upstream,

@@ -284,7 +284,7 @@ static void receive_empty(struct messaging *m, const struct flow *flow, struct s
         return;
     case TYPE_RST:
         if (!s || (!outbound_settle(m, s, msg->mid, OUTBOUND_RESET) &&
-                   !m->ops.reset(m->ops.context, s, msg->mid)))
+                   !m->ops.reset(m->ops.context, s, msg->mid, false)))
             m->counters->drop_unmatched_rst++;
         return;
     }
@@ -385,6 +385,12 @@ void messaging_receive(struct messaging *m, const struct datagram *d, struct ses
         receive_response(m, &d->flow, s, &msg);
 }
 
+static bool unreachable_message(struct messaging *m, struct session *s, uint16_t mid)
+{
+    return outbound_settle(m, s, mid, OUTBOUND_UNREACHABLE) ||
+           m->ops.reset(m->ops.context, s, mid, true);
+}
+
 void messaging_unreachable(struct messaging *m, const struct flow *flow, const uint8_t *quoted,
                            size_t length)
 {
@@ -392,8 +398,7 @@ void messaging_unreachable(struct messaging *m, const struct flow *flow, const u
     unsigned settled = 0;
 
     if (s && length >= MESSAGE_HEADER_BYTES)
-        settled =
-            outbound_settle(m, s, (uint16_t)(quoted[2] << 8 | quoted[3]), OUTBOUND_UNREACHABLE);
+        settled = unreachable_message(m, s, (uint16_t)(quoted[2] << 8 | quoted[3]));
     else if (s)
         settled = outbound_settle_all(m, s, OUTBOUND_UNREACHABLE);
     if (settled)

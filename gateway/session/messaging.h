@@ -69,6 +69,7 @@ struct outbound {
     bool sent; /* false: waits for NSTART */
     uint32_t owner;
     uint64_t timeout_us; /* of the transmission under way */
+    uint64_t sent_us;    /* when that began */
     struct timer timer;
     struct links by_session, by_gate;
 };
@@ -203,9 +204,9 @@ struct messaging_ops {
     bool (*response)(void *context, struct session *s, const struct message *response);
     void (*settled)(void *context, enum owner_kind kind, uint32_t owner,
                     enum outbound_outcome outcome);
-    /* A RST that ends no message that waits for an ACK: it may answer a NON or a ping. True when it
-     * does. */
-    bool (*reset)(void *context, struct session *s, uint16_t mid);
+    /* A RST, or an ICMP error, that ends no message that waits for an ACK: it may be about a NON or
+     * a ping. True when it is. */
+    bool (*reset)(void *context, struct session *s, uint16_t mid, bool unreachable);
     /* A notification is about to be sent, again or after a wait: outbound_replace() may be called.
      */
     void (*renew)(void *context, uint32_t owner, uint32_t outbound);
@@ -228,7 +229,8 @@ struct messaging {
     struct worker_io io;
     struct messaging_ops ops;
     struct random random;
-    uint64_t mid_key; /* of session_first_mid() */
+    uint64_t mid_key;         /* of session_first_mid() */
+    uint64_t settled_sent_us; /* during ops.settled(): when the message was last sent */
     struct echo *echo;
     struct session_table sessions;
     struct wheel wheel;

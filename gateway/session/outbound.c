@@ -48,6 +48,7 @@ static void start(struct messaging *m, struct outbound *ob)
     struct session *s = session_of(m, ob);
 
     ob->sent = true;
+    ob->sent_us = m->now;
     gate_of(s)->outstanding++;
     if (s->role == SESSION_UPSTREAM)
         s->seen_us = m->now;
@@ -209,6 +210,8 @@ static void settle(struct messaging *m, uint32_t index, enum outbound_outcome ou
     enum owner_kind kind = ob->owner_kind;
     uint32_t owner = ob->owner;
 
+    m->settled_sent_us = ob->sent_us;
+
     outbound_free(m, index);
     if (s->role == SESSION_UPSTREAM && (outcome == OUTBOUND_ACKED || outcome == OUTBOUND_RESET))
         s->gate.shared->heard_us = m->now;
@@ -267,6 +270,7 @@ void outbound_on_timer(void *context, struct timer *timer, uint64_t now_us)
     }
     ob->retransmits++;
     ob->timeout_us *= 2;
+    ob->sent_us = now_us;
     m->counters->retransmissions++;
     wheel_arm(&m->wheel, &ob->timer, now_us + ob->timeout_us);
     if (ob->owner_kind == OWNER_RELATION)

@@ -4,6 +4,8 @@
 #include "gateway/proxy/target.h"
 #include "tests/unit/proxy_steps.h"
 
+static uint64_t evictions; /* counted by targets */
+
 static int setup_small(void **state)
 {
     return start(state, ORIGINS_YAML("{size: 64KiB}", ""));
@@ -332,7 +334,7 @@ static void keys_with_the_same_hash_are_told_apart(void **state)
 
     (void)state;
     assert_int_equal(contents_init(&contents, 16, 1 << 16, 1 << 16), 0);
-    assert_int_equal(targets_init(&targets, &contents, 16, 1 << 16), 0);
+    assert_int_equal(targets_init(&targets, &contents, 16, 1 << 16, &evictions), 0);
     for (unsigned i = 0; i < 5; i++) {
         set_key(&keys[i], options[i], payloads[i], 7, 9);
         assert_int_equal(target_find(&targets, &keys[i]), TARGET_NONE);
@@ -379,7 +381,7 @@ static void eviction_takes_nothing_from_those_who_use_it(void **state)
 
     (void)state;
     assert_int_equal(contents_init(&contents, 16, 2 * CHUNK_BYTES, 1 << 16), 0);
-    assert_int_equal(targets_init(&targets, &contents, 16, 2 * CHUNK_BYTES), 0);
+    assert_int_equal(targets_init(&targets, &contents, 16, 2 * CHUNK_BYTES, &evictions), 0);
     set_key(&key, "a", "", 1, 1);
     first = target_add(&targets, &key);
     content = make_content(&contents);
