@@ -398,13 +398,15 @@ static void hand_out_one(struct proxy *p, struct fetch *f)
     struct observation *o = NULL;
 
     list_remove(&f->waits, &p->waits, BY_FETCH, index);
-    if (wait->wish.observe && f->observed &&
+    if (wait->wish.observe && f->observed && !wait->exchange->retracted &&
         observation_at(p, f->observation)->state == OBSERVATION_LIVE && take_in(p, f, wait))
         o = observation_at(p, f->observation);
     else if (wait->wish.observe) /* an answer without Observe ends what it had (RFC 7641 4.2) */
         drop_relation(p, wait->exchange);
-    if (f->answer != CONTENT_NONE)
-        deliver(p, &to, f->answer, &wait->wish, o);
+    if (o) /* its state may have changed since the first of them were answered */
+        deliver(p, &to, o->content, &wait->wish, o);
+    else if (f->answer != CONTENT_NONE)
+        deliver(p, &to, f->answer, &wait->wish, NULL);
     else
         deliver_code(p, &to, f->code, f->diagnostic);
     pool_put(&p->waits, wait);

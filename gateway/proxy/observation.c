@@ -14,17 +14,18 @@
 #define LATE_FIRST_US 5000000u
 #define LATE_LAST_US  15000000u
 
-/* How soon a state is asked for that is known to be there. */
-#define MISSED_US 100000u
+/* A state that is known to be there is asked for within this time. */
+#define ASK_WITHIN_US 200000u
 
-/* Registrations in a row that may fail before clients are told that it is over. */
+/* So many registrations in a row have to fail before clients are told that it is over. */
 #define FAILURES_MAX 3
 
 /* A number further back than this is newer all the same (RFC 7641 3.4). */
 #define NUMBER_LIFETIME_US UINT64_C(128000000)
 
-/* Numbers begin with the time, 122 a second, so that an observation that is made again goes on
- * where the last one was at the most. */
+/* Numbers are not behind a clock with 122 ticks a second, nor behind those of any observation that
+ * was given up: one that is made again goes on behind the last number of the one before, and by
+ * less than 2^23 in 128 s (RFC 7641 4.4). They are kept whole; 24 bits are sent. */
 #define NUMBER_CLOCK_SHIFT 13
 #define NUMBER_MASK        UINT32_C(0xffffff)
 
@@ -35,15 +36,26 @@ static uint32_t index_of(const struct proxy *p, const struct observation *o)
 
 /* ---- numbers ---- */
 
-static uint32_t clock_number(const struct proxy *p)
+static uint64_t clock_number(const struct proxy *p)
 {
-    return (uint32_t)(p->m->now >> NUMBER_CLOCK_SHIFT);
+    return p->m->now >> NUMBER_CLOCK_SHIFT;
+}
+
+void observation_keep_up(const struct proxy *p, struct observation *o)
+{
+    if (o->number < clock_number(p))
+        o->number = clock_number(p);
+}
+
+uint32_t observation_number(const struct observation *o)
+{
+    return (uint32_t)o->number & NUMBER_MASK;
 }
 
 uint32_t observation_next_number(struct observation *o)
 {
-    o->number = (o->number + 1) & NUMBER_MASK;
-    return o->number;
+    o->number++;
+    return observation_number(o);
 }
 
 /* ---- life ---- */
@@ -68,10 +80,11 @@ uint32_t observation_get(struct proxy *p, uint32_t index)
         .fetch = POOL_NONE,
         .content = CONTENT_NONE,
         .cursor = POOL_NONE,
-        .number = (clock_number(p) + p->number_ahead) & NUMBER_MASK,
+        .number = p->number_top,
         .state = OBSERVATION_REGISTERING,
     };
     timer_init(&o->timer, TIMER_OBSERVATION);
+    observation_keep_up(p, o);
     target->refs++;
     target->observation = index_of(p, o);
     p->observation_nonces[index_of(p, o)] = (uint32_t)random_u64(&p->m->random) | 1;
@@ -108,6 +121,8 @@ static void bind(struct proxy *p, struct observation *o, uint32_t session, uint3
 /* Who asks for the target from now on gets a new observation. */
 static void detach(struct proxy *p, struct observation *o)
 {
+    if (p->number_top < o->number)
+        p->number_top = o->number;
     if (target_at(&p->targets, o->target)->observation == index_of(p, o))
         target_at(&p->targets, o->target)->observation = POOL_NONE;
 }
@@ -115,10 +130,7 @@ static void detach(struct proxy *p, struct observation *o)
 void observation_free(struct proxy *p, uint32_t index)
 {
     struct observation *o = observation_at(p, index);
-    uint32_t ahead = (o->number - clock_number(p)) & NUMBER_MASK;
 
-    if (ahead <= NUMBER_MASK / 2 && ahead >= p->number_ahead)
-        p->number_ahead = ahead + 1;
     detach(p, o);
     unbind(p, o);
     wheel_cancel(&p->m->wheel, &o->timer);
@@ -165,12 +177,23 @@ static uint32_t open_fetch(struct proxy *p, struct observation *o, enum fetch_ro
     return o->fetch;
 }
 
+/* What it was fetching is not wanted any more. */
+static void abort_rest(struct proxy *p, struct observation *o)
+{
+    if (o->fetch == POOL_NONE || fetch_at(p, o->fetch)->role != FETCH_REST)
+        return;
+    fetch_abort(p, o->fetch);
+    o->fetch = POOL_NONE;
+}
+
 bool observation_register(struct proxy *p, uint32_t index, const struct place *place,
                           uint8_t hop_limit)
 {
     struct observation *o = observation_at(p, index);
     struct target *target = target_at(&p->targets, o->target);
 
+    abort_rest(p, o);
+    o->missed = false;
     o->config = place->config;
     o->first = place->first;
     o->count = place->count;
@@ -216,12 +239,9 @@ void observation_left(struct proxy *p, uint32_t index)
 
     if (o->relation_count || o->holders)
         return;
-    if (o->fetch != POOL_NONE) {
-        if (fetch_at(p, o->fetch)->role != FETCH_REST)
-            return; /* it comes by here when that is over */
-        fetch_abort(p, o->fetch);
-        o->fetch = POOL_NONE;
-    }
+    abort_rest(p, o);
+    if (o->fetch != POOL_NONE)
+        return; /* it comes by here when that is over */
     if (o->state == OBSERVATION_LIVE)
         cancel(p, o);
     else if (o->state != OBSERVATION_ENDING)
@@ -253,6 +273,7 @@ static void set_state(struct proxy *p, struct observation *o, uint32_t content)
     o->state_n++;
     o->doubtful = false;
     (void)observation_next_number(o);
+    observation_keep_up(p, o);
     arm(p, o);
     if (o->relation_count)
         relation_fan_out(p, o);
@@ -270,10 +291,7 @@ static void end(struct proxy *p, struct observation *o, uint32_t content, uint8_
     o->content = content;
     o->state_n++;
     p->observation_nonces[index_of(p, o)] = 0;
-    if (o->fetch != POOL_NONE && fetch_at(p, o->fetch)->role == FETCH_REST) {
-        fetch_abort(p, o->fetch);
-        o->fetch = POOL_NONE;
-    }
+    abort_rest(p, o);
     if (o->relation_count)
         relation_fan_out(p, o);
     else
@@ -301,6 +319,11 @@ void observation_answered(struct proxy *p, struct fetch *f, const struct message
     o->heard_us = p->m->now;
 }
 
+static void ask_soon(struct proxy *p, struct observation *o)
+{
+    wheel_arm(&p->m->wheel, &o->timer, p->m->now + random_below(&p->m->random, ASK_WITHIN_US));
+}
+
 static bool registered(struct proxy *p, struct observation *o, const struct fetch *f)
 {
     bool failed = f->answer == CONTENT_NONE || f->stale;
@@ -311,11 +334,10 @@ static bool registered(struct proxy *p, struct observation *o, const struct fetc
         o->holders++;
         set_state(p, o, content_hold(&p->contents, f->answer));
         if (o->missed)
-            wheel_arm(&p->m->wheel, &o->timer, p->m->now + MISSED_US);
-        o->missed = false;
+            ask_soon(p, o);
         return true;
     }
-    if (failed && o->relation_count && o->failures++ < FAILURES_MAX) {
+    if (failed && o->relation_count && ++o->failures < FAILURES_MAX) {
         wheel_arm(&p->m->wheel, &o->timer, p->m->now + ((uint64_t)LATE_FIRST_US << o->failures));
         return false;
     }
@@ -340,8 +362,8 @@ bool observation_fetched(struct proxy *p, struct fetch *f)
     case FETCH_REST:
         if (f->answer != CONTENT_NONE && !f->stale)
             set_state(p, o, content_hold(&p->contents, f->answer));
-        else /* the state could not be had: ask for it */
-            wheel_arm(&p->m->wheel, &o->timer, p->m->now + random_below(&p->m->random, 1000000));
+        else /* the state could not be had */
+            ask_soon(p, o);
         return false;
     case FETCH_ANSWER:
         break;
@@ -382,90 +404,117 @@ static void miss(struct proxy *p, struct observation *o)
 
 static void notified_in_blocks(struct proxy *p, struct observation *o, const struct message *msg)
 {
-    uint32_t fetch;
+    uint32_t fetch = open_fetch(p, o, FETCH_REST);
 
-    if (o->fetch != POOL_NONE)
-        return; /* a registration is under way: it brings the newest state */
-    fetch = open_fetch(p, o, FETCH_REST);
     if (fetch == POOL_NONE)
         miss(p, o);
     else
         fetch_continue(p, fetch, msg);
 }
 
-static void notified(struct proxy *p, struct observation *o, const struct message *msg)
+/* RFC 7641 3.2: a state that we have said to know. That may be another than the last one. */
+static void notified_valid(struct proxy *p, struct observation *o, const struct message *msg)
 {
-    bool observed = message_has(msg, SLOT_OBSERVE);
-    struct block block = {0};
-    uint32_t content;
+    struct content *content = content_at(&p->contents, o->content);
+    struct etag etag = {0};
 
-    p->m->counters->notifications_received++;
-    o->heard = observed;
-    o->heard_number = message_uint(msg, SLOT_OBSERVE, 0);
-    o->heard_us = p->m->now;
-    if (o->fetch != POOL_NONE && fetch_at(p, o->fetch)->role == FETCH_REST) {
-        fetch_abort(p, o->fetch); /* what it was fetching is old */
-        o->fetch = POOL_NONE;
+    if (message_has(msg, SLOT_ETAG)) {
+        etag.length = (uint8_t)msg->first[SLOT_ETAG].length;
+        memcpy(etag.bytes, msg->first[SLOT_ETAG].value, etag.length);
     }
-    if (!code_is_response(msg->code) || msg->unknown_critical_unsafe ||
-        msg->unknown_elective_unsafe ||
-        (message_has(msg, SLOT_BLOCK2) &&
-         (block_decode(message_uint(msg, SLOT_BLOCK2, 0), &block) < 0 || block.number))) {
-        end(p, o, CONTENT_NONE, CODE_BAD_GATEWAY);
+    if (etag.length && !etag_equal(&etag, &content->etag)) {
+        o->doubtful = true;
+        target_forget(&p->targets, o->target);
+        ask_soon(p, o);
         return;
     }
-    if (observed && code_class(msg->code) == 2 && block.more) {
-        notified_in_blocks(p, o, msg);
-        return;
-    }
-    if (msg->code == CODE_VALID && observed && o->content != CONTENT_NONE) {
-        content_refresh(content_at(&p->contents, o->content), msg, p->m->now);
-        set_state(p, o, content_hold(&p->contents, o->content));
-        return;
-    }
-    content = content_create(&p->contents, msg, p->m->now);
+    content_refresh(content, msg, p->m->now);
+    set_state(p, o, content_hold(&p->contents, o->content));
+}
+
+static void notified_whole(struct proxy *p, struct observation *o, const struct message *msg)
+{
+    uint32_t content = content_create(&p->contents, msg, p->m->now);
+
     if (content == CONTENT_NONE) {
         miss(p, o);
         return;
     }
     store(p, o, content);
-    if (observed && code_class(msg->code) == 2)
+    if (message_has(msg, SLOT_OBSERVE) && code_class(msg->code) == 2)
         set_state(p, o, content);
     else
         end(p, o, content, 0);
 }
 
+/* True when nothing can be made of it. */
+static bool is_broken(const struct message *msg, struct block *block)
+{
+    return !code_is_response(msg->code) || msg->unknown_critical_unsafe ||
+           msg->unknown_elective_unsafe ||
+           (message_has(msg, SLOT_BLOCK2) &&
+            (block_decode(message_uint(msg, SLOT_BLOCK2, 0), block) < 0 || block->number));
+}
+
+static void hear(struct proxy *p, struct observation *o, const struct message *msg)
+{
+    p->m->counters->notifications_received++;
+    o->heard = message_has(msg, SLOT_OBSERVE);
+    o->heard_number = message_uint(msg, SLOT_OBSERVE, 0);
+    o->heard_us = p->m->now;
+}
+
+static void notified(struct proxy *p, struct observation *o, const struct message *msg)
+{
+    bool observed = message_has(msg, SLOT_OBSERVE) && code_class(msg->code) == 2;
+    struct block block = {0};
+
+    abort_rest(p, o); /* what it is fetching is old */
+    if (is_broken(msg, &block))
+        end(p, o, CONTENT_NONE, CODE_BAD_GATEWAY);
+    else if (observed && block.more)
+        notified_in_blocks(p, o, msg);
+    else if (observed && msg->code == CODE_VALID)
+        notified_valid(p, o, msg);
+    else
+        notified_whole(p, o, msg);
+}
+
 /* Whether a message with the observation's token answers the request that is under way, or
- * notifies.
- */
+ * notifies. What the origin says while it is asked is an answer, too: it is as new. */
 static bool answers(const struct fetch *f, uint32_t session, const struct message *msg)
 {
+    if (f->session != session)
+        return false;
     if (f->role == FETCH_CANCEL)
         return !message_has(msg, SLOT_OBSERVE);
-    if (f->role != FETCH_REGISTER || f->answer != CONTENT_NONE)
-        return false;
-    return f->session == session;
+    return f->role == FETCH_REGISTER && f->answer == CONTENT_NONE;
 }
 
 bool observation_response(struct proxy *p, uint32_t index, uint32_t session,
                           const struct message *msg)
 {
     struct observation *o = observation_at(p, index);
+    bool known = o->server != SERVER_NONE && o->session == session; /* it has begun to notify */
 
-    if (o->state == OBSERVATION_LIVE && msg->type != TYPE_ACK && is_old(p, o, msg)) {
+    if (known && msg->type != TYPE_ACK && is_old(p, o, msg)) {
         p->m->counters->drop_old_notification++;
         return true;
     }
     if (o->fetch != POOL_NONE && answers(fetch_at(p, o->fetch), session, msg))
         return fetch_response(p, o->fetch, msg);
-    if (o->server != SERVER_NONE)
-        upstreams_heard(&p->upstreams, o->server);
-    if (o->state == OBSERVATION_LIVE)
+    if (!known) /* one that was on its way when it ended needs no RST: the origin knows */
+        return o->state != OBSERVATION_REGISTERING;
+    upstreams_heard(&p->upstreams, o->server);
+    if (o->state == OBSERVATION_ENDING)
+        return true;
+    hear(p, o, msg);
+    /* The blocks of an answer are being fetched, or another server is asked: that may be older. */
+    if (o->fetch != POOL_NONE && fetch_at(p, o->fetch)->role == FETCH_REGISTER)
+        o->missed = true;
+    else
         notified(p, o, msg);
-    else if (o->state == OBSERVATION_REGISTERING && o->session == session)
-        o->missed = true; /* the blocks of the first answer are still being fetched */
-    /* One that was on its way when it ended needs no RST: the origin knows. */
-    return o->state != OBSERVATION_REGISTERING || o->session == session;
+    return true;
 }
 
 void observation_server_lost(struct proxy *p, uint32_t index)

@@ -138,7 +138,7 @@ struct observation {
     uint32_t fetch;        /* registration, rest or cancellation under way, else POOL_NONE */
     uint32_t content;      /* the last whole state */
     uint32_t state_n;      /* counts states */
-    uint32_t number;       /* the last Observe value that was sent to a client */
+    uint64_t number;       /* the last Observe value that was sent to a client, beyond 24 bits */
     uint32_t cursor, left; /* fan-out: next relation, and how many are to be looked at */
     uint32_t heard_number; /* the last Observe value of the origin's */
     uint64_t heard_us;
@@ -151,7 +151,7 @@ struct observation {
     uint8_t last_code; /* OBSERVATION_OVER without a content: what clients get */
     bool heard;
     bool in_fanout;
-    bool missed;   /* a notification came before the registration was complete */
+    bool missed;   /* a notification came that could not be taken: the origin is to be asked */
     bool doubtful; /* the resource was changed through us: its state is not handed out any more */
 };
 
@@ -167,7 +167,7 @@ struct relation {
     uint32_t state_n;     /* of the state that was last sent */
     uint16_t token_length;
     uint16_t unconfirmed;         /* notifications since the last CON */
-    uint16_t mids[RELATION_MIDS]; /* of the last NON notifications */
+    uint16_t mids[RELATION_MIDS]; /* of the last notifications that wait for no ACK (any more) */
     uint8_t mid_count, mid_next;
     uint8_t token[TOKEN_INLINE_BYTES];
     uint64_t transfer; /* names its download, see transfer.c */
@@ -203,15 +203,16 @@ struct proxy {
     size_t fetch_nonces_bytes, observation_nonces_bytes;
     uint32_t token_mask; /* hides the indices */
     uint64_t hash_seed;
-    struct list fanout;    /* observations with relations to be notified */
-    struct list handouts;  /* fetches that are done, with clients still to be answered */
-    uint32_t number_ahead; /* how far observe numbers were ahead of the clock */
-    bool draining;         /* new requests are refused */
+    struct list fanout;   /* observations with relations to be notified */
+    struct list handouts; /* fetches that are done, with clients still to be answered */
+    uint64_t number_top;  /* no observation that was given up had a higher number */
+    bool draining;        /* new requests are refused */
     struct destinations *destinations; /* of the forward proxy, NULL when it is off */
     struct key key;                    /* of the request in hand */
     uint8_t rewritten[KEY_BYTES];      /* the request in hand, without Proxy-Uri */
     struct fanout_tail {
-        uint32_t observation, state_n, number;
+        uint32_t observation, state_n, age_s;
+        uint64_t number;
         uint8_t szx, code;
         bool in_blocks;
         uint16_t length; /* 0: none is built */
@@ -367,12 +368,16 @@ void observation_left(struct proxy *p, uint32_t observation);
 void observation_free(struct proxy *p, uint32_t observation);
 /* A fetch has handed its state out to the last who waited. */
 void observation_released(struct proxy *p, uint32_t observation);
-/* Starts a registration. False when memory is short. */
+/* Prepares a registration; it takes the place of the rest of a notification. False when memory is
+ * short. */
 bool observation_register(struct proxy *p, uint32_t observation, const struct place *place,
                           uint8_t hop_limit);
 /* True when a client can be answered from its state. */
 bool observation_is_fresh(const struct proxy *p, const struct observation *o);
+/* Numbers of one observation grow, and are not behind the clock after observation_keep_up(). */
 uint32_t observation_next_number(struct observation *o);
+uint32_t observation_number(const struct observation *o);
+void observation_keep_up(const struct proxy *p, struct observation *o);
 void observation_server_lost(struct proxy *p, uint32_t observation);
 /* The place that its requests go to. */
 struct place observation_place(const struct proxy *p, const struct observation *o);
@@ -389,6 +394,9 @@ bool relation_add(struct proxy *p, struct session *s, const uint8_t *token, uint
 /* Ends the one with this token, if there is one. */
 void relation_cancel(struct proxy *p, struct session *s, const uint8_t *token,
                      uint32_t token_length);
+/* The same by the client's wish, which holds for registrations that are not answered yet, too. */
+void relation_deregister(struct proxy *p, struct session *s, const uint8_t *token,
+                         uint32_t token_length);
 /* All relations get the new state, in portions; of an observation that is over, the last word. */
 void relation_fan_out(struct proxy *p, struct observation *o);
 void relation_settled(struct proxy *p, uint32_t relation, enum outbound_outcome outcome);

@@ -123,6 +123,8 @@ static struct relation *create(struct proxy *p, struct session *s, const uint8_t
     chain_push(&s->side.client.relations, &p->relations, BY_SESSION, index_of(p, r));
     list_push_back(&o->relations, &p->relations, BY_OBSERVATION, index_of(p, r));
     o->relation_count++;
+    if (o->in_fanout) /* it is in the way that the cursor goes */
+        o->left++;
     p->m->counters->relations++;
     return r;
 }
@@ -147,6 +149,7 @@ bool relation_add(struct proxy *p, struct session *s, const uint8_t *token, uint
     if (r->outbound != POOL_NONE) /* the answer to this registration is newer */
         outbound_cancel(p->m, r->outbound);
     r->outbound = POOL_NONE;
+    observation_keep_up(p, o); /* its answer gets the next number */
     r->state_n = o->state_n;
     r->szx = wish->block2.szx;
     r->transfer = wish->transfer;
@@ -154,6 +157,23 @@ bool relation_add(struct proxy *p, struct session *s, const uint8_t *token, uint
     r->sent_us = r->acked_us = p->m->now;
     arm(p, r);
     return true;
+}
+
+/* Registrations that are not answered yet count no more. */
+static void retract(struct proxy *p, const struct session *s, const uint8_t *token,
+                    uint32_t token_length)
+{
+    uint8_t buffer[MESSAGE_MAX_BYTES];
+
+    for (uint32_t index = s->exchanges; index != POOL_NONE;) {
+        struct exchange *x = pool_at(&p->m->exchanges, index);
+
+        if (x->token_length == token_length &&
+            (token_length == 0 ||
+             memcmp(exchange_token(p->m, x, buffer), token, token_length) == 0))
+            x->retracted = true;
+        index = x->by_session.next;
+    }
 }
 
 void relation_cancel(struct proxy *p, struct session *s, const uint8_t *token,
@@ -166,27 +186,36 @@ void relation_cancel(struct proxy *p, struct session *s, const uint8_t *token,
         remove_and_leave(p, r);
 }
 
+void relation_deregister(struct proxy *p, struct session *s, const uint8_t *token,
+                         uint32_t token_length)
+{
+    retract(p, s, token, token_length);
+    relation_cancel(p, s, token, token_length);
+}
+
 /* ---- notifications ---- */
 
 /* What comes behind header and token, the same for all relations with one block size: built once
- * for a state. */
+ * for a state, as long as its Max-Age is the same. */
 static const struct fanout_tail *build_tail(struct proxy *p, const struct relation *r, uint8_t szx)
 {
     struct observation *o = observation_at(p, r->observation);
     struct fanout_tail *tail = &p->tail;
+    uint32_t age_s = content_age_s(content_at(&p->contents, o->content), p->m->now);
     struct part part;
     struct encoder e = {.data = tail->bytes, .room = sizeof(tail->bytes)};
 
     if (tail->length && tail->observation == r->observation && tail->state_n == o->state_n &&
-        tail->number == o->number && tail->szx == szx)
+        tail->number == o->number && tail->age_s == age_s && tail->szx == szx)
         return tail;
     part = deliver_part(p, session_of(p, r), o->content, szx);
     if (o->state == OBSERVATION_LIVE)
-        part.number = o->number;
+        part.number = observation_number(o);
     deliver_encode(p, &e, &part);
     tail->observation = r->observation;
     tail->state_n = o->state_n;
     tail->number = o->number;
+    tail->age_s = age_s;
     tail->szx = szx;
     tail->code = content_at(&p->contents, o->content)->code;
     tail->in_blocks = part.in_blocks;
@@ -241,6 +270,15 @@ static bool send_confirmable(struct proxy *p, struct relation *r, uint16_t mid)
     return true;
 }
 
+/* A RST to a message with this ID ends the relation. */
+static void remember_mid(struct relation *r, uint16_t mid)
+{
+    r->mids[r->mid_next] = mid;
+    r->mid_next = (r->mid_next + 1) % RELATION_MIDS;
+    if (r->mid_count < RELATION_MIDS)
+        r->mid_count++;
+}
+
 static bool send_once(struct proxy *p, struct relation *r, uint16_t mid)
 {
     struct messaging *m = p->m;
@@ -257,41 +295,56 @@ static bool send_once(struct proxy *p, struct relation *r, uint16_t mid)
         m->io.cancel(m->io.context, &out);
         return false;
     }
-    r->mids[r->mid_next] = mid;
-    r->mid_next = (r->mid_next + 1) % RELATION_MIDS;
-    if (r->mid_count < RELATION_MIDS)
-        r->mid_count++;
+    remember_mid(r, mid);
     messaging_send(m, &s->flow, &out, (uint16_t)length);
     return true;
 }
 
-/* Sends the present state. Where a CON cannot be kept, a NON goes, and a CON is tried again soon.
- */
-static void send_state(struct proxy *p, struct relation *r, bool confirmable)
+/* How a state is sent. */
+enum manner {
+    AS_NON,
+    AS_CON,     /* where it cannot be kept, as a NON, and a CON is tried again soon */
+    AS_CON_ONLY /* it has gone as a NON already */
+};
+
+static bool try_to_send(struct proxy *p, struct relation *r, enum manner *manner)
 {
-    const struct observation *o = observation_at(p, r->observation);
-    bool sent = false;
     uint16_t mid;
 
-    if (session_take_mid(session_of(p, r), p->m->now, &mid)) {
-        sent = confirmable && send_confirmable(p, r, mid);
-        if (!sent) {
-            confirmable = false;
-            sent = send_once(p, r, mid);
-        }
-    } else {
+    if (!session_take_mid(session_of(p, r), p->m->now, &mid)) {
         p->m->counters->drop_no_mid++;
+        return false;
+    }
+    if (*manner != AS_NON && send_confirmable(p, r, mid))
+        return true;
+    if (*manner == AS_CON_ONLY)
+        return false;
+    *manner = AS_NON;
+    return send_once(p, r, mid);
+}
+
+/* Sends the present state. */
+static void send_state(struct proxy *p, struct relation *r, enum manner wanted)
+{
+    enum manner manner = wanted;
+    bool sent = try_to_send(p, r, &manner);
+
+    if (sent) {
+        r->state_n = observation_at(p, r->observation)->state_n;
+        r->sent_us = p->m->now;
+        p->m->counters->notifications++;
+        if (manner != AS_NON)
+            r->unconfirmed = 0;
+        else if (wanted != AS_NON)
+            r->unconfirmed = UINT16_MAX; /* the next one has to be a CON */
+        else if (r->unconfirmed < UINT16_MAX)
+            r->unconfirmed++;
     }
     r->confirmed = false;
-    r->sent_us = p->m->now;
-    if (!sent) {
+    if (sent && manner == wanted)
+        arm(p, r);
+    else
         wheel_arm(&p->m->wheel, &r->confirm, p->m->now + AGAIN_US);
-        return;
-    }
-    r->state_n = o->state_n;
-    r->unconfirmed = confirmable ? 0 : (uint16_t)(r->unconfirmed + 1);
-    p->m->counters->notifications++;
-    arm(p, r);
 }
 
 /* RFC 7641 4.5: while a CON is not acknowledged, newer states wait. */
@@ -299,12 +352,12 @@ static void notify(struct proxy *p, struct relation *r)
 {
     const struct config_observe *config = &p->m->config->observe;
     const struct observation *o = observation_at(p, r->observation);
+    bool due = r->unconfirmed + 1u >= config->confirm_every ||
+               p->m->now - r->sent_us >= config->confirm_after_us;
 
     if (r->state_n == o->state_n || r->outbound != POOL_NONE)
         return;
-    send_state(p, r,
-               r->unconfirmed + 1u >= config->confirm_every ||
-                   p->m->now - r->sent_us >= config->confirm_after_us);
+    send_state(p, r, due ? AS_CON : AS_NON);
 }
 
 /* The origin has ended it. */
@@ -313,7 +366,7 @@ static void dismiss(struct proxy *p, struct relation *r)
     if (r->outbound != POOL_NONE)
         outbound_cancel(p->m, r->outbound);
     r->outbound = POOL_NONE;
-    send_state(p, r, true);
+    send_state(p, r, AS_CON);
     p->m->counters->relations_ended++;
     relation_remove(p, r);
 }
@@ -377,6 +430,7 @@ unsigned relation_advance(struct proxy *p, unsigned budget)
 void relation_settled(struct proxy *p, uint32_t index, enum outbound_outcome outcome)
 {
     struct relation *r = relation_at(p, index);
+    const struct observation *o = observation_at(p, r->observation);
 
     r->outbound = POOL_NONE;
     if (outcome != OUTBOUND_ACKED) {
@@ -385,9 +439,10 @@ void relation_settled(struct proxy *p, uint32_t index, enum outbound_outcome out
         return;
     }
     r->acked_us = p->m->now;
-    r->confirmed = r->state_n == observation_at(p, r->observation)->state_n;
+    r->confirmed = r->state_n == o->state_n;
     arm(p, r);
-    notify(p, r);
+    if (o->state == OBSERVATION_LIVE) /* else the last word is on its way */
+        notify(p, r);
 }
 
 /* RFC 7641 4.5.2: a retransmission carries the newest state, under a new message ID. */
@@ -397,26 +452,30 @@ void relation_renew(struct proxy *p, uint32_t index, uint32_t outbound)
     const struct observation *o = observation_at(p, r->observation);
     struct messaging *m = p->m;
     struct session *s = session_of(p, r);
+    uint16_t mid, before = outbound_mid(m, outbound);
     size_t length;
-    uint16_t mid;
 
     if (r->state_n == o->state_n || o->state != OBSERVATION_LIVE ||
         !session_take_mid(s, m->now, &mid))
         return;
     length = write_notification(p, r, TYPE_CON, mid, m->scratch, messaging_room(m, &s->flow));
-    if (length && outbound_replace(m, outbound, mid, m->scratch, (uint16_t)length))
-        r->state_n = o->state_n;
+    if (!length || !outbound_replace(m, outbound, mid, m->scratch, (uint16_t)length))
+        return;
+    r->state_n = o->state_n;
+    if (outbound_was_sent(m, outbound))
+        remember_mid(r, before);
 }
 
-/* RFC 7641 3.6: a RST to a NON notification. */
+/* RFC 7641 3.6: a RST to a notification that waits for no ACK. */
 bool relation_reset(struct proxy *p, struct session *s, uint16_t mid)
 {
     uint32_t index = s->side.client.relations;
 
     while (index != POOL_NONE) {
         struct relation *r = relation_at(p, index);
+        bool recent = p->m->now - r->sent_us <= EXCHANGE_LIFETIME_MS * UINT64_C(1000);
 
-        for (unsigned i = 0; i < r->mid_count; i++)
+        for (unsigned i = 0; recent && i < r->mid_count; i++)
             if (r->mids[i] == mid) {
                 p->m->counters->relations_lost++;
                 remove_and_leave(p, r);
@@ -440,7 +499,8 @@ static void on_confirm(void *context, struct timer *timer, uint64_t now_us)
         return;
     }
     (void)observation_next_number(o);
-    send_state(p, r, true);
+    observation_keep_up(p, o);
+    send_state(p, r, r->state_n == o->state_n && r->unconfirmed ? AS_CON_ONLY : AS_CON);
 }
 
 /* ---- start and end ---- */

@@ -14,6 +14,7 @@ struct asked {
     struct block block1;
     uint64_t tags; /* hash of its Request-Tags: they are this hop's (RFC 9175 3.3) */
     bool observes, cancels;
+    bool admitted;     /* request_admit() has said so */
     bool in_blocks;    /* one block of several */
     bool transient;    /* what it gets is of no use to others, nor theirs to it */
     bool extras;       /* it has options that go to the origin but are no part of the key */
@@ -200,9 +201,17 @@ static bool read_asked(struct proxy *p, struct asked *a)
 
 /* ---- refusing ---- */
 
+/* Once for each request. */
+static bool admit(struct proxy *p, struct asked *a, bool pure)
+{
+    if (!a->admitted)
+        a->admitted = request_admit(p->m, a->rq, pure);
+    return a->admitted;
+}
+
 static void answer_refusal(struct proxy *p, struct asked *a)
 {
-    if (request_admit(p->m, a->rq, true))
+    if (admit(p, a, true))
         reply_code(p->m, a->rq, a->refusal, a->reason);
 }
 
@@ -340,7 +349,8 @@ static bool observe(struct proxy *p, struct asked *a, uint32_t target)
             deliver(p, &to, o->content, &a->wish, NULL);
         return true;
     }
-    if (o->fetch == POOL_NONE && !observation_register(p, index, a->place, a->hop_limit)) {
+    if ((o->fetch == POOL_NONE || fetch_at(p, o->fetch)->role == FETCH_REST) &&
+        !observation_register(p, index, a->place, a->hop_limit)) {
         observation_left(p, index);
         return false;
     }
@@ -380,7 +390,7 @@ static bool serve_pinned(struct proxy *p, struct asked *a)
 {
     if (transfer_find(p, a->rq->session, &a->wish) == CONTENT_NONE)
         return false;
-    if (request_admit(p->m, a->rq, true))
+    if (admit(p, a, true))
         (void)deliver_pinned(p, a);
     return true;
 }
@@ -392,7 +402,7 @@ static bool serve_cached(struct proxy *p, struct asked *a, uint32_t index)
 
     if (!is_fresh(p, target))
         return false;
-    if (!request_admit(p->m, a->rq, true))
+    if (!admit(p, a, true))
         return true;
     p->m->counters->cache_hits++;
     target_touch(&p->targets, index);
@@ -419,7 +429,7 @@ static void ask_target(struct proxy *p, struct asked *a, uint32_t index)
 {
     const struct target *target = target_at(&p->targets, index);
 
-    if (a->observes && observe(p, a, index))
+    if (a->observes && (observe(p, a, index) || serve_cached(p, a, index)))
         return;
     if (target->fetch != POOL_NONE && may_join(p, a, target->fetch))
         join(p, a, target->fetch);
@@ -429,10 +439,22 @@ static void ask_target(struct proxy *p, struct asked *a, uint32_t index)
         go(p, a, index, ROPE_EMPTY);
 }
 
+/* The client does not observe any more. False for a duplicate, which may come when it has begun to
+ * observe again. */
+static bool deregister(struct proxy *p, struct asked *a)
+{
+    if (!admit(p, a, false))
+        return false;
+    relation_deregister(p, a->rq->session, a->rq->message->token, a->rq->message->token_length);
+    return true;
+}
+
 static void ask_safe(struct proxy *p, struct asked *a)
 {
     uint32_t index;
 
+    if (a->cancels && !deregister(p, a))
+        return;
     if (a->wish.block2.number && serve_pinned(p, a))
         return;
     if (a->extras && !a->transient && !a->observes && serve_without_extras(p, a))
@@ -442,7 +464,7 @@ static void ask_safe(struct proxy *p, struct asked *a)
     index = a->transient ? TARGET_NONE : target_find(&p->targets, &p->key);
     if (index != TARGET_NONE && !a->observes && serve_cached(p, a, index))
         return;
-    if (!request_admit(p->m, a->rq, false) || is_limited(p, a))
+    if (!admit(p, a, false) || is_limited(p, a))
         return;
     if (a->transient) {
         go_alone(p, a);
@@ -469,7 +491,7 @@ static void ask_in_blocks(struct proxy *p, struct asked *a)
 
     /* A block in the middle does no harm when it comes again; the first one would begin anew, and
      * the last one is the request. */
-    if (!request_admit(p->m, a->rq, a->block1.more && a->block1.number))
+    if (!admit(p, a, a->block1.more && a->block1.number))
         return;
     if (!transfer_upload(p, a->rq, &a->wish, &a->block1, &body))
         return;
@@ -495,8 +517,6 @@ void proxy_pass(struct proxy *p, struct request *rq, const struct place *place)
         answer_refusal(p, &a);
         return;
     }
-    if (a.cancels)
-        relation_cancel(p, rq->session, rq->message->token, rq->message->token_length);
     if (a.in_blocks) {
         ask_in_blocks(p, &a);
     } else if (code_is_safe(rq->message->code)) {

@@ -88,6 +88,9 @@ void outbound_cancel(struct messaging *m, uint32_t index);
 /* False while it waits for NSTART: the peer has seen nothing of it. */
 bool outbound_was_sent(const struct messaging *m, uint32_t index);
 
+/* Its message ID. */
+uint16_t outbound_mid(const struct messaging *m, uint32_t index);
+
 /* What waits for a server that was held goes now. */
 void outbound_release(struct messaging *m, struct gate_shared *shared,
                       const struct transmission *t);
@@ -173,6 +176,7 @@ struct exchange {
     uint8_t code;            /* the method */
     uint8_t unwanted;        /* as in struct request */
     bool acked;              /* the Empty ACK has gone: the answer is separate */
+    bool retracted;          /* the client has deregistered before its registration was answered */
     uint8_t token[TOKEN_INLINE_BYTES];
     struct links by_session;
 };

@@ -82,6 +82,11 @@ static void gate_pump(struct messaging *m, struct session *s)
         pump(m, gate_of(s), s->transmission);
 }
 
+uint16_t outbound_mid(const struct messaging *m, uint32_t index)
+{
+    return outbound_at(m, index)->key.mid;
+}
+
 void outbound_release(struct messaging *m, struct gate_shared *shared, const struct transmission *t)
 {
     shared->held = false;

@@ -309,7 +309,7 @@ struct exchange *exchange_open(struct messaging *m, const struct request *rq)
     x->code = msg->code;
     x->request_length = msg->length;
     x->unwanted = rq->unwanted;
-    x->acked = false;
+    x->acked = x->retracted = false;
     timer_init(&x->separate, TIMER_SEPARATE);
     if (x->type == TYPE_CON)
         wheel_arm(&m->wheel, &x->separate, m->now + m->config->separate_after_us);
