@@ -24,6 +24,8 @@ struct view {
     uint64_t down_at; /* known to be down since; 0: it is not */
     uint64_t up_at;   /* back since; 0: not lately */
     uint64_t pinged_at, heard_at;
+    uint16_t ping_mid;
+    bool ping_open;     /* not answered yet, not even by an error */
     unsigned passed_by; /* requests to others since it is back */
 };
 
@@ -64,14 +66,14 @@ static void goes_down(struct view *v, uint64_t at)
     v->sent_count = 0; /* the others may be given up, too */
 }
 
-/* A CON that was repeated to the end, and not acknowledged. */
+/* A CON that was repeated to the end, and not acknowledged, when nothing else was heard since. */
 static void settle(const struct balance_judge *j, struct view *v)
 {
     for (unsigned i = 0; i < v->sent_count; i++) {
         const struct sent *sent = &v->sent[i];
         uint64_t until = sent->last_at + 2 * sent->gap + SLACK_US;
 
-        if (sent->sends > RETRANSMITS && stage_of(j)->now >= until) {
+        if (sent->sends > RETRANSMITS && stage_of(j)->now >= until && v->heard_at < sent->last_at) {
             goes_down(v, until);
             return;
         }
@@ -143,8 +145,11 @@ static void emitted(struct fleet *f, const struct passing *p)
         settle(j, &j->views[p->worker][i]);
     v = view_of(j, p);
     sent = find(v, p);
-    if (p->m->code == CODE_EMPTY)
+    if (p->m->code == CODE_EMPTY) {
         v->pinged_at = stage_of(j)->now;
+        v->ping_mid = p->m->mid;
+        v->ping_open = true;
+    }
     if (sent) {
         sent->gap = stage_of(j)->now - sent->last_at;
         sent->last_at = stage_of(j)->now;
@@ -170,12 +175,15 @@ static void delivered(struct fleet *f, const struct passing *p)
     struct balance_judge *j = ((struct balance_world *)f)->judge;
     struct view *v;
     struct sent *sent;
+    bool pong;
 
     if (!p->upstream || !j->world->strict)
         return;
     v = view_of(j, p);
     settle(j, v);
     sent = p->m ? find(v, p) : NULL;
+    pong = v->ping_open && p->m && p->m->mid == v->ping_mid;
+    v->ping_open &= !pong;
     if (p->icmp) {
         if (sent)
             goes_down(v, stage_of(j)->now);
@@ -183,8 +191,10 @@ static void delivered(struct fleet *f, const struct passing *p)
     }
     if (sent)
         *sent = v->sent[--v->sent_count];
-    if (v->down_at)
-        v->up_at = stage_of(j)->now, v->passed_by = 0;
+    if (v->down_at) { /* anything else may be of no use any more */
+        v->up_at = pong ? stage_of(j)->now : 0;
+        v->passed_by = 0;
+    }
     v->down_at = 0;
     v->heard_at = stage_of(j)->now;
 }

@@ -191,8 +191,8 @@ static uint64_t gives_up_at(const struct watch *watch, const struct own *own)
     return own->last_at + (own->repeats ? own->gap * 2 - 4000 : low);
 }
 
-/* Drops what is not open any more. With one exchange that has failed a server counts as down, and
- * all others at it may be given up. */
+/* Drops what is not open any more. With one request that has failed, or has waited for too long, a
+ * server counts as down, and all others at it may be given up. */
 static void tidy(struct watch *watch)
 {
     unsigned kept = 0;
@@ -200,7 +200,8 @@ static void tidy(struct watch *watch)
     for (unsigned i = 0; i < watch->open_count; i++) {
         struct own *own = &watch->entries[watch->open[i]];
 
-        if (!is_open(own) || watch->stage->now < gives_up_at(watch, own))
+        if (!is_open(own) ||
+            (watch->stage->now < gives_up_at(watch, own) && watch->stage->now < own->until))
             continue;
         own->released = true;
         for (unsigned k = 0; own->upstream && k < watch->open_count; k++)
