@@ -570,6 +570,15 @@ static void complete(struct proxy *p, struct fetch *f)
     finish(p, f);
 }
 
+/* A 2.03 says what is valid (RFC 7252 5.9.1.3); one that does not can only mean what was sent. */
+static bool names(const struct message *msg, const struct etag *etag)
+{
+    const struct option_view *view = &msg->first[SLOT_ETAG];
+
+    return !message_has(msg, SLOT_ETAG) ||
+           (view->length == etag->length && memcmp(view->value, etag->bytes, etag->length) == 0);
+}
+
 /* The stored answer is still good. */
 static void complete_valid(struct proxy *p, struct fetch *f, const struct message *msg)
 {
@@ -577,7 +586,8 @@ static void complete_valid(struct proxy *p, struct fetch *f, const struct messag
 
     /* It was given up or replaced meanwhile: then this is no word about it, and the whole is asked
      * for. */
-    if (content == CONTENT_NONE || !etag_equal(&content_at(contents(p), content)->etag, &f->etag)) {
+    if (content == CONTENT_NONE || !etag_equal(&content_at(contents(p), content)->etag, &f->etag) ||
+        !names(msg, &f->etag)) {
         f->validating = false;
         send_request(p, f);
         return;
