@@ -118,7 +118,8 @@ static bool knows_it(const struct content *content, const struct wish *wish)
     return false;
 }
 
-/* ETag, Observe, Max-Age, Block2, Block1, Size2, a longer token's length, and the payload marker. */
+/* ETag, Observe, Max-Age, Block2, Block1, Size2, a longer token's length, and the payload marker.
+ */
 #define ADDED_OPTIONS_BYTES 36u
 
 /* An unsafe request is not made again for a proof of its client's address: what it gets is cut so
@@ -169,8 +170,7 @@ static bool deliver_part_to(struct proxy *p, const struct client *to, struct par
             return false;
         deliver_encode(p, &reply.encoder, part);
         if (end(p, to, &reply))
-            return !reply.suppressed &&
-                   reply.code == (part->valid ? CODE_VALID : content->code);
+            return !reply.suppressed && reply.code == (part->valid ? CODE_VALID : content->code);
         if (part->in_blocks && part->block.szx == 0)
             break;
         /* It does not fit beside a long token: the same bytes in smaller blocks. */
