@@ -215,24 +215,36 @@ static void answer_refusal(struct proxy *p, struct asked *a)
         reply_code(p->m, a->rq, a->refusal, a->reason);
 }
 
-/* True when a new exchange cannot be begun; it has been answered. */
+/* True when no more of this client's can be begun; it has been answered. */
 static bool is_limited(struct proxy *p, struct asked *a)
 {
     struct messaging *m = p->m;
-    const struct config_limits *limits = &m->config->limits;
-    uint16_t group = p->upstreams.servers[a->place->first].group;
 
     if (p->draining) {
         reply_busy(m, a->rq, "the gateway is stopping");
-    } else if (a->rq->session->exchange_count >= limits->client_requests) {
+    } else if (a->rq->session->exchange_count >= m->config->limits.client_requests) {
         m->counters->refused_client++;
         reply_code(m, a->rq, CODE_TOO_MANY_REQUESTS, "too many requests at a time");
-    } else if (p->upstreams.outstanding[group] >= a->place->config->outstanding) {
-        m->counters->refused_queue++;
-        reply_busy(m, a->rq, "too many requests are at the origin");
     } else {
         return false;
     }
+    return true;
+}
+
+static bool is_origin_full(const struct proxy *p, const struct asked *a)
+{
+    uint16_t group = p->upstreams.servers[a->place->first].group;
+
+    return p->upstreams.outstanding[group] >= a->place->config->outstanding;
+}
+
+/* The same; it has been answered then. */
+static bool refused_by_origin(struct proxy *p, struct asked *a)
+{
+    if (!is_origin_full(p, a))
+        return false;
+    p->m->counters->refused_queue++;
+    reply_busy(p->m, a->rq, "too many requests are at the origin");
     return true;
 }
 
@@ -246,7 +258,7 @@ static void refuse_memory(struct proxy *p, struct request *rq)
 
 /* Opens an operation and lets this client wait for it. `body` is the whole request where it has no
  * target; it is taken over. */
-static void go(struct proxy *p, struct asked *a, uint32_t target, struct rope body)
+static void open_for(struct proxy *p, struct asked *a, uint32_t target, struct rope body)
 {
     struct fetch_setup setup = {
         .role = FETCH_ANSWER,
@@ -282,6 +294,14 @@ static void go(struct proxy *p, struct asked *a, uint32_t target, struct rope bo
     if (target != TARGET_NONE)
         target_at(&p->targets, target)->fetch = fetch;
     fetch_start(p, fetch);
+}
+
+static void go(struct proxy *p, struct asked *a, uint32_t target, struct rope body)
+{
+    if (refused_by_origin(p, a))
+        rope_free(&p->contents.chunks, &body);
+    else
+        open_for(p, a, target, body);
 }
 
 /* A request that has nothing to do with any other. */
@@ -350,7 +370,7 @@ static bool observe(struct proxy *p, struct asked *a, uint32_t target)
         return true;
     }
     if ((o->fetch == POOL_NONE || fetch_at(p, o->fetch)->role == FETCH_REST) &&
-        !observation_register(p, index, a->place, a->hop_limit)) {
+        (is_origin_full(p, a) || !observation_register(p, index, a->place, a->hop_limit))) {
         observation_left(p, index);
         return false;
     }

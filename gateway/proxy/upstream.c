@@ -106,6 +106,7 @@ void upstreams_move(struct upstreams *u, uint32_t index, const struct config_ser
     wheel_cancel(&u->m->wheel, &server->timer);
     server->down = false;
     server->pings = 0;
+    server->ping_session = POOL_NONE;
     server->current = 0;
     server->place = *place;
 }
@@ -166,6 +167,8 @@ uint32_t upstreams_choose(struct upstreams *u, unsigned first, unsigned count, u
     if (count == 1)
         return first;
     pick = choose(u, first, count, hash, true, but);
+    if (pick == SERVER_NONE && but != SERVER_NONE && !u->servers[but].down)
+        pick = but;
     if (pick == SERVER_NONE)
         pick = choose(u, first, count, hash, false, but);
     return pick;
@@ -247,8 +250,14 @@ struct session *upstreams_session(struct upstreams *u, uint32_t index, uint16_t 
 
 void upstreams_closed(struct upstreams *u, const struct session *s)
 {
-    if (s->side.upstream.server != SERVER_NONE)
-        u->servers[s->side.upstream.server].sessions[s->place] = POOL_NONE;
+    struct server *server;
+
+    if (s->side.upstream.server == SERVER_NONE)
+        return;
+    server = &u->servers[s->side.upstream.server];
+    server->sessions[s->place] = POOL_NONE;
+    if (server->ping_session == session_index(&u->m->sessions, s))
+        server->ping_session = POOL_NONE;
 }
 
 /* ---- health ---- */
@@ -258,13 +267,22 @@ static uint32_t server_index(const struct upstreams *u, const struct server *ser
     return (uint32_t)(server - u->servers);
 }
 
+/* One that is sent again has the same message ID, so that an answer counts that takes longer than
+ * the time between two; but only for as long as a CON would be sent again. */
 static void ping(struct upstreams *u, struct server *server)
 {
-    struct session *s = upstreams_session(u, server_index(u, server), &server->ping_mid);
+    uint64_t span_us = transmission_max_span_ms(&server->upstream->transmission) * 1000;
+    struct session *s;
 
-    if (!s)
-        return;
-    server->ping_session = session_index(&u->m->sessions, s);
+    if (server->ping_session != POOL_NONE && u->m->now - server->ping_us < span_us) {
+        s = session_at(&u->m->sessions, server->ping_session);
+    } else {
+        s = upstreams_session(u, server_index(u, server), &server->ping_mid);
+        if (!s)
+            return;
+        server->ping_session = session_index(&u->m->sessions, s);
+        server->ping_us = u->m->now;
+    }
     u->m->counters->server_pings++;
     messaging_send_empty(u->m, &s->flow, TYPE_CON, server->ping_mid);
 }

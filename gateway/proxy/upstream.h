@@ -33,7 +33,8 @@ struct server {
     bool down;
     uint8_t pings; /* unanswered, in a row */
     uint16_t ping_mid;
-    uint32_t ping_session;
+    uint32_t ping_session; /* POOL_NONE: the last ping was answered, or cannot be any more */
+    uint64_t ping_us;      /* when it was sent first */
     uint64_t down_us;
     struct timer timer;
     struct list fetches, observations; /* links `by_server` of both */
@@ -57,8 +58,8 @@ int upstreams_init(struct upstreams *u, struct messaging *m, unsigned destinatio
 void upstreams_fini(struct upstreams *u);
 
 /* The index of a server for a request, out of `count` ones from `first` on that are up, or out of
- * all when none is: by a hash of its target, or in turn. `but` is left out while there are others.
- */
+ * all when none is: by a hash of its target, or in turn. `but` is left out, unless it is the only
+ * one that is up. */
 uint32_t upstreams_choose(struct upstreams *u, unsigned first, unsigned count, uint64_t hash,
                           uint32_t but);
 
