@@ -287,9 +287,15 @@ static void ping(struct upstreams *u, struct server *server)
     messaging_send_empty(u->m, &s->flow, TYPE_CON, server->ping_mid);
 }
 
+static unsigned has_lost(const struct server *server)
+{
+    return server->lost_fetches || server->lost_observations;
+}
+
 void upstreams_failed(struct upstreams *u, uint32_t index)
 {
     struct server *server = &u->servers[index];
+    unsigned had_lost;
 
     if (server->down)
         return;
@@ -297,13 +303,12 @@ void upstreams_failed(struct upstreams *u, uint32_t index)
     server->down_us = u->m->now;
     server->pings = 0;
     u->m->counters->servers_down++;
-    if (!server->lost_fetches && !server->lost_observations &&
-        server->fetch_count + server->observation_count)
-        u->lost++;
+    had_lost = has_lost(server); /* from an earlier time: they are told now */
     server->lost_fetches = server->fetch_count;
     server->lost_observations = server->observation_count;
-    if (server->lost_fetches && server->upstream->server_count > 1)
-        server->gate.held = true; /* what it has not been sent may go to another */
+    u->lost += has_lost(server) - had_lost;
+    /* What it has not been sent may go to another. */
+    server->gate.held = server->lost_fetches && server->upstream->server_count > 1;
     /* The only server of its kind gets all requests all the same: the next one tells. */
     if (server->upstream->server_count > 1 || server->upstream->keepalive_us)
         wheel_arm(&u->m->wheel, &server->timer, u->m->now + server->upstream->revive_us);
