@@ -22,6 +22,9 @@
 /* Packets that wait in a ring between two workers. */
 #define RING_PACKETS 4096
 
+/* Changed resources that a worker has been told of and has not looked at yet. */
+#define RING_NEWS 4096
+
 /* Idle turns that only pause, before the first sleep; then sleeps grow to the longest. The first
  * packet after a silence waits that long at the most. A worker that hands a packet over wakes the
  * taker, so that it does not wait twice. */
@@ -70,22 +73,30 @@ uint64_t lcore_now_us(const struct lcore_shared *shared)
 
 /* ---- shared ---- */
 
+static struct rte_ring *make_ring(const char *kind, unsigned from, unsigned to, unsigned count)
+{
+    char name[RTE_RING_NAMESIZE];
+
+    snprintf(name, sizeof(name), "%s-%u-%u", kind, from, to);
+    return rte_ring_create(name, count, (int)rte_socket_id(), RING_F_SP_ENQ | RING_F_SC_DEQ);
+}
+
 int lcore_shared_init(struct lcore_shared *shared)
 {
     unsigned n = shared->config->workers;
 
     shared->origin_tsc = rte_rdtsc();
+    if (getrandom(&shared->shared_key, sizeof(shared->shared_key), 0) !=
+        (ssize_t)sizeof(shared->shared_key))
+        return -EIO;
     shared->us_per_tsc = (uint64_t)(((unsigned __int128)1000000 << TSC_SHIFT) / rte_get_tsc_hz());
     for (unsigned from = 0; from < n; from++)
         for (unsigned to = 0; to < n; to++) {
-            char name[RTE_RING_NAMESIZE];
-
             if (from == to)
                 continue;
-            snprintf(name, sizeof(name), "hand-%u-%u", from, to);
-            shared->rings[from][to] = rte_ring_create(name, RING_PACKETS, (int)rte_socket_id(),
-                                                      RING_F_SP_ENQ | RING_F_SC_DEQ);
-            if (!shared->rings[from][to]) {
+            shared->rings[from][to] = make_ring("hand", from, to, RING_PACKETS);
+            shared->news[from][to] = make_ring("news", from, to, RING_NEWS);
+            if (!shared->rings[from][to] || !shared->news[from][to]) {
                 int err = rte_errno ? rte_errno : ENOMEM;
 
                 lcore_shared_fini(shared);
@@ -105,7 +116,8 @@ void lcore_shared_fini(struct lcore_shared *shared)
             while (ring && rte_ring_dequeue(ring, &packet) == 0)
                 rte_pktmbuf_free(packet);
             rte_ring_free(ring);
-            shared->rings[from][to] = NULL;
+            rte_ring_free(shared->news[from][to]);
+            shared->rings[from][to] = shared->news[from][to] = NULL;
         }
 }
 
@@ -262,6 +274,45 @@ static bool resolve(void *context, const char *name, size_t length, uint32_t id)
     return r->ask(r->resolver, l->index, name, length, id);
 }
 
+/* A resource was changed through this worker: rare beside packets, so each is passed on at once. */
+static void changed(void *context, uint64_t uri)
+{
+    struct lcore *l = context;
+
+    for (unsigned to = 0; to < l->workers; to++) {
+        if (to == l->index)
+            continue;
+        if (rte_ring_enqueue(l->shared->news[l->index][to], (void *)(uintptr_t)uri) != 0)
+            atomic_store(&l->shared->news_lost[to], true);
+        wake(l->shared, to);
+    }
+}
+
+static unsigned poll_news(struct lcore *l)
+{
+    void *got[WORKER_BURST];
+    uint64_t uris[WORKER_BURST];
+    unsigned total = 0;
+
+    if (l->workers == 1)
+        return 0;
+    for (unsigned from = 0; from < l->workers; from++) {
+        unsigned n;
+
+        if (from == l->index)
+            continue;
+        n = rte_ring_dequeue_burst(l->shared->news[from][l->index], got, WORKER_BURST, NULL);
+        for (unsigned i = 0; i < n; i++)
+            uris[i] = (uintptr_t)got[i];
+        worker_changed(l->worker, uris, n, l->now);
+        total += n;
+    }
+    if (atomic_load_explicit(&l->shared->news_lost[l->index], memory_order_relaxed) &&
+        atomic_exchange(&l->shared->news_lost[l->index], false))
+        worker_forget(l->worker, l->now);
+    return total;
+}
+
 static unsigned poll_resolver(struct lcore *l)
 {
     const struct lcore_resolver *r = &l->shared->resolver;
@@ -295,7 +346,8 @@ static uint64_t next_due_us(const struct lcore *l)
 static bool rings_are_empty(const struct lcore *l)
 {
     for (unsigned from = 0; from < l->workers; from++)
-        if (from != l->index && !rte_ring_empty(l->shared->rings[from][l->index]))
+        if (from != l->index && (!rte_ring_empty(l->shared->rings[from][l->index]) ||
+                                 !rte_ring_empty(l->shared->news[from][l->index])))
             return false;
     return true;
 }
@@ -378,6 +430,7 @@ static int run(void *argument)
         done = poll_ports(l);
         done += poll_rings(l);
         done += poll_resolver(l);
+        done += poll_news(l);
         stack_advance(l->stack, l->now);
         done += worker_advance(l->worker, l->now);
         flush(l);
@@ -400,8 +453,10 @@ static int run(void *argument)
 static int make_parts(struct lcore *l)
 {
     struct lcore_shared *shared = l->shared;
-    struct worker_setup ws = {
-        .config = shared->config, .index = l->index, .count = shared->config->workers};
+    struct worker_setup ws = {.config = shared->config,
+                              .index = l->index,
+                              .count = shared->config->workers,
+                              .shared_key = shared->shared_key};
     struct stack_setup ss = {.config = shared->config,
                              .interfaces = shared->interfaces,
                              .steer = shared->steer,
@@ -412,6 +467,7 @@ static int make_parts(struct lcore *l)
                              .transmit = transmit,
                              .hand_over = hand_over,
                              .resolve = shared->resolver.ask ? resolve : NULL,
+                             .changed = l->workers > 1 ? changed : NULL,
                              .context = l};
 
     l->outboxes = calloc(l->ports, sizeof(*l->outboxes));

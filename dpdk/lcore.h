@@ -40,7 +40,10 @@ struct lcore_shared {
     struct stack_interface *interfaces;
     struct steer *steer;
     struct rte_mempool *pool;
-    struct rte_ring *rings[CONFIG_WORKERS_MAX][CONFIG_WORKERS_MAX]; /* [from][to] */
+    struct rte_ring *rings[CONFIG_WORKERS_MAX][CONFIG_WORKERS_MAX]; /* [from][to]: packets */
+    struct rte_ring *news[CONFIG_WORKERS_MAX][CONFIG_WORKERS_MAX];  /* [from][to]: changed URIs */
+    atomic_bool news_lost[CONFIG_WORKERS_MAX]; /* a ring to this worker was full */
+    uint64_t shared_key;
     struct {
         _Atomic uint32_t word; /* a futex: 1 while the worker sleeps */
     } __attribute__((aligned(64))) asleep[CONFIG_WORKERS_MAX];

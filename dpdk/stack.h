@@ -73,6 +73,8 @@ struct stack_setup {
     void (*hand_over)(void *context, unsigned worker, struct rte_mbuf *mbuf);
     /* worker_io.resolve(); NULL when there is no resolver. */
     bool (*resolve)(void *context, const char *name, size_t length, uint32_t id);
+    /* worker_io.changed(); NULL when there is one worker. */
+    void (*changed)(void *context, uint64_t uri);
     void *context;
 };
 

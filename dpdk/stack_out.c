@@ -107,6 +107,13 @@ static bool io_resolve(void *context, const char *name, size_t length, uint32_t 
     return s->setup.resolve(s->setup.context, name, length, id);
 }
 
+static void io_changed(void *context, uint64_t uri)
+{
+    struct stack *s = context;
+
+    s->setup.changed(s->setup.context, uri);
+}
+
 struct worker_io stack_io(struct stack *s)
 {
     struct worker_io io = {.context = s,
@@ -114,7 +121,8 @@ struct worker_io stack_io(struct stack *s)
                            .send = io_send,
                            .cancel = io_cancel,
                            .upstream_port = io_upstream_port,
-                           .resolve = s->setup.resolve ? io_resolve : NULL};
+                           .resolve = s->setup.resolve ? io_resolve : NULL,
+                           .changed = s->setup.changed ? io_changed : NULL};
 
     return io;
 }

@@ -49,6 +49,11 @@ struct worker_io {
      * lower case. The answer comes through worker_resolved() with the same `id`, at any later time.
      * False when it cannot be asked now. NULL: there is no resolver. */
     bool (*resolve)(void *context, const char *name, size_t length, uint32_t id);
+
+    /* Tells all other workers that a resource has been changed through this one, so that none gives
+     * out what it has stored of it: they get `uri` by worker_changed(), soon. NULL: there are none.
+     */
+    void (*changed)(void *context, uint64_t uri);
 };
 
 /* What a resolver found. */

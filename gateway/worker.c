@@ -169,6 +169,7 @@ static int worker_init(struct worker *w, const struct worker_setup *setup, uint6
         .counters = &w->counters,
         .sessions = session_share(setup),
         .seed = setup->seed,
+        .shared_key = setup->shared_key,
     };
     int err;
 
@@ -267,6 +268,19 @@ void worker_unreachable(struct worker *w, const struct flow *flow, const uint8_t
 {
     set_now(w, now);
     messaging_unreachable(&w->messaging, flow, quoted, length);
+}
+
+void worker_changed(struct worker *w, const uint64_t *uris, unsigned n, uint64_t now)
+{
+    set_now(w, now);
+    for (unsigned i = 0; i < n; i++)
+        proxy_invalidate(&w->proxy, uris[i]);
+}
+
+void worker_forget(struct worker *w, uint64_t now)
+{
+    set_now(w, now);
+    proxy_forget(&w->proxy);
 }
 
 void worker_drain(struct worker *w)

@@ -22,6 +22,8 @@ struct worker_setup {
     struct worker_io io;         /* copied */
     unsigned index, count;       /* this worker and how many there are */
     uint8_t seed[RANDOM_SEED_BYTES];
+    uint64_t
+        shared_key; /* secret, the same for all workers: names of resources are hashed with it */
 };
 
 struct worker;
@@ -51,6 +53,12 @@ void worker_unreachable(struct worker *w, const struct flow *flow, const uint8_t
 
 /* The answer to worker_io.resolve(). One whose question is not open any more is ignored. */
 void worker_resolved(struct worker *w, const struct resolved *answer, uint64_t now);
+
+/* What other workers said with worker_io.changed(). */
+void worker_changed(struct worker *w, const uint64_t *uris, unsigned n, uint64_t now);
+
+/* Some of that was lost: nothing that is stored can be trusted any more. Walks all of the cache. */
+void worker_forget(struct worker *w, uint64_t now);
 
 /* From now on new requests that need an origin are answered 5.03, so that what is in flight can
  * end. */

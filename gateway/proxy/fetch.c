@@ -525,29 +525,12 @@ static bool changes_state(const struct fetch *f, uint8_t code)
     return !code_is_safe(f->method) && code_class(code) == 2;
 }
 
-/* RFC 7252 5.6: answers to other requests for this URI are not good any more, neither what is
- * stored nor what is on its way. */
-static void invalidate(struct proxy *p, uint64_t uri)
+/* The resource is another one now: here and for the other workers. */
+static void changed(struct proxy *p, uint64_t uri)
 {
-    uint32_t index = target_of_uri(&p->targets, uri);
-
-    while (index != TARGET_NONE) {
-        struct target *target = target_at(&p->targets, index);
-        uint32_t next;
-
-        target->refs++;
-        if (target->content != CONTENT_NONE)
-            p->m->counters->cache_invalidations++;
-        target_forget(&p->targets, index);
-        if (target->fetch != POOL_NONE)
-            fetch_at(p, target->fetch)->shared = false;
-        target->fetch = POOL_NONE;
-        if (target->observation != POOL_NONE)
-            observation_at(p, target->observation)->doubtful = true;
-        next = target_next_of_uri(&p->targets, index);
-        target_release(&p->targets, index);
-        index = next;
-    }
+    proxy_invalidate(p, uri);
+    if (p->m->io.changed)
+        p->m->io.changed(p->m->io.context, uri);
 }
 
 static void complete(struct proxy *p, struct fetch *f)
@@ -560,7 +543,7 @@ static void complete(struct proxy *p, struct fetch *f)
         return;
     }
     if (changes_state(f, content->code))
-        invalidate(p, f->uri);
+        changed(p, f->uri);
     if (f->shared && f->target != TARGET_NONE && f->role != FETCH_CANCEL) {
         if (fetch_is_cacheable(content))
             target_store(&p->targets, f->target, f->answer);
@@ -647,11 +630,39 @@ static size_t put_prefix_back(struct proxy *p, const struct fetch *f, const stru
     return encoder_end(&e);
 }
 
+/* RFC 8768 4: we stand before those who were reached behind us. */
+static size_t put_name_in_front(struct proxy *p, const struct message *msg, uint8_t *out,
+                                size_t room)
+{
+    const char *name = p->m->config->instance;
+    uint8_t payload[MESSAGE_MAX_BYTES];
+    size_t length = strlen(name);
+    struct encoder e;
+
+    memcpy(payload, name, length);
+    if (msg->payload_length && msg->payload_length < sizeof(payload) - length - 1) {
+        payload[length++] = ' ';
+        memcpy(payload + length, msg->payload, msg->payload_length);
+        length += msg->payload_length;
+    }
+    encoder_begin(&e, out, room, TYPE_NON, msg->code, 0, NULL, 0);
+    encoder_merge(&e, msg->options, msg->options_length, NULL, 0);
+    encoder_payload(&e, payload, length);
+    return encoder_end(&e);
+}
+
 /* The first or only message of an answer becomes a content. */
 static bool begin_answer(struct proxy *p, struct fetch *f, const struct message *msg)
 {
     uint8_t rewritten[MESSAGE_MAX_BYTES];
     struct message other;
+
+    if (msg->code == CODE_HOP_LIMIT_REACHED) {
+        size_t length = put_name_in_front(p, msg, rewritten, sizeof(rewritten));
+
+        if (length && message_parse(rewritten, length, &other) == VERDICT_OK)
+            msg = &other;
+    }
 
     if (f->route != ROUTE_NONE && p->m->config->routes[f->route].strip_segments &&
         message_has(msg, SLOT_LOCATION_PATH)) {
@@ -793,7 +804,7 @@ static bool take_continue(struct proxy *p, struct fetch *f, const struct message
         return true;
     }
     if (changes_state(f, msg->code) && msg->code != CODE_CONTINUE) /* each has its effect */
-        invalidate(p, f->uri);
+        changed(p, f->uri);
     f->body_sent += block_bytes(f);
     if (block.szx < f->szx)
         f->szx = block.szx;

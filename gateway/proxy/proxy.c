@@ -65,6 +65,46 @@ bool proxy_reset(struct proxy *p, struct session *s, uint16_t mid, bool unreacha
                                        : relation_reset(p, s, mid);
 }
 
+/* ---- what is not true any more ---- */
+
+/* Neither what is stored is good any more, nor what is on its way. */
+static void invalidate_target(struct proxy *p, uint32_t index)
+{
+    struct target *target = target_at(&p->targets, index);
+
+    target->refs++;
+    if (target->content != CONTENT_NONE)
+        p->m->counters->cache_invalidations++;
+    target_forget(&p->targets, index);
+    if (target->fetch != POOL_NONE)
+        fetch_at(p, target->fetch)->shared = false;
+    target->fetch = POOL_NONE;
+    if (target->observation != POOL_NONE)
+        observation_at(p, target->observation)->doubtful = true;
+    target_release(&p->targets, index);
+}
+
+/* RFC 7252 5.6: answers to other requests for this URI are not good any more, neither what is
+ * stored nor what is on its way. */
+void proxy_invalidate(struct proxy *p, uint64_t uri)
+{
+    uint32_t index = target_of_uri(&p->targets, uri);
+
+    while (index != TARGET_NONE) {
+        uint32_t next = target_next_of_uri(&p->targets, index);
+
+        invalidate_target(p, index);
+        index = next;
+    }
+}
+
+void proxy_forget(struct proxy *p)
+{
+    for (uint32_t index = 0; index < p->targets.pool.fresh; index++)
+        if (target_is_open(&p->targets, index))
+            invalidate_target(p, index);
+}
+
 /* ---- work in portions ---- */
 
 /* A server went down: what waits for it is told, each once. */
@@ -172,7 +212,7 @@ int proxy_init(struct proxy *p, struct messaging *m)
     memset(p, 0, sizeof(*p));
     p->m = m;
     p->token_mask = (uint32_t)random_u64(&m->random);
-    p->hash_seed = random_u64(&m->random);
+    p->hash_seed = m->shared_key;
     err = init_parts(p);
     if (err)
         proxy_fini(p);

@@ -201,8 +201,8 @@ struct proxy {
     struct pool fetches, waits, observations, relations, transfers;
     uint32_t *fetch_nonces, *observation_nonces; /* second half of the token; 0: it is not open */
     size_t fetch_nonces_bytes, observation_nonces_bytes;
-    uint32_t token_mask; /* hides the indices */
-    uint64_t hash_seed;
+    uint32_t token_mask;  /* hides the indices */
+    uint64_t hash_seed;   /* the same for all workers: they tell each other of `uri` hashes */
     struct list fanout;   /* observations with relations to be notified */
     struct list handouts; /* fetches that are done, with clients still to be answered */
     uint64_t number_top;  /* no observation that was given up had a higher number */
@@ -236,6 +236,12 @@ uint32_t proxy_destinations(const struct proxy *p);
 
 /* See worker_resolved(). */
 void proxy_resolved(struct proxy *p, const struct resolved *answer);
+
+/* RFC 7252 5.6: the resource with this hash of place, path and query has been changed. */
+void proxy_invalidate(struct proxy *p, uint64_t uri);
+
+/* Any resource may have been changed: nothing that is stored is given out any more. */
+void proxy_forget(struct proxy *p);
 
 /* For messaging_ops. */
 bool proxy_response(struct proxy *p, struct session *s, const struct message *response);

@@ -211,6 +211,8 @@ static bool admit(struct proxy *p, struct asked *a, bool pure)
 
 static void answer_refusal(struct proxy *p, struct asked *a)
 {
+    if (a->refusal == CODE_HOP_LIMIT_REACHED) /* RFC 8768 4: where the loop was found */
+        a->reason = p->m->config->instance;
     if (admit(p, a, true))
         reply_code(p->m, a->rq, a->refusal, a->reason);
 }

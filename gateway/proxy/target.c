@@ -166,6 +166,7 @@ uint32_t target_add(struct targets *t, const struct key *key)
         return TARGET_NONE;
     }
     index = pool_index(&t->pool, target);
+    target->open = true;
     target->hash = key->hash;
     target->uri = key->uri;
     target->options_length = key->options_length;
@@ -202,6 +203,11 @@ static void unlink_from(struct targets *t, uint32_t *heads, uint64_t hash, uint3
     }
 }
 
+bool target_is_open(const struct targets *t, uint32_t index)
+{
+    return index < t->pool.fresh && target_at(t, index)->open;
+}
+
 void target_release(struct targets *t, uint32_t index)
 {
     struct target *target = target_at(t, index);
@@ -213,5 +219,6 @@ void target_release(struct targets *t, uint32_t index)
     unlink_from(t, t->hashes, target->hash, index, offsetof(struct target, by_hash));
     unlink_from(t, t->uris, target->uri, index, offsetof(struct target, by_uri));
     rope_free(&t->contents->chunks, &target->key);
+    target->open = false;
     pool_put(&t->pool, target);
 }

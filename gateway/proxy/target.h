@@ -50,6 +50,7 @@ struct target {
     uint64_t hash, uri;
     struct rope key;
     uint16_t options_length;
+    bool open;
     bool cached;              /* its answer counts for the cache and is in the list by age */
     uint32_t refs;            /* who needs the key */
     uint32_t content;         /* CONTENT_NONE: no answer is stored */
@@ -86,6 +87,9 @@ uint32_t target_find(const struct targets *t, const struct key *key);
 /* A new one, with one reference; the key has none yet. TARGET_NONE when memory is short, even after
  * older answers were given up. */
 uint32_t target_add(struct targets *t, const struct key *key);
+
+/* True when the slot is in use. */
+bool target_is_open(const struct targets *t, uint32_t index);
 
 /* Gives a reference up; the target goes when nothing holds it. */
 void target_release(struct targets *t, uint32_t index);

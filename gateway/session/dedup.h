@@ -29,6 +29,7 @@ enum dedup_state {
     DEDUP_ACKED,    /* an Empty ACK: the response comes or came separately */
     DEDUP_ANSWERED, /* the stored bytes; none stored: an ACK with the code alone */
     DEDUP_SILENT,   /* nothing: it was a NON */
+    DEDUP_REJECTED, /* a RST: a response that was not understood */
 };
 
 enum dedup_list { DEDUP_CON_SAFE, DEDUP_CON_UNSAFE, DEDUP_NON_SAFE, DEDUP_NON_UNSAFE, DEDUP_LISTS };

@@ -202,16 +202,18 @@ static void receive_request(struct messaging *m, const struct flow *flow, struct
     serve_request(m, s, msg, multicast);
 }
 
-/* A CON response: acknowledged when it belongs to us, also when it comes again; rejected when not.
- */
+/* A CON response: acknowledged when it belongs to us, also when it comes again; rejected when not,
+ * or when it is not understood (RFC 7252 4.2, 5.4.1). */
 static void receive_con_response(struct messaging *m, struct session *s, const struct message *msg)
 {
     struct dedup_entry *entry = dedup_find(&m->dedup, s, msg->mid, m->now);
+    bool understood = !msg->unknown_critical_unsafe;
 
     if (entry) {
         m->counters->duplicates++;
         m->counters->duplicates_replayed++;
-        messaging_send_empty(m, &s->flow, TYPE_ACK, msg->mid);
+        messaging_send_empty(m, &s->flow, entry->state == DEDUP_REJECTED ? TYPE_RST : TYPE_ACK,
+                             msg->mid);
         return;
     }
     if (!m->ops.response(m->ops.context, s, msg)) {
@@ -221,10 +223,10 @@ static void receive_con_response(struct messaging *m, struct session *s, const s
     }
     entry = dedup_add(&m->dedup, s, msg->mid, true, true, m->now);
     if (entry)
-        entry->state = DEDUP_ACKED;
+        entry->state = understood ? DEDUP_ACKED : DEDUP_REJECTED;
     s->gate.shared->heard_us = m->now;
     m->counters->responses++;
-    messaging_send_empty(m, &s->flow, TYPE_ACK, msg->mid);
+    messaging_send_empty(m, &s->flow, understood ? TYPE_ACK : TYPE_RST, msg->mid);
 }
 
 static void receive_response(struct messaging *m, const struct flow *flow, struct session *s,
@@ -477,6 +479,7 @@ int messaging_init(struct messaging *m, const struct messaging_setup *setup, uin
     m->io = setup->io;
     m->ops = setup->ops;
     m->counters = setup->counters;
+    m->shared_key = setup->shared_key;
     random_seed(&m->random, setup->seed);
     m->mid_key = random_u64(&m->random);
     wheel_init(&m->wheel, now);

@@ -234,6 +234,7 @@ struct messaging {
     struct messaging_ops ops;
     struct random random;
     uint64_t mid_key;         /* of session_first_mid() */
+    uint64_t shared_key;      /* see worker_setup */
     uint64_t settled_sent_us; /* during ops.settled(): when the message was last sent */
     struct echo *echo;
     struct session_table sessions;
@@ -252,6 +253,7 @@ struct messaging_setup {
     struct counters *counters;
     uint32_t sessions;   /* this worker's share of limits.sessions */
     const uint8_t *seed; /* RANDOM_SEED_BYTES */
+    uint64_t shared_key; /* see worker_setup */
 };
 
 /* 0 or a negative errno; nothing is left behind then. */

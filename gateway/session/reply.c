@@ -50,6 +50,9 @@ static void replay(struct messaging *m, const struct request *rq, const struct d
     case DEDUP_SILENT:
         m->counters->drop_duplicate++;
         return;
+    case DEDUP_REJECTED:
+        messaging_send_empty(m, &rq->session->flow, TYPE_RST, rq->message->mid);
+        break;
     case DEDUP_ACKED:
         messaging_send_empty(m, &rq->session->flow, TYPE_ACK, rq->message->mid);
         break;

@@ -36,7 +36,9 @@ struct harness {
     struct sent *sent;
     unsigned count, taken;
     unsigned open_buffers;
-    bool no_buffers; /* alloc fails */
+    bool no_buffers;  /* alloc fails */
+    unsigned changes; /* told to other workers */
+    uint64_t changed_uri;
     uint8_t buffer[1500];
 };
 
@@ -103,6 +105,14 @@ static inline uint16_t harness_port(void *context, uint16_t local, const struct 
                : 0;
 }
 
+static inline void harness_changed(void *context, uint64_t uri)
+{
+    struct harness *h = context;
+
+    h->changes++;
+    h->changed_uri = uri;
+}
+
 static inline void harness_start(struct harness *h, const char *yaml)
 {
     struct worker_setup setup = {.index = 0, .count = 1, .seed = {1, 2, 3, 4, 5}};
@@ -117,7 +127,8 @@ static inline void harness_start(struct harness *h, const char *yaml)
                                   .alloc = harness_alloc,
                                   .send = harness_send,
                                   .cancel = harness_cancel,
-                                  .upstream_port = harness_port};
+                                  .upstream_port = harness_port,
+                                  .changed = harness_changed};
     h->worker = worker_create(&setup, h->now);
     assert_non_null(h->worker);
 }
