@@ -122,8 +122,9 @@ void observer_check(struct observe_world *w, const struct observer *o);
 struct observe_judge *observe_judge_create(struct observe_world *w);
 void observe_judge_destroy(struct observe_judge *j);
 extern const struct judge observe_judging;
-/* How many relations a worker must have; what must hold when the last observer has left. */
-unsigned observe_judge_open(const struct observe_judge *j, unsigned worker);
+/* How many relations a worker must have at least, and may have at the most. */
+void observe_judge_count(struct observe_judge *j, unsigned worker, unsigned *least, unsigned *most);
+/* What must hold when the last observer has left. */
 void observe_judge_end(struct observe_judge *j);
 
 /* ---- observe_upstream.c ---- */

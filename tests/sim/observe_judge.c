@@ -15,6 +15,8 @@ struct relation {
     uint64_t token;
     const struct resource *resource;
     bool open;
+    bool pending;                  /* nothing has been said since the registration */
+    bool doubtful;                 /* a CON that was lost may or may not have ended it */
     uint64_t con_until, non_until; /* a CON or NON may be the answer to a registration */
     bool has;
     uint32_t number, state; /* of the last message */
@@ -93,21 +95,27 @@ static void settle(const struct observe_judge *j, struct relation *r)
         stage_of(j)->now < r->con_at + 2 * r->con_gap + 4000)
         return;
     r->con_open = false;
-    if (!r->con_answers)
+    if (r->con_answers)
+        r->doubtful = true;
+    else
         r->open = false;
 }
 
-unsigned observe_judge_open(const struct observe_judge *j, unsigned worker)
+void observe_judge_count(struct observe_judge *j, unsigned worker, unsigned *least, unsigned *most)
 {
-    unsigned open = 0;
-
+    *least = *most = 0;
     for (unsigned i = 0; i < j->count; i++) {
-        struct relation r = j->relations[i];
+        struct relation *r = &j->relations[i];
 
-        settle(j, &r);
-        open += r.open && r.worker == worker;
+        settle(j, r);
+        if (!r->open || r->worker != worker)
+            continue;
+        *least += !r->doubtful && !r->pending;
+        ++*most;
+        stage_note(stage_of(j), "worker %u: relation of the device at port %u with resource %u%s",
+                   worker, 40000 + r->device, r->resource->id,
+                   r->doubtful || r->pending ? ", perhaps" : "");
     }
-    return open;
 }
 
 /* ---- from clients ---- */
@@ -131,7 +139,7 @@ static void on_ack(struct observe_judge *j, const struct passing *p)
 {
     for (unsigned i = 0; i < j->count; i++)
         if (j->relations[i].device == device_of(p->flow) && j->relations[i].con_mid == p->m->mid)
-            j->relations[i].con_open = false;
+            j->relations[i].con_open = j->relations[i].doubtful = false;
 }
 
 static void on_registration(struct observe_judge *j, const struct passing *p)
@@ -150,7 +158,8 @@ static void on_registration(struct observe_judge *j, const struct passing *p)
         r->resource = observe_find(j->world, p->m);
     }
     settle(j, r);
-    r->open = true;
+    r->open = r->pending = true;
+    r->doubtful = false;
     r->nons = 0;
     r->con_open = false;
     *(p->m->type == TYPE_CON ? &r->con_until : &r->non_until) = stage_of(j)->now + PATIENCE;
@@ -246,8 +255,11 @@ static void check_type(struct observe_judge *j, struct relation *r, const struct
         r->non_mids[r->non_count++ % LAST_NON] = m->mid;
     if (m->type != TYPE_CON)
         return;
-    if (r->con_open && !r->con_answers && !answer && !is_due(j, r))
-        stage_fail(s, "a CON notification while another is not acknowledged");
+    if (r->con_open && !is_due(j, r)) {
+        r->doubtful = true; /* as only one of the two is watched */
+        if (!r->con_answers && !answer)
+            stage_fail(s, "a CON notification while another is not acknowledged");
+    }
     r->nons = 0;
     r->con_sends = r->con_open && is_due(j, r) ? r->con_sends + 1 : 1;
     r->con_gap = r->con_sends > 1 ? s->now - r->con_at : 0;
@@ -274,6 +286,7 @@ static void on_observe(struct observe_judge *j, struct relation *r, const struct
     memcpy(&state, p->m->payload + 4, 4);
     if (who != r->resource->id)
         stage_fail(stage_of(j), "a notification of resource %u for %u", who, r->resource->id);
+    r->pending = false;
     check_order(j, r, message_uint(p->m, SLOT_OBSERVE, 0), state);
     check_type(j, r, p->m, answer);
     if (state > *newest)
