@@ -926,8 +926,10 @@ void fetch_settled(struct proxy *p, uint32_t index, enum outbound_outcome outcom
         return;
     case OUTBOUND_TIMED_OUT:
     case OUTBOUND_UNREACHABLE:
-        /* Not when it has spoken since: what failed was begun while it was down. */
-        if (p->upstreams.servers[f->server].gate.heard_us <= p->m->settled_sent_us)
+        /* Not when it has spoken since the last attempt: that was made while it was down. An ICMP
+         * error is news of now. */
+        if (outcome == OUTBOUND_UNREACHABLE ||
+            p->upstreams.servers[f->server].gate.heard_us <= p->m->settled_sent_us)
             upstreams_failed(&p->upstreams, f->server);
         if (!try_another(p, f))
             fetch_fail(p, index, CODE_GATEWAY_TIMEOUT,

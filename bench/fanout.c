@@ -1,0 +1,291 @@
+/* How fast one worker tells its observers, and how long others wait meanwhile. No device: the
+ * worker is driven from memory, with the real clock.
+ *
+ *     fanout [OBSERVERS [ROUNDS]]
+ *
+ * Each round, the origin notifies once; the worker's turns go on until all observers have been
+ * told, and a plain request from another client comes in at random moments. Observers acknowledge
+ * at the end of a turn what was confirmable in it. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <rte_cycles.h>
+#include <rte_eal.h>
+#include <rte_random.h>
+
+#include "config/config.h"
+#include "gateway/coap/message.h"
+#include "gateway/worker.h"
+
+#define OBSERVERS_DEFAULT 100000
+#define OBSERVERS_MAX     1000000
+#define ROUNDS_DEFAULT    20
+#define PER_HOST          50000 /* ports of one simulated host */
+#define ACKS_MAX          4096
+#define WAITS_MAX         1000000
+#define PLAIN_GAP_US      50 /* mean time between plain requests */
+
+static const char yaml[] =
+    "instance: fanout\n"
+    "interfaces: [{name: s, device: \"tap:fanout0\", addresses: [10.0.0.1/8]}]\n"
+    "listeners: [{uri: coap://10.0.0.1}]\n"
+    "upstreams: [{name: o, servers: [coap://10.0.0.2], transmission: {nstart: 64}}]\n"
+    "routes:\n"
+    "  - {path: /, to: o}\n"
+    "  - {path: /plain, respond: {payload: \"hello world!\"}}\n"
+    "observe: {confirm_every: 5, confirm_after: 24h}\n"
+    "limits: {sessions: 1100000, relations: 1000000, exchanges: 65536, outbound: 1048576, "
+    "message_memory: 512MiB, remembered: 1048576}\n";
+
+static struct {
+    struct config *config;
+    struct worker *worker;
+    uint64_t origin_tsc;
+    uint8_t buffer[1500];
+    uint64_t sent, notifications, confirmable;
+    struct flow origin; /* of the observation */
+    uint8_t token[8];
+    uint16_t mid;
+    bool registered;
+    uint32_t number;
+    struct {
+        struct flow flow;
+        uint16_t mid;
+    } acks[ACKS_MAX];
+    unsigned ack_count;
+    struct flow plain;
+    uint64_t plain_answers;
+} run;
+
+static uint64_t now_us(void)
+{
+    return 1000000000 + (rte_rdtsc() - run.origin_tsc) * 1000000 / rte_get_tsc_hz();
+}
+
+/* ---- the worker's way out ---- */
+
+static bool io_alloc(void *context, const struct flow *flow, struct outgoing *out)
+{
+    (void)context;
+    (void)flow;
+    *out = (struct outgoing){run.buffer, 1472, run.buffer};
+    return true;
+}
+
+static void io_send(void *context, const struct flow *flow, struct outgoing *out, uint16_t length)
+{
+    uint8_t type = out->data[0] >> 4 & 3;
+
+    (void)context;
+    (void)length;
+    run.sent++;
+    if (code_is_request(out->data[1])) { /* to the origin */
+        run.origin = *flow;
+        run.mid = (uint16_t)(out->data[2] << 8 | out->data[3]);
+        memcpy(run.token, out->data + 4, sizeof(run.token));
+        run.registered = true;
+    } else if (flow_equal(flow, &run.plain)) {
+        run.plain_answers++;
+    } else if (type == TYPE_NON || type == TYPE_CON) {
+        run.notifications++;
+        if (type == TYPE_CON && run.ack_count < ACKS_MAX) {
+            run.confirmable++;
+            run.acks[run.ack_count].flow = *flow;
+            run.acks[run.ack_count++].mid = (uint16_t)(out->data[2] << 8 | out->data[3]);
+        }
+    }
+}
+
+static void io_cancel(void *context, struct outgoing *out)
+{
+    (void)context;
+    (void)out;
+}
+
+static uint16_t io_port(void *context, uint16_t local, const struct endpoint *server, unsigned n)
+{
+    (void)context;
+    (void)local;
+    (void)server;
+    return (uint16_t)(run.config->upstream_port_base + n);
+}
+
+/* ---- what comes in ---- */
+
+static void give(const struct flow *flow, const uint8_t *data, size_t length)
+{
+    struct datagram d = {.data = data, .length = (uint16_t)length, .flow = *flow};
+
+    worker_receive(run.worker, &d, 1, now_us());
+}
+
+static struct flow client(unsigned n)
+{
+    struct endpoint peer = {.port = (uint16_t)(10000 + n % PER_HOST)};
+    uint8_t host[4] = {10, 1, (uint8_t)(n / PER_HOST >> 8), (uint8_t)(n / PER_HOST + 1)};
+
+    peer.address = address_from_v4(host);
+    return flow_make(0, 5683, &peer, TRANSPORT_UDP);
+}
+
+static size_t write_request(uint8_t *out, uint16_t mid, uint32_t token, bool observe,
+                            const char *path)
+{
+    struct encoder e;
+
+    encoder_begin(&e, out, 100, TYPE_CON, CODE_GET, mid, (const uint8_t *)&token, sizeof(token));
+    if (observe)
+        encoder_uint(&e, OPTION_OBSERVE, 0);
+    encoder_option(&e, OPTION_URI_PATH, path, strlen(path));
+    return encoder_end(&e);
+}
+
+static void notify(enum message_type type, uint16_t mid)
+{
+    uint8_t bytes[200], payload[64];
+    struct encoder e;
+
+    memset(payload, 'a' + (int)(run.number % 26), sizeof(payload));
+    encoder_begin(&e, bytes, sizeof(bytes), type, CODE_CONTENT, mid, run.token, sizeof(run.token));
+    encoder_uint(&e, OPTION_OBSERVE, ++run.number);
+    encoder_uint(&e, OPTION_MAX_AGE, 86400);
+    encoder_payload(&e, payload, sizeof(payload));
+    give(&run.origin, bytes, encoder_end(&e));
+}
+
+static void acknowledge(void)
+{
+    for (unsigned i = 0; i < run.ack_count; i++) {
+        uint8_t ack[4];
+
+        message_write_empty(ack, TYPE_ACK, run.acks[i].mid);
+        give(&run.acks[i].flow, ack, sizeof(ack));
+    }
+    run.ack_count = 0;
+}
+
+static void register_all(unsigned observers)
+{
+    for (unsigned i = 0; i < observers; i++) {
+        struct flow flow = client(i);
+        uint8_t bytes[100];
+
+        give(&flow, bytes, write_request(bytes, 1, i, true, "r"));
+        if (i == 0)
+            notify(TYPE_ACK, run.mid); /* the answer to the registration */
+        worker_advance(run.worker, now_us());
+    }
+}
+
+/* ---- measuring ---- */
+
+static uint64_t waits[WAITS_MAX]; /* in TSC cycles */
+static unsigned wait_count;
+
+/* Plain requests that came in since the last turn: each waited from its moment on. */
+static uint64_t take_plain(uint64_t due)
+{
+    while (due <= rte_rdtsc()) {
+        uint8_t bytes[100];
+        uint64_t arrived = due;
+
+        give(&run.plain, bytes, write_request(bytes, (uint16_t)wait_count, 7, false, "plain"));
+        if (wait_count < WAITS_MAX)
+            waits[wait_count++] = rte_rdtsc() - arrived;
+        due = arrived + 1 +
+              rte_rand_max(2 * PLAIN_GAP_US * (rte_get_tsc_hz() / 1000000)); /* mean: the gap */
+    }
+    return due;
+}
+
+/* One state to all. Returns the cycles that it took. */
+static uint64_t round_trip(unsigned observers)
+{
+    uint64_t begin = rte_rdtsc(), due = begin, target = run.notifications + observers;
+
+    notify(TYPE_NON, (uint16_t)run.number);
+    while (run.notifications < target) {
+        due = take_plain(due);
+        worker_advance(run.worker, now_us());
+        acknowledge();
+    }
+    return rte_rdtsc() - begin;
+}
+
+static int compare(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+static double wait_us(double share)
+{
+    if (wait_count == 0)
+        return 0;
+    return (double)waits[(unsigned)(share * (wait_count - 1))] * 1e6 / (double)rte_get_tsc_hz();
+}
+
+static int start(void)
+{
+    static char arguments[][24] = {"fanout",        "--no-huge",      "-m",
+                                   "1024",          "--no-shconf",    "--no-pci",
+                                   "--log-level=3", "--no-telemetry", ""};
+    struct worker_setup setup = {
+        .count = 1,
+        .seed = {1},
+        .io = {.alloc = io_alloc, .send = io_send, .cancel = io_cancel, .upstream_port = io_port}};
+    char *list[sizeof(arguments) / sizeof(arguments[0]) + 1] = {0};
+
+    snprintf(arguments[8], sizeof(arguments[8]), "--file-prefix=fan%d", (int)getpid());
+    for (unsigned i = 0; i < sizeof(arguments) / sizeof(arguments[0]); i++)
+        list[i] = arguments[i];
+    if (rte_eal_init(sizeof(arguments) / sizeof(arguments[0]), list) < 0)
+        return -1;
+    rmdir(rte_eal_get_runtime_dir()); /* empty, and made for each process */
+    run.origin_tsc = rte_rdtsc();
+    run.config = config_load_text("fanout.yaml", yaml, strlen(yaml), stderr);
+    if (!run.config)
+        return -1;
+    setup.config = run.config;
+    run.worker = worker_create(&setup, now_us());
+    run.plain = client(PER_HOST * 100);
+    return run.worker ? 0 : -1;
+}
+
+int main(int argc, char **argv)
+{
+    long observers = argc > 1 ? strtol(argv[1], NULL, 10) : OBSERVERS_DEFAULT;
+    long rounds = argc > 2 ? strtol(argv[2], NULL, 10) : ROUNDS_DEFAULT;
+    uint64_t cycles = 0;
+    double seconds;
+
+    if (argc > 3 || observers < 1 || observers > OBSERVERS_MAX || rounds < 1 || rounds > 1000) {
+        fprintf(stderr, "usage: fanout [OBSERVERS, 1 to %d [ROUNDS, 1 to 1000]]\n", OBSERVERS_MAX);
+        return 2;
+    }
+    if (start() < 0) {
+        fputs("fanout: cannot start\n", stderr);
+        return 1;
+    }
+    register_all((unsigned)observers);
+    run.notifications = 0;
+    for (long i = 0; i < rounds; i++)
+        cycles += round_trip((unsigned)observers);
+    seconds = (double)cycles / (double)rte_get_tsc_hz();
+    qsort(waits, wait_count, sizeof(waits[0]), compare);
+    printf("%ld observers, %ld states: %.0f notifications/s, %.0f cycles each, %.0f %% of them "
+           "confirmable\n",
+           observers, rounds, (double)run.notifications / seconds,
+           (double)cycles / (double)run.notifications,
+           100.0 * (double)run.confirmable / (double)run.notifications);
+    printf("%u plain requests meanwhile: waited %.1f us (median), %.1f us (99 %%), %.1f us "
+           "(longest)\n",
+           wait_count, wait_us(0.5), wait_us(0.99), wait_us(1));
+    worker_destroy(run.worker);
+    config_free(run.config);
+    rte_eal_cleanup();
+    return 0;
+}
