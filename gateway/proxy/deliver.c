@@ -185,12 +185,13 @@ static bool deliver_part_to(struct proxy *p, const struct client *to, struct par
     return false;
 }
 
-void deliver(struct proxy *p, const struct client *to, uint32_t index, const struct wish *wish,
+bool deliver(struct proxy *p, const struct client *to, uint32_t index, const struct wish *wish,
              struct observation *observation)
 {
     struct session *s = client_session(p, to);
     struct content *content = content_at(&p->contents, index);
     struct part part = deliver_part(p, s, index, wish->block2.szx);
+    bool delivered;
 
     content_hold(&p->contents, index); /* what follows may change what is stored */
     shrink(p, to, content, &part);
@@ -202,13 +203,15 @@ void deliver(struct proxy *p, const struct client *to, uint32_t index, const str
     if (!part.valid && !find_block(content, wish, &part)) {
         deliver_code(p, to, CODE_BAD_REQUEST, "no such block");
         content_release(&p->contents, index);
-        return;
+        return false;
     }
-    if (deliver_part_to(p, to, &part) && part.in_blocks && !part.valid) {
+    delivered = deliver_part_to(p, to, &part);
+    if (delivered && part.in_blocks && !part.valid) {
         if (part.block.more)
             transfer_pin(p, s, wish, index);
         else
             transfer_done(p, s, wish);
     }
     content_release(&p->contents, index);
+    return delivered;
 }

@@ -371,22 +371,36 @@ void fetch_abort(struct proxy *p, uint32_t index)
     fetch_free(p, f);
 }
 
-static bool take_in(struct proxy *p, const struct fetch *f, const struct wait *wait)
+/* RFC 7641 4.1: the relation of a client that asked to observe, POOL_NONE where it is not to. */
+static uint32_t take_in(struct proxy *p, const struct fetch *f, const struct wait *wait)
 {
     uint8_t buffer[MESSAGE_MAX_BYTES];
     const struct exchange *x = wait->exchange;
     struct session *s = session_at(&p->m->sessions, x->session);
+    const uint8_t *token;
 
-    return relation_add(p, s, exchange_token(p->m, x, buffer), x->token_length, f->observation,
-                        &wait->wish);
+    if (!wait->wish.observe)
+        return POOL_NONE;
+    token = exchange_token(p->m, x, buffer);
+    if (f->observed && !x->retracted &&
+        observation_at(p, f->observation)->state == OBSERVATION_LIVE)
+        return relation_add(p, s, token, x->token_length, f->observation, &wait->wish);
+    /* An answer without Observe ends what it had (4.2). */
+    relation_cancel(p, s, token, x->token_length);
+    return POOL_NONE;
 }
 
-static void drop_relation(struct proxy *p, const struct exchange *x)
+/* The state may have changed since the first of those who waited were answered: it is the present
+ * one that counts. */
+static void answer_observer(struct proxy *p, const struct fetch *f, struct wait *wait,
+                            uint32_t relation)
 {
-    uint8_t buffer[MESSAGE_MAX_BYTES];
+    struct observation *o = observation_at(p, f->observation);
+    struct client to = {.exchange = wait->exchange};
 
-    relation_cancel(p, session_at(&p->m->sessions, x->session), exchange_token(p->m, x, buffer),
-                    x->token_length);
+    if (!relation_answer(p, relation, wait->exchange) &&
+        !deliver(p, &to, o->content, &wait->wish, o))
+        relation_drop(p, relation);
 }
 
 /* Answers the one who has waited longest. */
@@ -395,18 +409,14 @@ static void hand_out_one(struct proxy *p, struct fetch *f)
     uint32_t index = f->waits.head;
     struct wait *wait = pool_at(&p->waits, index);
     struct client to = {.exchange = wait->exchange};
-    struct observation *o = NULL;
+    uint32_t relation;
 
     list_remove(&f->waits, &p->waits, BY_FETCH, index);
-    if (wait->wish.observe && f->observed && !wait->exchange->retracted &&
-        observation_at(p, f->observation)->state == OBSERVATION_LIVE && take_in(p, f, wait))
-        o = observation_at(p, f->observation);
-    else if (wait->wish.observe) /* an answer without Observe ends what it had (RFC 7641 4.2) */
-        drop_relation(p, wait->exchange);
-    if (o) /* its state may have changed since the first of them were answered */
-        deliver(p, &to, o->content, &wait->wish, o);
+    relation = take_in(p, f, wait);
+    if (relation != POOL_NONE)
+        answer_observer(p, f, wait, relation);
     else if (f->answer != CONTENT_NONE)
-        deliver(p, &to, f->answer, &wait->wish, NULL);
+        (void)deliver(p, &to, f->answer, &wait->wish, NULL);
     else
         deliver_code(p, &to, f->code, f->diagnostic);
     pool_put(&p->waits, wait);

@@ -223,6 +223,7 @@ static void register_again(struct proxy *p, struct observation *o)
 static void cancel(struct proxy *p, struct observation *o)
 {
     o->state = OBSERVATION_ENDING;
+    o->forsaken = false;
     detach(p, o);
     wheel_cancel(&p->m->wheel, &o->timer);
     if (open_fetch(p, o, FETCH_CANCEL) == POOL_NONE) {
@@ -242,7 +243,7 @@ void observation_left(struct proxy *p, uint32_t index)
     abort_rest(p, o);
     if (o->fetch != POOL_NONE)
         return; /* it comes by here when that is over */
-    if (o->state == OBSERVATION_LIVE)
+    if (o->state == OBSERVATION_LIVE || o->forsaken)
         cancel(p, o);
     else if (o->state != OBSERVATION_ENDING)
         observation_free(p, index);
@@ -280,22 +281,35 @@ static void set_state(struct proxy *p, struct observation *o, uint32_t content)
 }
 
 /* Clients get a last answer: the content (the reference is taken over), or the code. */
-static void end(struct proxy *p, struct observation *o, uint32_t content, uint8_t code)
+static void over(struct proxy *p, struct observation *o, uint32_t content, uint8_t code)
 {
     o->state = OBSERVATION_OVER;
     o->last_code = code;
     detach(p, o);
-    unbind(p, o);
     wheel_cancel(&p->m->wheel, &o->timer);
     content_release(&p->contents, o->content);
     o->content = content;
     o->state_n++;
-    p->observation_nonces[index_of(p, o)] = 0;
     abort_rest(p, o);
     if (o->relation_count)
         relation_fan_out(p, o);
     else
         observation_left(p, index_of(p, o));
+}
+
+/* The origin has ended it. */
+static void end(struct proxy *p, struct observation *o, uint32_t content)
+{
+    unbind(p, o);
+    p->observation_nonces[index_of(p, o)] = 0;
+    over(p, o, content, 0);
+}
+
+/* We end it; the origin is told where it has accepted. */
+static void give_up(struct proxy *p, struct observation *o, uint8_t code)
+{
+    o->forsaken = o->session != POOL_NONE;
+    over(p, o, CONTENT_NONE, code);
 }
 
 bool observation_is_fresh(const struct proxy *p, const struct observation *o)
@@ -342,9 +356,9 @@ static bool registered(struct proxy *p, struct observation *o, const struct fetc
         return false;
     }
     if (failed)
-        end(p, o, CONTENT_NONE, f->code ? f->code : CODE_GATEWAY_TIMEOUT);
+        give_up(p, o, f->code ? f->code : CODE_GATEWAY_TIMEOUT);
     else /* the origin does not let us observe: what it says is the last word */
-        end(p, o, content_hold(&p->contents, f->answer), 0);
+        end(p, o, content_hold(&p->contents, f->answer));
     return false;
 }
 
@@ -444,7 +458,7 @@ static void notified_whole(struct proxy *p, struct observation *o, const struct 
     if (message_has(msg, SLOT_OBSERVE) && code_class(msg->code) == 2)
         set_state(p, o, content);
     else
-        end(p, o, content, 0);
+        end(p, o, content);
 }
 
 /* True when nothing can be made of it. */
@@ -471,7 +485,7 @@ static void notified(struct proxy *p, struct observation *o, const struct messag
 
     abort_rest(p, o); /* what it is fetching is old */
     if (is_broken(msg, &block))
-        end(p, o, CONTENT_NONE, CODE_BAD_GATEWAY);
+        give_up(p, o, CODE_BAD_GATEWAY);
     else if (observed && block.more)
         notified_in_blocks(p, o, msg);
     else if (observed && msg->code == CODE_VALID)
@@ -506,7 +520,7 @@ bool observation_response(struct proxy *p, uint32_t index, uint32_t session,
     if (!known) /* one that was on its way when it ended needs no RST: the origin knows */
         return o->state != OBSERVATION_REGISTERING;
     upstreams_heard(&p->upstreams, o->server);
-    if (o->state == OBSERVATION_ENDING)
+    if (o->state == OBSERVATION_ENDING || o->state == OBSERVATION_OVER)
         return true;
     hear(p, o, msg);
     /* The blocks of an answer are being fetched, or another server is asked: that may be older. */

@@ -151,6 +151,7 @@ struct observation {
     uint8_t last_code; /* OBSERVATION_OVER without a content: what clients get */
     bool heard;
     bool in_fanout;
+    bool forsaken; /* OBSERVATION_OVER, and the origin does not know */
     bool missed;   /* a notification came that could not be taken: the origin is to be asked */
     bool doubtful; /* the resource was changed through us: its state is not handed out any more */
 };
@@ -214,8 +215,8 @@ struct proxy {
         uint32_t observation, state_n, age_s;
         uint64_t number;
         uint8_t szx, code;
-        bool in_blocks;
-        uint16_t length; /* 0: none is built */
+        bool built, in_blocks;
+        uint16_t length; /* 0: neither options nor payload */
         uint8_t bytes[MESSAGE_MAX_BYTES];
     } tail;
 };
@@ -284,8 +285,8 @@ void proxy_pass(struct proxy *p, struct request *rq, const struct place *place);
 
 /* deliver.c */
 /* An answer, whole or the block that is wanted. `observation` is that of a relation that has just
- * been made or refreshed, or NULL. */
-void deliver(struct proxy *p, const struct client *to, uint32_t content, const struct wish *wish,
+ * been made or refreshed, or NULL. False when something else was sent, a challenge for one. */
+bool deliver(struct proxy *p, const struct client *to, uint32_t content, const struct wish *wish,
              struct observation *observation);
 void deliver_code(struct proxy *p, const struct client *to, uint8_t code, const char *diagnostic);
 /* What an answer is made of besides header and token. */
@@ -393,10 +394,16 @@ int relations_init(struct proxy *p);
 void relations_fini(struct proxy *p);
 /* True when the client may observe one thing more, or has this relation already. */
 bool relation_may_add(struct proxy *p, const struct session *s, const struct message *msg);
-/* Makes or refreshes the relation of a client with the token of its request. False when memory is
- * short. */
-bool relation_add(struct proxy *p, struct session *s, const uint8_t *token, uint32_t token_length,
-                  uint32_t observation, const struct wish *wish);
+/* Makes or refreshes the relation of a client with the token of its request. POOL_NONE when memory
+ * is short. */
+uint32_t relation_add(struct proxy *p, struct session *s, const uint8_t *token,
+                      uint32_t token_length, uint32_t observation, const struct wish *wish);
+/* An answer to its registration that comes apart from the ACK is the first notification: it waits
+ * its turn, is brought up to date, and ends the relation as they do. True when this has been done,
+ * and the exchange is gone; false when it is to be answered as any request. */
+bool relation_answer(struct proxy *p, uint32_t relation, struct exchange *x);
+/* The client has not got what it asked for, and knows of no relation. */
+void relation_drop(struct proxy *p, uint32_t relation);
 /* Ends the one with this token, if there is one. */
 void relation_cancel(struct proxy *p, struct session *s, const uint8_t *token,
                      uint32_t token_length);

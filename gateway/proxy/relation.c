@@ -129,8 +129,8 @@ static struct relation *create(struct proxy *p, struct session *s, const uint8_t
     return r;
 }
 
-bool relation_add(struct proxy *p, struct session *s, const uint8_t *token, uint32_t token_length,
-                  uint32_t observation, const struct wish *wish)
+uint32_t relation_add(struct proxy *p, struct session *s, const uint8_t *token,
+                      uint32_t token_length, uint32_t observation, const struct wish *wish)
 {
     struct observation *o = observation_at(p, observation);
     uint32_t count;
@@ -141,11 +141,11 @@ bool relation_add(struct proxy *p, struct session *s, const uint8_t *token, uint
         r = NULL;
     }
     if (!r && count >= p->m->config->limits.client_relations)
-        return false;
+        return POOL_NONE;
     if (!r)
         r = create(p, s, token, token_length, o);
     if (!r)
-        return false;
+        return POOL_NONE;
     if (r->outbound != POOL_NONE) /* the answer to this registration is newer */
         outbound_cancel(p->m, r->outbound);
     r->outbound = POOL_NONE;
@@ -156,7 +156,12 @@ bool relation_add(struct proxy *p, struct session *s, const uint8_t *token, uint
     r->confirmed = true; /* the client asks again when the answer is lost */
     r->sent_us = r->acked_us = p->m->now;
     arm(p, r);
-    return true;
+    return index_of(p, r);
+}
+
+void relation_drop(struct proxy *p, uint32_t index)
+{
+    remove_and_leave(p, relation_at(p, index));
 }
 
 /* Registrations that are not answered yet count no more. */
@@ -205,7 +210,7 @@ static const struct fanout_tail *build_tail(struct proxy *p, const struct relati
     struct part part;
     struct encoder e = {.data = tail->bytes, .room = sizeof(tail->bytes)};
 
-    if (tail->length && tail->observation == r->observation && tail->state_n == o->state_n &&
+    if (tail->built && tail->observation == r->observation && tail->state_n == o->state_n &&
         tail->number == o->number && tail->age_s == age_s && tail->szx == szx)
         return tail;
     part = deliver_part(p, session_of(p, r), o->content, szx);
@@ -220,6 +225,7 @@ static const struct fanout_tail *build_tail(struct proxy *p, const struct relati
     tail->code = content_at(&p->contents, o->content)->code;
     tail->in_blocks = part.in_blocks;
     tail->length = (uint16_t)encoder_end(&e);
+    tail->built = !e.failed;
     return tail;
 }
 
@@ -242,7 +248,7 @@ static size_t write_notification(struct proxy *p, const struct relation *r, enum
             code = tail->code;
         }
         encoder_begin(&e, out, room, type, code, mid, token_of(p, r, buffer), r->token_length);
-        if (tail && tail->length == 0)
+        if (tail && !tail->built)
             e.failed = true;
         else if (tail)
             encoder_raw(&e, tail->bytes, tail->length);
@@ -323,8 +329,8 @@ static bool try_to_send(struct proxy *p, struct relation *r, enum manner *manner
     return send_once(p, r, mid);
 }
 
-/* Sends the present state. */
-static void send_state(struct proxy *p, struct relation *r, enum manner wanted)
+/* Sends the present state. False when it could not be sent: it is tried again soon. */
+static bool send_state(struct proxy *p, struct relation *r, enum manner wanted)
 {
     enum manner manner = wanted;
     bool sent = try_to_send(p, r, &manner);
@@ -345,6 +351,26 @@ static void send_state(struct proxy *p, struct relation *r, enum manner wanted)
         arm(p, r);
     else
         wheel_arm(&p->m->wheel, &r->confirm, p->m->now + AGAIN_US);
+    return sent;
+}
+
+bool relation_answer(struct proxy *p, uint32_t index, struct exchange *x)
+{
+    struct relation *r = relation_at(p, index);
+    bool confirmable = x->type == TYPE_CON;
+    uint16_t unconfirmed = r->unconfirmed;
+
+    if ((confirmable && !x->acked) || x->unwanted ||
+        reply_longest(p->m, session_of(p, r), x->request_length))
+        return false;
+    exchange_close(p->m, x);
+    (void)observation_next_number(observation_at(p, r->observation));
+    if (!send_state(p, r, confirmable ? AS_CON : AS_NON) || confirmable)
+        return true;
+    r->unconfirmed = unconfirmed;
+    r->confirmed = true; /* as any answer to a registration */
+    arm(p, r);
+    return true;
 }
 
 /* RFC 7641 4.5: while a CON is not acknowledged, newer states wait. */
@@ -357,7 +383,7 @@ static void notify(struct proxy *p, struct relation *r)
 
     if (r->state_n == o->state_n || r->outbound != POOL_NONE)
         return;
-    send_state(p, r, due ? AS_CON : AS_NON);
+    (void)send_state(p, r, due ? AS_CON : AS_NON);
 }
 
 /* The origin has ended it. */
@@ -366,7 +392,7 @@ static void dismiss(struct proxy *p, struct relation *r)
     if (r->outbound != POOL_NONE)
         outbound_cancel(p->m, r->outbound);
     r->outbound = POOL_NONE;
-    send_state(p, r, AS_CON);
+    (void)send_state(p, r, AS_CON);
     p->m->counters->relations_ended++;
     relation_remove(p, r);
 }
@@ -500,7 +526,7 @@ static void on_confirm(void *context, struct timer *timer, uint64_t now_us)
     }
     (void)observation_next_number(o);
     observation_keep_up(p, o);
-    send_state(p, r, r->state_n == o->state_n && r->unconfirmed ? AS_CON_ONLY : AS_CON);
+    (void)send_state(p, r, r->state_n == o->state_n && r->unconfirmed ? AS_CON_ONLY : AS_CON);
 }
 
 /* ---- start and end ---- */

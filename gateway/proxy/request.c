@@ -355,7 +355,7 @@ static bool observe(struct proxy *p, struct asked *a, uint32_t target)
     struct request *rq = a->rq;
     struct client to = {.rq = rq};
     struct observation *o;
-    uint32_t index;
+    uint32_t index, relation;
 
     if (!relation_may_add(p, rq->session, rq->message))
         return false;
@@ -364,11 +364,11 @@ static bool observe(struct proxy *p, struct asked *a, uint32_t target)
         return false;
     o = observation_at(p, index);
     if (observation_is_fresh(p, o)) {
-        if (relation_add(p, rq->session, rq->message->token, rq->message->token_length, index,
-                         &a->wish))
-            deliver(p, &to, o->content, &a->wish, o);
-        else
-            deliver(p, &to, o->content, &a->wish, NULL);
+        relation = relation_add(p, rq->session, rq->message->token, rq->message->token_length,
+                                index, &a->wish);
+        if (!deliver(p, &to, o->content, &a->wish, relation == POOL_NONE ? NULL : o) &&
+            relation != POOL_NONE)
+            relation_drop(p, relation);
         return true;
     }
     if ((o->fetch == POOL_NONE || fetch_at(p, o->fetch)->role == FETCH_REST) &&
@@ -404,7 +404,7 @@ static bool deliver_pinned(struct proxy *p, struct asked *a)
 
     if (content == CONTENT_NONE)
         return false;
-    deliver(p, &to, content, &a->wish, NULL);
+    (void)deliver(p, &to, content, &a->wish, NULL);
     return true;
 }
 
@@ -428,7 +428,7 @@ static bool serve_cached(struct proxy *p, struct asked *a, uint32_t index)
         return true;
     p->m->counters->cache_hits++;
     target_touch(&p->targets, index);
-    deliver(p, &to, target->content, &a->wish, NULL);
+    (void)deliver(p, &to, target->content, &a->wish, NULL);
     return true;
 }
 

@@ -195,6 +195,9 @@ bool exchange_reply_begin(struct messaging *m, struct exchange *x, uint8_t code,
                           struct reply *reply);
 bool exchange_reply_end(struct messaging *m, struct exchange *x, struct reply *reply);
 
+/* It has been answered in another way: frees it. */
+void exchange_close(struct messaging *m, struct exchange *x);
+
 /* A code and a diagnostic, and the exchange is freed. Max-Age is added to 5.03. */
 void exchange_reply_code(struct messaging *m, struct exchange *x, uint8_t code,
                          const char *diagnostic);

@@ -336,6 +336,12 @@ static void exchange_free(struct messaging *m, struct exchange *x)
     pool_put(&m->exchanges, x);
 }
 
+void exchange_close(struct messaging *m, struct exchange *x)
+{
+    m->counters->separate_responses++;
+    exchange_free(m, x);
+}
+
 void exchange_on_timer(void *context, struct timer *timer, uint64_t now_us)
 {
     struct messaging *m = context;
