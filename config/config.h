@@ -111,7 +111,7 @@ struct config_cache {
 
 struct config_observe {
     uint32_t confirm_every;    /* of so many notifications one is confirmable; 1: all */
-    uint64_t confirm_after_us; /* and one after so long: at most 24 h (RFC 7641 4.5) */
+    uint64_t confirm_after_us; /* when a state that was sent without confirmation is confirmed */
 };
 
 enum config_route_kind { CONFIG_ROUTE_UPSTREAM, CONFIG_ROUTE_RESPOND };

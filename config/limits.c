@@ -144,7 +144,7 @@ void load_observe(struct loader *l)
     static const struct quantity every = {"confirm_every", QUANTITY_COUNT, 1, UINT16_MAX, 5};
     /* RFC 7641 4.5: at least one in 24 hours. */
     static const struct quantity after = {"confirm_after", QUANTITY_TIME_US, SECOND_US,
-                                          24 * HOUR_US, 24 * HOUR_US};
+                                          24 * HOUR_US, 60 * SECOND_US};
     const struct raw_observe *raw = &l->raw->observe;
     struct place at = place_key(&l->root, "observe");
 

@@ -90,7 +90,7 @@ static void assert_default_proxy(const struct config *config)
     assert_int_equal(config->cache.bytes, 64u << 20);
     assert_int_equal(config->cache.stale_if_error_s, 0);
     assert_int_equal(config->observe.confirm_every, 5);
-    assert_int_equal(config->observe.confirm_after_us, 86400000000);
+    assert_int_equal(config->observe.confirm_after_us, 60000000);
     for (unsigned i = 0; i < config->listener_count; i++) {
         assert_int_equal(config->listeners[i].block_szx, 6);
         assert_true(config->listeners[i].multicast);
