@@ -146,25 +146,32 @@ static size_t put_name_in_front(struct proxy *p, const struct message *msg, uint
     return encoder_end(&e);
 }
 
+/* A message as clients get it, in `out`. 0 when it does not fit; `*rewritten` is false when it is
+ * passed on as it is. */
+static size_t rewrite(struct proxy *p, const struct fetch *f, const struct message *msg,
+                      uint8_t *out, size_t room, bool *rewritten)
+{
+    *rewritten = true;
+    if (msg->code == CODE_HOP_LIMIT_REACHED)
+        return put_name_in_front(p, msg, out, room);
+    if (f->route != ROUTE_NONE && p->m->config->routes[f->route].strip_segments &&
+        message_has(msg, SLOT_LOCATION_PATH))
+        return put_prefix_back(p, f, msg, out, room);
+    *rewritten = false;
+    return 0;
+}
+
 /* The first or only message of an answer becomes a content. */
 static bool begin_answer(struct proxy *p, struct fetch *f, const struct message *msg)
 {
-    uint8_t rewritten[MESSAGE_MAX_BYTES];
+    uint8_t bytes[MESSAGE_MAX_BYTES];
     struct message other;
+    bool rewritten;
+    size_t length = rewrite(p, f, msg, bytes, sizeof(bytes), &rewritten);
 
-    if (msg->code == CODE_HOP_LIMIT_REACHED) {
-        size_t length = put_name_in_front(p, msg, rewritten, sizeof(rewritten));
-
-        if (length && message_parse(rewritten, length, &other) == VERDICT_OK)
-            msg = &other;
-    }
-
-    if (f->route != ROUTE_NONE && p->m->config->routes[f->route].strip_segments &&
-        message_has(msg, SLOT_LOCATION_PATH)) {
-        size_t length = put_prefix_back(p, f, msg, rewritten, sizeof(rewritten));
-
-        if (length == 0 || message_parse(rewritten, length, &other) != VERDICT_OK) {
-            fetch_broken(p, f, "the origin's Location-Path is too long");
+    if (rewritten) {
+        if (length == 0 || message_parse(bytes, length, &other) != VERDICT_OK) {
+            fetch_broken(p, f, "the origin's answer is too long with the gateway's part of it");
             return false;
         }
         msg = &other;

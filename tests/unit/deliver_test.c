@@ -401,6 +401,15 @@ static void a_prefix_that_was_stripped_comes_back(void **state)
     assert_true(message_has(&m, SLOT_LOCATION_QUERY));
     assert_true(message_has(&m, SLOT_ETAG));
     assert_payload(&m, "made", 4);
+    /* One at a time: where the gateway's name goes in front, no prefix does. */
+    CLIENT(h, 1, .code = CODE_POST, .path = "p/q/list");
+    ORIGIN(h, expect_at_origin(h, &m), .code = CODE_HOP_LIMIT_REACHED,
+           OPTIONS_OF(text_option(OPTION_LOCATION_PATH, "new"),
+                      text_option(OPTION_LOCATION_PATH, "er")),
+           .payload = "far", .payload_length = 3);
+    expect_at_client(h, 1, CODE_HOP_LIMIT_REACHED, &m);
+    assert_payload(&m, "unit far", 8);
+    assert_int_equal(m.option_count, 2);
     CLIENT(h, 1, .code = CODE_POST, .path = "list"); /* no prefix here */
     ORIGIN(h, expect_at_origin(h, &m), .code = CODE_CREATED,
            OPTIONS_OF(text_option(OPTION_LOCATION_PATH, "new")));
