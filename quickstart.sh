@@ -131,6 +131,7 @@ run() {
     ask 'twenty-one degrees' -m get coap://10.99.0.2/room
     ask '' -m delete coap://10.99.0.2/room
     ask '4.04*' -m get coap://10.99.0.2/room
+    ask '*:*:*' -s 2 coap://10.99.0.2/time
     ask 'done' 'coap://10.99.0.2/async?1'
     ask '*</hello>*' coap://10.99.0.2/.well-known/core
 

@@ -67,7 +67,7 @@ static void read_freshness(struct content *content, const struct message *respon
 uint32_t content_create(struct contents *c, const struct message *response, uint64_t now_us)
 {
     struct content *content = pool_get(&c->pool);
-    uint8_t options[2048];
+    uint8_t options[CONTENT_OPTIONS_MAX + 64]; /* without some, others take a byte or two more */
     size_t length;
 
     if (!content)

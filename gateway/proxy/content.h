@@ -15,8 +15,11 @@
 #include "gateway/chunk.h"
 #include "gateway/coap/message.h"
 
-#define CONTENT_NONE      POOL_NONE
-#define ETAG_MAX          8
+#define CONTENT_NONE POOL_NONE
+#define ETAG_MAX     8
+/* The longest options of a response that is kept, encoded; longer ones are no answer. */
+#define CONTENT_OPTIONS_MAX 1900
+
 #define MAX_AGE_DEFAULT_S 60u /* RFC 7252 5.10.5 */
 
 struct etag {
@@ -66,8 +69,9 @@ static inline uint32_t contents_assembling(const struct contents *c)
 /* Adds to a rope that is not in the cache. False when the allowance or the memory is used up. */
 bool contents_append(struct contents *c, struct rope *rope, const void *data, size_t length);
 
-/* A content from the first message of a response, with one reference. The payload is what this
- * message has. CONTENT_NONE when memory is short. */
+/* A content from the first message of a response, with one reference. Its options are at most
+ * CONTENT_OPTIONS_MAX long. The payload is what this message has. CONTENT_NONE when memory is
+ * short. */
 uint32_t content_create(struct contents *c, const struct message *response, uint64_t now_us);
 
 /* One more block of its payload. */

@@ -330,6 +330,10 @@ bool fetch_response(struct proxy *p, uint32_t index, const struct message *msg)
         fetch_broken(p, f, "the response has an option that is unsafe to forward");
         return true;
     }
+    if (msg->options_length > CONTENT_OPTIONS_MAX) {
+        fetch_broken(p, f, "the options of the origin's answer are too long");
+        return true;
+    }
     if (has_block && block_decode(message_uint(msg, SLOT_BLOCK2, 0), &block) < 0) {
         fetch_broken(p, f, "the origin's answer has a reserved block size");
         return true;

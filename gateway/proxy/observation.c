@@ -465,7 +465,7 @@ static void notified_whole(struct proxy *p, struct observation *o, const struct 
 static bool is_broken(const struct message *msg, struct block *block)
 {
     return !code_is_response(msg->code) || msg->unknown_critical_unsafe ||
-           msg->unknown_elective_unsafe ||
+           msg->unknown_elective_unsafe || msg->options_length > CONTENT_OPTIONS_MAX ||
            (message_has(msg, SLOT_BLOCK2) &&
             (block_decode(message_uint(msg, SLOT_BLOCK2, 0), block) < 0 || block->number));
 }

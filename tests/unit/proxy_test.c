@@ -304,6 +304,25 @@ static void rejections_and_broken_answers_are_bad_gateway(void **state)
     assert_int_equal(m.unknown_critical, 65001);
 }
 
+/* A datagram of fragments can bring more options than any that is kept. */
+static void options_beyond_measure_are_a_broken_answer(void **state)
+{
+    struct harness *h = *state;
+    struct message m;
+    struct sent request = *ask(h, 1, TYPE_CON, CODE_GET, 7, "x", &m);
+    uint8_t bytes[4000], value[200] = {0};
+    struct encoder e;
+
+    encoder_begin(&e, bytes, sizeof(bytes), TYPE_ACK, CODE_CONTENT, m.mid, m.token, 8);
+    for (unsigned i = 0; i < 12; i++) /* elective and safe to forward */
+        encoder_option(&e, 2048, value, sizeof(value));
+    encoder_payload(&e, "x", 1);
+    harness_give(h, &request.flow, bytes, encoder_end(&e));
+    harness_expect(h, &m);
+    assert_int_equal(m.code, CODE_BAD_GATEWAY);
+    assert_int_equal(m.option_count, 0);
+}
+
 static void an_answer_needs_its_own_token(void **state)
 {
     struct harness *h = *state;
@@ -494,6 +513,7 @@ int main(void)
         TEST(a_silent_origin_is_a_gateway_timeout),
         TEST(icmp_ends_an_exchange_at_once),
         TEST(rejections_and_broken_answers_are_bad_gateway),
+        TEST(options_beyond_measure_are_a_broken_answer),
         TEST(an_answer_needs_its_own_token),
         TEST(nstart_holds_for_the_server),
         TEST(non_requests_stay_non),
