@@ -83,12 +83,22 @@ unit() {
 e2e() {
     local name=$1 binary=$2 line
     shift 2
+    rm -f "$logs/e2e-$name.xml"
     step "e2e-$name" env COAPGW="$binary" /usr/bin/python3 -B -m pytest -p no:cacheprovider -q -rsf \
-        --durations=15 "$@" tests/e2e
+        --durations=15 --junitxml="$logs/e2e-$name.xml" "$@" tests/e2e
     line=$(tail -n 1 "$log")
     count_cases "$(number_before passed "$line")" \
         $(($(number_before failed "$line") + $(number_before 'errors?' "$line")))
     printf '        %s\n' "$line"
+}
+
+# Each behaviour in tests/conformance.tsv, by the results of ctest and of the end-to-end suite.
+conformance() {
+    local line
+    step conformance /usr/bin/python3 -B tests/conformance.py --pytest "$logs/e2e-release.xml" \
+        --ctest build/release/Testing/Temporary/LastTest.log
+    line=$(tail -n 1 "$log")
+    count_cases "$(number_before passed "$line")" "$(number_before failed "$line")"
 }
 
 sources() {
@@ -120,6 +130,7 @@ step packages tests/packages.sh build demo test
 check build-release build release
 unit release
 check format format_check
+check conformance-checker /usr/bin/python3 -B tests/conformance_test.py
 check shellcheck shellcheck quickstart.sh tests/run.sh tests/packages.sh .ci/run bench/*.sh
 if [[ $mode == quick ]]; then
     e2e core build/release/coapgw -m core
@@ -132,6 +143,7 @@ check build-debug build debug
 unit debug
 check build-fuzz build fuzz
 e2e release build/release/coapgw
+conformance
 e2e sanitizers build/debug/coapgw
 while read -r target; do
     check "$(basename "$target")" fuzz "$target"
