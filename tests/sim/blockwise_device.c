@@ -84,6 +84,7 @@ void doer_init(struct block_world *w, unsigned index)
         t->doer = d;
         t->index = i;
         caller_init(&t->caller, &d->device, t, on_answered);
+        t->caller.patience_us = 700 * SECOND; /* more than the gateway has */
         stage_at(s, s->now + stage_below(s, d->pause_us), on_time_to_begin, t, 0);
     }
 }

@@ -298,6 +298,18 @@ static void note_answer(struct cache_judge *j, const struct fetch *f, uint32_t v
     a->fresh_until = now + message_uint(m, SLOT_MAX_AGE, 60) * SECOND;
 }
 
+/* By now the other workers know that there is a new version. */
+static void on_told(struct stage *s, void *who, uint64_t what)
+{
+    struct cache_judge *j = ((struct cache_world *)s)->judge;
+    unsigned target = (unsigned)(what >> 32);
+
+    (void)who;
+    for (unsigned i = 0; i < WORKERS_MAX; i++)
+        if ((uint32_t)what > j->floor[i][target])
+            j->floor[i][target] = (uint32_t)what;
+}
+
 static void take_answer(struct cache_judge *j, const struct passing *p)
 {
     struct fetch *f = find_fetch(j, p);
@@ -319,9 +331,12 @@ static void take_answer(struct cache_judge *j, const struct passing *p)
         note_answer(j, f, version, p->m);
         return;
     }
-    j->touched_at[f->worker][f->target] = stage_of(j)->now;
     if (version > j->floor[f->worker][f->target])
         j->floor[f->worker][f->target] = version;
+    for (unsigned i = 0; i < WORKERS_MAX; i++)
+        j->touched_at[i][f->target] = stage_of(j)->now + (i == f->worker ? 0 : STAGE_TELL_US);
+    stage_at(stage_of(j), stage_of(j)->now + STAGE_TELL_US, on_told, NULL,
+             (uint64_t)f->target << 32 | version);
 }
 
 static void emitted(struct fleet *f, const struct passing *p)

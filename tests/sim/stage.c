@@ -259,6 +259,21 @@ static uint16_t io_upstream_port(void *context, uint16_t local, const struct end
     return steer_upstream_port(s->steer, side->index, &s->config->locals[local].address, server, n);
 }
 
+static void tell(struct stage *s, void *who, uint64_t uri)
+{
+    worker_changed(who, &uri, 1, s->now);
+}
+
+static void io_changed(void *context, uint64_t uri)
+{
+    struct stage_side *side = context;
+    struct stage *s = side->stage;
+
+    for (unsigned i = 0; i < s->worker_count; i++)
+        if (i != side->index)
+            stage_at(s, s->now + stage_below(s, STAGE_TELL_US), tell, s->workers[i], uri);
+}
+
 unsigned stage_owner(const struct stage *s, const struct flow *flow)
 {
     struct steer_tuple tuple = {.source = flow->peer,
@@ -365,17 +380,19 @@ void stage_begin(struct stage *s, const char *scenario, uint64_t seed, bool trac
     s->cast = cast;
 }
 
-static bool make_worker(struct stage *s, unsigned i)
+static bool make_worker(struct stage *s, unsigned i, uint64_t shared_key)
 {
     struct stage_side *side = &s->sides[i];
     struct worker_setup setup = {.config = s->config,
                                  .index = i,
                                  .count = s->worker_count,
+                                 .shared_key = shared_key,
                                  .io = {.context = side,
                                         .alloc = io_alloc,
                                         .send = io_send,
                                         .cancel = io_cancel,
-                                        .upstream_port = io_upstream_port}};
+                                        .upstream_port = io_upstream_port,
+                                        .changed = io_changed}};
 
     side->stage = s;
     side->index = i;
@@ -388,6 +405,7 @@ static bool make_worker(struct stage *s, unsigned i)
 bool stage_open(struct stage *s, const char *yaml)
 {
     struct steer_setup steer = {.reta_size = 128};
+    uint64_t shared_key;
 
     stage_note(s, "loss %.2f, repetition %.2f, delay up to %u us\n%s", s->network.loss,
                s->network.repeat, s->network.delay_max_us, yaml);
@@ -402,8 +420,9 @@ bool stage_open(struct stage *s, const char *yaml)
         steer.seed[i] = (uint8_t)random_u64(&s->random);
     rte_srand(s->seed); /* rte_thash draws its polynomials from there */
     s->steer = steer_create(&steer);
+    shared_key = random_u64(&s->random);
     for (unsigned i = 0; s->steer && i < s->worker_count; i++)
-        if (!make_worker(s, i))
+        if (!make_worker(s, i, shared_key))
             return false;
     return s->steer != NULL;
 }

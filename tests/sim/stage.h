@@ -21,6 +21,7 @@
 #define LIFETIME      (247 * SECOND)
 #define START_US      (1000 * SECOND)
 #define GATEWAY       "10.0.0.1"
+#define STAGE_TELL_US 1000 /* by then all workers have heard what one has to tell them */
 
 struct stage;
 struct stage_event;

@@ -318,6 +318,8 @@ void watch_emitted(struct watch *watch, unsigned worker, const struct flow *flow
         stage_fail(watch->stage, "NON %u was sent twice", m.mid);
     if (own->settled)
         stage_fail(watch->stage, "message %u was sent again after it had been acknowledged", m.mid);
+    if (m.code == CODE_EMPTY)
+        return; /* a ping is repeated at its own pace */
     check_gap(watch, own);
     own->gap = now - own->last_at;
     own->last_at = now;
