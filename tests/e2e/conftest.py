@@ -13,7 +13,7 @@ import pytest
 
 import transports
 import wire
-from gateway import BINARY, LISTENERS, PROXY, SMALL, Gateway, interfaces_text
+from gateway import BINARY, LISTENERS, PROXY, Gateway, interfaces_text, small
 from netns import wait_until
 from transports import GATEWAY4, GATEWAY6, HOST4, HOST6
 
@@ -115,7 +115,7 @@ def rig(tmp_path):
     `text` is all of the configuration but the interfaces."""
     made = []
 
-    def start(text=SMALL + LISTENERS + PROXY, transport="tap", workers=1, interface="", origins=False):
+    def start(text=small() + LISTENERS + PROXY, transport="tap", workers=1, interface="", origins=False):
         kind = transport if isinstance(transport, type) else transports.ALL[transport]
         carrier = kind(workers)
         one = Rig(carrier, interfaces_text(carrier, extra=interface) + text,
@@ -159,7 +159,7 @@ def _folder(path, number):
 def hosts(request, tmp_path_factory):
     """The hosts' side of a gateway that a module shares; the parameter is (transport, workers)."""
     kind, workers = request.param
-    with shared_rig(tmp_path_factory.mktemp(f"{kind}-{workers}"), SMALL + LISTENERS + PROXY, kind,
+    with shared_rig(tmp_path_factory.mktemp(f"{kind}-{workers}"), small() + LISTENERS + PROXY, kind,
                     workers, origins=True) as one:
         yield one.hosts
 

@@ -237,6 +237,22 @@ def test_success_of_an_unsafe_method_ends_an_entry(origin, client, path, method)
     assert client.get(path).payload == b"4"
 
 
+@pytest.mark.core
+def test_change_through_one_worker_is_known_to_all(rig):
+    """Each worker has a cache of its own; what one of them changes is stored by none any more."""
+    one = rig(small() + LISTENERS + UPSTREAM, workers=2)
+    with Origin(one.hosts.namespace, HOST4, 5701, {"/x": Resource(b"0", max_age=600)}) as origin:
+        clients = [Client(one.hosts.namespace) for _ in range(20)]
+        assert {c.get("/x").payload for c in clients} == {b"0"}
+        assert origin.count("/x") == 2, "once for each worker"
+        for i, client in enumerate(clients[:10], 1):
+            state = b"%d" % i
+            assert client.ask(wire.PUT, "/x", state).code_text == "2.04"
+            for other in clients:
+                wait_until("all have the new state", lambda: other.get("/x").payload == state)
+        assert origin.count("/x", wire.GET) <= 2 + 10 * 2
+
+
 def test_failure_of_an_unsafe_method_changes_nothing(origin, client, path):
     origin.answer = lambda m: None if m.code == wire.GET else piggybacked(m, "4.03")
     origin.resources[path] = Resource(b"kept", max_age=600)
