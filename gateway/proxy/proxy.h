@@ -9,7 +9,8 @@
  *   upstream.c     servers, their ports and their health
  *   observation.c  resources observed at origins
  *   relation.c     clients that observe, and the fan-out of notifications
- *   forward.c      destinations of the forward proxy
+ *   forward.c      the forward proxy: where a request goes, and whether it may
+ *   destination.c  its destinations, and their names
  *
  * Tokens and message IDs on the far leg are the gateway's own. A token is the index of the fetch or
  * observation and a random number that only one request has, so that a late or forged response
@@ -209,8 +210,10 @@ struct proxy {
     uint64_t number_top;  /* no observation that was given up had a higher number */
     bool draining;        /* new requests are refused */
     struct destinations *destinations; /* of the forward proxy, NULL when it is off */
-    struct key key;                    /* of the request in hand */
-    uint8_t rewritten[KEY_BYTES];      /* the request in hand, without Proxy-Uri */
+    const char **own_names;            /* hosts of routes, sorted */
+    unsigned own_name_count;
+    struct key key;               /* of the request in hand */
+    uint8_t rewritten[KEY_BYTES]; /* the request in hand, without Proxy-Uri */
     struct fanout_tail {
         uint32_t observation, state_n, age_s;
         uint64_t number;
@@ -420,6 +423,8 @@ unsigned relation_advance(struct proxy *p, unsigned budget);
 /* forward.c */
 int forward_init(struct proxy *p);
 void forward_fini(struct proxy *p);
+
+/* destination.c */
 /* True when a request can go to a server: always to one of the configuration. Otherwise its name is
  * being resolved, and what waits is started later, or has been failed: false. */
 bool forward_is_ready(struct proxy *p, uint32_t fetch);

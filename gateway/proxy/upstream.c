@@ -9,13 +9,15 @@
 /* Upstreams that a server may be in, each with ports of its own. */
 #define PORT_TRIES 16
 
+#define GATE_EMPTY ((struct gate){.head = POOL_NONE, .tail = POOL_NONE})
+
 /* ---- start and end ---- */
 
 static int server_init(struct server *server, const struct config_upstream *upstream,
                        uint16_t group)
 {
     server->upstream = upstream;
-    server->gate.gate = (struct gate){.head = POOL_NONE, .tail = POOL_NONE};
+    server->gate.gate = GATE_EMPTY;
     server->group = group;
     server->ports = upstream->ports;
     server->ping_session = POOL_NONE;
@@ -58,6 +60,7 @@ int upstreams_init(struct upstreams *u, struct messaging *m, unsigned destinatio
 
     memset(u, 0, sizeof(*u));
     u->m = m;
+    u->left.gate = GATE_EMPTY;
     wheel_handle(&m->wheel, TIMER_SERVER, on_server_timer, u);
     for (unsigned i = 0; i < config->upstream_count; i++)
         total += config->upstreams[i].server_count;
@@ -94,15 +97,39 @@ int upstreams_add(struct upstreams *u, uint32_t index, const struct config_upstr
     return server_init(&u->servers[index], upstream, group);
 }
 
+/* What is under way at a place that a server leaves is no concern of the next. */
+static void leave_gate(struct upstreams *u, struct gate *gate)
+{
+    struct list waiting = {gate->head, gate->tail}, left = {u->left.gate.head, u->left.gate.tail};
+    size_t offset = offsetof(struct outbound, by_gate);
+    uint32_t index;
+
+    while ((index = waiting.head) != POOL_NONE) {
+        list_remove(&waiting, &u->m->outbound, offset, index);
+        list_push_back(&left, &u->m->outbound, offset, index);
+    }
+    u->left.gate.head = left.head;
+    u->left.gate.tail = left.tail;
+    u->left.gate.waiting += gate->waiting;
+    u->left.gate.outstanding += gate->outstanding;
+    *gate = GATE_EMPTY;
+}
+
 void upstreams_move(struct upstreams *u, uint32_t index, const struct config_server *place)
 {
     struct server *server = &u->servers[index];
 
     for (unsigned n = 0; n < server->ports; n++) {
-        if (server->sessions[n] != POOL_NONE)
-            session_at(&u->m->sessions, server->sessions[n])->side.upstream.server = SERVER_NONE;
+        struct session *s;
+
+        if (server->sessions[n] == POOL_NONE)
+            continue;
+        s = session_at(&u->m->sessions, server->sessions[n]);
+        s->side.upstream.server = SERVER_NONE;
+        s->gate.shared = &u->left;
         server->sessions[n] = POOL_NONE;
     }
+    leave_gate(u, &server->gate.gate);
     wheel_cancel(&u->m->wheel, &server->timer);
     server->down = false;
     server->pings = 0;
@@ -184,10 +211,16 @@ bool upstreams_any_up(const struct upstreams *u, unsigned first, unsigned count)
 
 /* ---- sessions ---- */
 
+/* A session of a server that has moved since can be used by the one that is there now. */
+static bool is_left(const struct session *s)
+{
+    return s->role == SESSION_UPSTREAM && s->side.upstream.server == SERVER_NONE;
+}
+
 /* The flow over the n-th port, or over a later one where the same server in another upstream has
  * taken it; its port is 0 when there is none. Returns its hash. */
-static uint32_t find_free_port(const struct upstreams *u, const struct server *server, unsigned n,
-                               struct flow *flow)
+static uint32_t find_port(const struct upstreams *u, const struct server *server, unsigned n,
+                          struct flow *flow, struct session **left)
 {
     const struct messaging *m = u->m;
     const struct config_server *c = &server->place;
@@ -198,7 +231,8 @@ static uint32_t find_free_port(const struct upstreams *u, const struct server *s
 
         *flow = flow_make(c->local, port, &c->endpoint, c->transport);
         hash = session_hash(&m->sessions, flow);
-        if (!port || !session_find(&m->sessions, flow, hash))
+        *left = port ? session_find(&m->sessions, flow, hash) : NULL;
+        if (!*left || is_left(*left))
             return hash;
     }
     flow->local_port = 0;
@@ -211,18 +245,22 @@ static struct session *open_port(struct upstreams *u, uint32_t index, uint16_t n
     struct server *server = &u->servers[index];
     struct session *s;
     struct flow flow;
-    uint32_t hash;
+    uint32_t hash = find_port(u, server, n, &flow, &s);
 
-    hash = find_free_port(u, server, n, &flow);
     if (!flow.local_port)
         return NULL;
-    s = messaging_open_session(m, &flow, hash, &server->upstream->transmission);
-    if (!s)
-        return NULL;
-    s->role = SESSION_UPSTREAM;
-    s->gate.shared = &server->gate;
+    if (!s) {
+        s = messaging_open_session(m, &flow, hash, &server->upstream->transmission);
+        if (!s)
+            return NULL;
+        s->role = SESSION_UPSTREAM;
+        s->side.upstream.users = 0;
+    }
+    if (s->outbound == POOL_NONE) { /* what is under way stays with its gate */
+        s->gate.shared = &server->gate;
+        s->transmission = &server->upstream->transmission;
+    }
     s->side.upstream.server = index;
-    s->side.upstream.users = 0;
     s->place = n;
     server->sessions[n] = session_index(&m->sessions, s);
     return s;

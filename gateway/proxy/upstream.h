@@ -44,13 +44,14 @@ struct server {
 
 struct upstreams {
     struct messaging *m;
-    struct server *servers; /* of all upstreams, in order; then room for destinations */
-    unsigned server_count;  /* of the configuration */
-    unsigned total;         /* with destinations */
-    unsigned *first;        /* by upstream: index of its first server */
-    unsigned *turn;         /* by upstream: round robin */
-    uint32_t *outstanding;  /* by group: fetches that are open */
-    unsigned lost;          /* servers with lost_* */
+    struct server *servers;  /* of all upstreams, in order; then room for destinations */
+    unsigned server_count;   /* of the configuration */
+    unsigned total;          /* with destinations */
+    unsigned *first;         /* by upstream: index of its first server */
+    unsigned *turn;          /* by upstream: round robin */
+    uint32_t *outstanding;   /* by group: fetches that are open */
+    unsigned lost;           /* servers with lost_* */
+    struct gate_shared left; /* of what is still under way where servers have moved from */
 };
 
 /* `destinations` more servers can be added at run time. 0 or -ENOMEM. */
@@ -87,7 +88,8 @@ bool upstreams_pong(struct upstreams *u, const struct session *s, uint16_t mid, 
 int upstreams_add(struct upstreams *u, uint32_t index, const struct config_upstream *upstream,
                   uint16_t group);
 
-/* It is another endpoint from now on: its open sessions are forgotten. */
+/* It is another endpoint from now on: its open sessions are forgotten, and what is under way in
+ * them does not count for NSTART any more. */
 void upstreams_move(struct upstreams *u, uint32_t index, const struct config_server *place);
 
 #endif

@@ -113,7 +113,10 @@ static inline void harness_changed(void *context, uint64_t uri)
     h->changed_uri = uri;
 }
 
-static inline void harness_start(struct harness *h, const char *yaml)
+typedef bool harness_resolve(void *context, const char *name, size_t length, uint32_t id);
+
+/* `resolve` is worker_io's, NULL: there is no resolver. Its context is `h`. */
+static inline void harness_start_with(struct harness *h, const char *yaml, harness_resolve *resolve)
 {
     struct worker_setup setup = {.index = 0, .count = 1, .seed = {1, 2, 3, 4, 5}};
 
@@ -128,9 +131,15 @@ static inline void harness_start(struct harness *h, const char *yaml)
                                   .send = harness_send,
                                   .cancel = harness_cancel,
                                   .upstream_port = harness_port,
-                                  .changed = harness_changed};
+                                  .changed = harness_changed,
+                                  .resolve = resolve};
     h->worker = worker_create(&setup, h->now);
     assert_non_null(h->worker);
+}
+
+static inline void harness_start(struct harness *h, const char *yaml)
+{
+    harness_start_with(h, yaml, NULL);
 }
 
 static inline void harness_stop(struct harness *h)
