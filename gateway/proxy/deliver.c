@@ -149,10 +149,12 @@ static bool find_block(const struct content *content, const struct wish *wish, s
 {
     uint64_t offset = (uint64_t)wish->block2.number * block_size(&wish->block2);
 
-    if (code_class(content->code) != 2) /* an error is the answer to any block: all of it */
-        return true;
+    bool is_error = code_class(content->code) != 2;
+
+    if (is_error && offset >= content->payload_length)
+        return true; /* it is the answer to any block of what is not there */
     part->block.number = (uint32_t)(offset / block_size(&part->block));
-    if (wish->has_block2 && content->payload_length)
+    if (wish->has_block2 && content->payload_length && !is_error)
         part->in_blocks = true;
     return offset == 0 || offset < content->payload_length;
 }

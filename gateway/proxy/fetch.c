@@ -298,6 +298,7 @@ static bool try_another(struct proxy *p, struct fetch *f)
     fetch_unbind(p, f);
     fetch_join_server(p, f, to);
     f->szx = f->config->block_szx;
+    f->begun_us = p->m->now;
     fetch_arm_deadline(p, f);
     fetch_send_anew(p, f);
     return true;

@@ -220,6 +220,11 @@ static void an_error_answers_a_later_block(void **state)
     expect_at_client(h, 1, CODE_NOT_FOUND, &m);
     assert_payload(&m, "gone", 4);
     assert_false(message_has(&m, SLOT_BLOCK2));
+    CLIENT(h, 1, .code = CODE_GET, .path = "long"); /* one that is long has blocks of its own */
+    ORIGIN(h, expect_at_origin(h, &m), .code = CODE_NOT_FOUND, .payload = body,
+           .payload_length = 1300);
+    expect_at_client(h, 1, CODE_NOT_FOUND, &m);
+    client_fetches_rest(h, 1, CODE_GET, "long", body, 1300, &m);
     CLIENT(h, 1, .code = CODE_POST, .path = "x",
            OPTIONS_OF(block_option(OPTION_BLOCK2, 0, false, 6)));
     s = expect_at_origin(h, &m);
