@@ -14,11 +14,12 @@ struct asked {
     struct block block1;
     uint64_t tags; /* hash of its Request-Tags: they are this hop's (RFC 9175 3.3) */
     bool observes, cancels;
-    bool admitted;     /* request_admit() has said so */
-    bool in_blocks;    /* one block of several */
-    bool transient;    /* what it gets is of no use to others, nor theirs to it */
-    bool extras;       /* it has options that go to the origin but are no part of the key */
-    bool plain;        /* they are to be left out */
+    bool admitted;  /* request_admit() has said so */
+    bool in_blocks; /* one block of several */
+    bool transient; /* what it gets is of no use to others, nor theirs to it */
+    bool extras;    /* it has options that go to the origin but are no part of the key */
+    bool plain;     /* they are to be left out */
+    bool has_hops;
     uint8_t hop_limit; /* as the origin gets it */
     uint8_t refusal;   /* a code, 0: none */
     const char *reason;
@@ -78,8 +79,12 @@ static bool read_option(struct asked *a, struct encoder *e, uint64_t *uri, unsig
 {
     enum fate fate = fate_of(number, a);
 
-    if (number == OPTION_HOP_LIMIT)
+    if (number == OPTION_HOP_LIMIT) {
+        if (a->has_hops) /* only the first counts (RFC 7252 5.4.5) */
+            return true;
+        a->has_hops = true;
         return read_hop_limit(a, view);
+    }
     if (number == OPTION_REQUEST_TAG) {
         a->tags = hash_bytes(view->value, view->length, a->tags + number);
         return true;
@@ -116,6 +121,7 @@ static bool read_key(struct proxy *p, struct asked *a)
     unsigned skipped = 0;
 
     a->tags = 0;
+    a->has_hops = false;
     memcpy(key->bytes, &a->place->space, sizeof(struct space));
     place.method = 0;
     key->uri = hash_bytes(&place, sizeof(place), p->hash_seed);
