@@ -158,8 +158,7 @@ static void answer_observer(struct proxy *p, const struct fetch *f, struct wait 
     struct observation *o = observation_at(p, f->observation);
     struct client to = {.exchange = wait->exchange};
 
-    if (!relation_answer(p, relation, wait->exchange) &&
-        !deliver(p, &to, o->content, &wait->wish, o))
+    if (!relation_answer(p, relation, &to) && !deliver(p, &to, o->content, &wait->wish, o))
         relation_drop(p, relation);
 }
 

@@ -355,6 +355,19 @@ bool fetch_response(struct proxy *p, uint32_t index, const struct message *msg)
     return true;
 }
 
+bool fetch_overtake(struct proxy *p, uint32_t index, const struct message *msg)
+{
+    struct fetch *f = fetch_at(p, index);
+
+    /* Not for ever: a state may change faster than it can be fetched. */
+    if (p->m->now - f->begun_us > f->config->timeout_ms * UINT64_C(1000))
+        return false;
+    f->restarts = 0;
+    content_release(&p->contents, f->answer);
+    f->answer = CONTENT_NONE;
+    return fetch_response(p, index, msg);
+}
+
 void fetch_continue(struct proxy *p, uint32_t index, const struct message *first)
 {
     struct fetch *f = fetch_at(p, index);

@@ -426,17 +426,22 @@ static void notified_in_blocks(struct proxy *p, struct observation *o, const str
         fetch_continue(p, fetch, msg);
 }
 
+static bool has_etag_of(const struct message *msg, const struct content *content)
+{
+    struct etag etag = {.length = (uint8_t)msg->first[SLOT_ETAG].length};
+
+    if (!message_has(msg, SLOT_ETAG))
+        return false;
+    memcpy(etag.bytes, msg->first[SLOT_ETAG].value, etag.length);
+    return etag_equal(&etag, &content->etag);
+}
+
 /* RFC 7641 3.2: a state that we have said to know. That may be another than the last one. */
 static void notified_valid(struct proxy *p, struct observation *o, const struct message *msg)
 {
     struct content *content = content_at(&p->contents, o->content);
-    struct etag etag = {0};
 
-    if (message_has(msg, SLOT_ETAG)) {
-        etag.length = (uint8_t)msg->first[SLOT_ETAG].length;
-        memcpy(etag.bytes, msg->first[SLOT_ETAG].value, etag.length);
-    }
-    if (etag.length && !etag_equal(&etag, &content->etag)) {
+    if (message_has(msg, SLOT_ETAG) && !has_etag_of(msg, content)) {
         o->doubtful = true;
         target_forget(&p->targets, o->target);
         ask_soon(p, o);
@@ -486,10 +491,11 @@ static void notified(struct proxy *p, struct observation *o, const struct messag
     abort_rest(p, o); /* what it is fetching is old */
     if (is_broken(msg, &block))
         give_up(p, o, CODE_BAD_GATEWAY);
+    else if (observed && (msg->code == CODE_VALID ||
+                          (block.more && has_etag_of(msg, content_at(&p->contents, o->content)))))
+        notified_valid(p, o, msg); /* the rest of it is here already */
     else if (observed && block.more)
         notified_in_blocks(p, o, msg);
-    else if (observed && msg->code == CODE_VALID)
-        notified_valid(p, o, msg);
     else
         notified_whole(p, o, msg);
 }
@@ -523,11 +529,10 @@ bool observation_response(struct proxy *p, uint32_t index, uint32_t session,
     if (o->state == OBSERVATION_ENDING || o->state == OBSERVATION_OVER)
         return true;
     hear(p, o, msg);
-    /* The blocks of an answer are being fetched, or another server is asked: that may be older. */
-    if (o->fetch != POOL_NONE && fetch_at(p, o->fetch)->role == FETCH_REGISTER)
-        o->missed = true;
-    else
+    if (o->fetch == POOL_NONE || fetch_at(p, o->fetch)->role != FETCH_REGISTER)
         notified(p, o, msg);
+    else if (fetch_at(p, o->fetch)->session != session || !fetch_overtake(p, o->fetch, msg))
+        o->missed = true; /* the answer that is coming in may be older */
     return true;
 }
 

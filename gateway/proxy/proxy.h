@@ -347,6 +347,9 @@ bool fetch_join(struct proxy *p, uint32_t fetch, struct exchange *x, const struc
 /* Ends it without a word to its observation. Nobody may wait for it. */
 void fetch_abort(struct proxy *p, uint32_t fetch);
 bool fetch_response(struct proxy *p, uint32_t fetch, const struct message *msg);
+/* The same when the blocks of an older answer are being fetched, which are given up. False when
+ * that has been going on for too long. */
+bool fetch_overtake(struct proxy *p, uint32_t fetch, const struct message *msg);
 void fetch_settled(struct proxy *p, uint32_t fetch, enum outbound_outcome outcome);
 /* The answer's first block has come with a notification: fetches the rest. */
 void fetch_continue(struct proxy *p, uint32_t fetch, const struct message *first);
@@ -404,7 +407,7 @@ uint32_t relation_add(struct proxy *p, struct session *s, const uint8_t *token,
 /* An answer to its registration that comes apart from the ACK is the first notification: it waits
  * its turn, is brought up to date, and ends the relation as they do. True when this has been done,
  * and the exchange is gone; false when it is to be answered as any request. */
-bool relation_answer(struct proxy *p, uint32_t relation, struct exchange *x);
+bool relation_answer(struct proxy *p, uint32_t relation, const struct client *to);
 /* The client has not got what it asked for, and knows of no relation. */
 void relation_drop(struct proxy *p, uint32_t relation);
 /* Ends the one with this token, if there is one. */

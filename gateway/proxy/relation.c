@@ -89,6 +89,45 @@ static void remove_and_leave(struct proxy *p, struct relation *r)
     observation_left(p, observation);
 }
 
+/* Registrations that are not answered yet count no more. */
+static void retract(struct proxy *p, const struct session *s, const uint8_t *token,
+                    uint32_t token_length)
+{
+    uint8_t buffer[MESSAGE_MAX_BYTES];
+
+    for (uint32_t index = s->exchanges; index != POOL_NONE;) {
+        struct exchange *x = pool_at(&p->m->exchanges, index);
+
+        if (x->token_length == token_length &&
+            (token_length == 0 ||
+             memcmp(exchange_token(p->m, x, buffer), token, token_length) == 0))
+            x->retracted = true;
+        index = x->by_session.next;
+    }
+}
+
+/* RFC 7641 3.6: the client does not know the token. */
+static void reject(struct proxy *p, struct relation *r)
+{
+    uint8_t buffer[MESSAGE_MAX_BYTES];
+
+    retract(p, session_of(p, r), token_of(p, r, buffer), r->token_length);
+    remove_and_leave(p, r);
+}
+
+/* A notification that the client has not acknowledged yet does not concern the relation any more:
+ * NSTART holds all the same (RFC 7252 4.7). */
+static void leave_outbound(struct proxy *p, struct relation *r)
+{
+    if (r->outbound == POOL_NONE)
+        return;
+    if (outbound_was_sent(p->m, r->outbound))
+        outbound_disown(p->m, r->outbound);
+    else
+        outbound_cancel(p->m, r->outbound);
+    r->outbound = POOL_NONE;
+}
+
 static void arm(struct proxy *p, struct relation *r)
 {
     uint64_t latest = r->acked_us + CONFIRM_LATEST_US;
@@ -146,9 +185,7 @@ uint32_t relation_add(struct proxy *p, struct session *s, const uint8_t *token,
         r = create(p, s, token, token_length, o);
     if (!r)
         return POOL_NONE;
-    if (r->outbound != POOL_NONE) /* the answer to this registration is newer */
-        outbound_cancel(p->m, r->outbound);
-    r->outbound = POOL_NONE;
+    leave_outbound(p, r);      /* the answer to this registration is newer */
     observation_keep_up(p, o); /* its answer gets the next number */
     r->state_n = o->state_n;
     r->szx = wish->block2.szx;
@@ -162,23 +199,6 @@ uint32_t relation_add(struct proxy *p, struct session *s, const uint8_t *token,
 void relation_drop(struct proxy *p, uint32_t index)
 {
     remove_and_leave(p, relation_at(p, index));
-}
-
-/* Registrations that are not answered yet count no more. */
-static void retract(struct proxy *p, const struct session *s, const uint8_t *token,
-                    uint32_t token_length)
-{
-    uint8_t buffer[MESSAGE_MAX_BYTES];
-
-    for (uint32_t index = s->exchanges; index != POOL_NONE;) {
-        struct exchange *x = pool_at(&p->m->exchanges, index);
-
-        if (x->token_length == token_length &&
-            (token_length == 0 ||
-             memcmp(exchange_token(p->m, x, buffer), token, token_length) == 0))
-            x->retracted = true;
-        index = x->by_session.next;
-    }
 }
 
 void relation_cancel(struct proxy *p, struct session *s, const uint8_t *token,
@@ -354,16 +374,30 @@ static bool send_state(struct proxy *p, struct relation *r, enum manner wanted)
     return sent;
 }
 
-bool relation_answer(struct proxy *p, uint32_t index, struct exchange *x)
+/* What is sent of its own accord must be no more than what the request may get as an answer. */
+static bool is_short_enough(struct proxy *p, const struct relation *r, const struct client *to)
+{
+    struct messaging *m = p->m;
+    const struct session *s = session_of(p, r);
+    uint32_t longest =
+        reply_longest(m, s, to->rq ? to->rq->message->length : to->exchange->request_length);
+
+    return longest == 0 || write_notification(p, r, TYPE_NON, 0, m->scratch,
+                                              messaging_room(m, &s->flow)) <= longest;
+}
+
+bool relation_answer(struct proxy *p, uint32_t index, const struct client *to)
 {
     struct relation *r = relation_at(p, index);
-    bool confirmable = x->type == TYPE_CON;
+    bool confirmable = (to->rq ? to->rq->message->type : to->exchange->type) == TYPE_CON;
+    bool piggybacked = confirmable && (to->rq || !to->exchange->acked);
     uint16_t unconfirmed = r->unconfirmed;
 
-    if ((confirmable && !x->acked) || x->unwanted ||
-        reply_longest(p->m, session_of(p, r), x->request_length))
+    if (piggybacked || (to->rq ? to->rq->unwanted : to->exchange->unwanted) ||
+        !is_short_enough(p, r, to))
         return false;
-    exchange_close(p->m, x);
+    if (to->exchange)
+        exchange_close(p->m, to->exchange);
     (void)observation_next_number(observation_at(p, r->observation));
     if (!send_state(p, r, confirmable ? AS_CON : AS_NON) || confirmable)
         return true;
@@ -386,13 +420,36 @@ static void notify(struct proxy *p, struct relation *r)
     (void)send_state(p, r, due ? AS_CON : AS_NON);
 }
 
-/* The origin has ended it. */
+/* RFC 7641 4.5.2: a retransmission carries the newest state, under a new message ID. False when it
+ * stays as it was. */
+static bool replace(struct proxy *p, struct relation *r, uint32_t outbound)
+{
+    struct messaging *m = p->m;
+    struct session *s = session_of(p, r);
+    uint16_t mid, before = outbound_mid(m, outbound);
+    size_t length;
+
+    if (!session_take_mid(s, m->now, &mid))
+        return false;
+    length = write_notification(p, r, TYPE_CON, mid, m->scratch, messaging_room(m, &s->flow));
+    if (!length || !outbound_replace(m, outbound, mid, m->scratch, (uint16_t)length))
+        return false;
+    r->state_n = observation_at(p, r->observation)->state_n;
+    if (outbound_was_sent(m, outbound))
+        remember_mid(r, before);
+    return true;
+}
+
+/* The origin has ended it: the last word is said in the place of what is not acknowledged yet. */
 static void dismiss(struct proxy *p, struct relation *r)
 {
-    if (r->outbound != POOL_NONE)
-        outbound_cancel(p->m, r->outbound);
-    r->outbound = POOL_NONE;
-    (void)send_state(p, r, AS_CON);
+    if (r->outbound != POOL_NONE && replace(p, r, r->outbound)) {
+        outbound_disown(p->m, r->outbound);
+        r->outbound = POOL_NONE;
+    } else {
+        leave_outbound(p, r);
+        (void)send_state(p, r, AS_CON);
+    }
     p->m->counters->relations_ended++;
     relation_remove(p, r);
 }
@@ -461,7 +518,10 @@ void relation_settled(struct proxy *p, uint32_t index, enum outbound_outcome out
     r->outbound = POOL_NONE;
     if (outcome != OUTBOUND_ACKED) {
         p->m->counters->relations_lost++;
-        remove_and_leave(p, r);
+        if (outcome == OUTBOUND_RESET)
+            reject(p, r);
+        else
+            remove_and_leave(p, r);
         return;
     }
     r->acked_us = p->m->now;
@@ -471,25 +531,13 @@ void relation_settled(struct proxy *p, uint32_t index, enum outbound_outcome out
         notify(p, r);
 }
 
-/* RFC 7641 4.5.2: a retransmission carries the newest state, under a new message ID. */
 void relation_renew(struct proxy *p, uint32_t index, uint32_t outbound)
 {
     struct relation *r = relation_at(p, index);
     const struct observation *o = observation_at(p, r->observation);
-    struct messaging *m = p->m;
-    struct session *s = session_of(p, r);
-    uint16_t mid, before = outbound_mid(m, outbound);
-    size_t length;
 
-    if (r->state_n == o->state_n || o->state != OBSERVATION_LIVE ||
-        !session_take_mid(s, m->now, &mid))
-        return;
-    length = write_notification(p, r, TYPE_CON, mid, m->scratch, messaging_room(m, &s->flow));
-    if (!length || !outbound_replace(m, outbound, mid, m->scratch, (uint16_t)length))
-        return;
-    r->state_n = o->state_n;
-    if (outbound_was_sent(m, outbound))
-        remember_mid(r, before);
+    if (r->state_n != o->state_n && o->state == OBSERVATION_LIVE)
+        (void)replace(p, r, outbound);
 }
 
 /* RFC 7641 3.6: a RST to a notification that waits for no ACK. */
@@ -504,7 +552,7 @@ bool relation_reset(struct proxy *p, struct session *s, uint16_t mid)
         for (unsigned i = 0; recent && i < r->mid_count; i++)
             if (r->mids[i] == mid) {
                 p->m->counters->relations_lost++;
-                remove_and_leave(p, r);
+                reject(p, r);
                 return true;
             }
         index = r->by_session.next;

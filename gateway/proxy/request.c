@@ -372,8 +372,9 @@ static bool observe(struct proxy *p, struct asked *a, uint32_t target)
     if (observation_is_fresh(p, o)) {
         relation = relation_add(p, rq->session, rq->message->token, rq->message->token_length,
                                 index, &a->wish);
-        if (!deliver(p, &to, o->content, &a->wish, relation == POOL_NONE ? NULL : o) &&
-            relation != POOL_NONE)
+        if (relation == POOL_NONE)
+            (void)deliver(p, &to, o->content, &a->wish, NULL);
+        else if (!relation_answer(p, relation, &to) && !deliver(p, &to, o->content, &a->wish, o))
             relation_drop(p, relation);
         return true;
     }

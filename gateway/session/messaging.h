@@ -95,6 +95,10 @@ uint16_t outbound_mid(const struct messaging *m, uint32_t index);
 void outbound_release(struct messaging *m, struct gate_shared *shared,
                       const struct transmission *t);
 
+/* Nobody waits for its end any more. It goes on, as the peer has to acknowledge it before another
+ * may be sent. */
+void outbound_disown(struct messaging *m, uint32_t index);
+
 /* Gives a message that waits for its acknowledgement other contents and another message ID; its
  * retransmissions and timeouts go on (RFC 7641 4.5.2). False when memory is short: it stays as it
  * is. */

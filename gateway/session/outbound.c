@@ -188,6 +188,11 @@ void outbound_cancel(struct messaging *m, uint32_t index)
     gate_pump(m, s);
 }
 
+void outbound_disown(struct messaging *m, uint32_t index)
+{
+    outbound_at(m, index)->owner_kind = OWNER_NONE;
+}
+
 bool outbound_replace(struct messaging *m, uint32_t index, uint16_t mid, const void *bytes,
                       uint16_t length)
 {
