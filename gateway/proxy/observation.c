@@ -23,10 +23,11 @@
 /* A number further back than this is newer all the same (RFC 7641 3.4). */
 #define NUMBER_LIFETIME_US UINT64_C(128000000)
 
-/* Numbers are not behind a clock with 122 ticks a second, nor behind those of any observation that
- * was given up: one that is made again goes on behind the last number of the one before, and by
- * less than 2^23 in 128 s (RFC 7641 4.4). They are kept whole; 24 bits are sent. */
-#define NUMBER_CLOCK_SHIFT 13
+/* Numbers are not behind a clock with 61 ticks a second, nor behind those of any observation that
+ * was given up: one that is made again goes on behind the last number of the one before (RFC 7641
+ * 4.4). In the 24 hours within which a client gets a notification they grow by less than 2^23. They
+ * are kept whole; 24 bits are sent. */
+#define NUMBER_CLOCK_SHIFT 14
 #define NUMBER_MASK        UINT32_C(0xffffff)
 
 static uint32_t index_of(const struct proxy *p, const struct observation *o)
