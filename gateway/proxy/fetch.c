@@ -311,6 +311,12 @@ void fetch_server_lost(struct proxy *p, uint32_t index)
         (void)try_another(p, f);
 }
 
+/* Not where its host was before, as its name said then. */
+static bool is_where_its_server_is(const struct proxy *p, const struct fetch *f)
+{
+    return session_at(&p->m->sessions, f->session)->side.upstream.server == f->server;
+}
+
 void fetch_settled(struct proxy *p, uint32_t index, enum outbound_outcome outcome)
 {
     struct fetch *f = fetch_at(p, index);
@@ -331,8 +337,9 @@ void fetch_settled(struct proxy *p, uint32_t index, enum outbound_outcome outcom
     case OUTBOUND_UNREACHABLE:
         /* Not when it has spoken since the last attempt: that was made while it was down. An ICMP
          * error is news of now. */
-        if (outcome == OUTBOUND_UNREACHABLE ||
-            p->upstreams.servers[f->server].gate.heard_us <= p->m->settled_sent_us)
+        if (is_where_its_server_is(p, f) &&
+            (outcome == OUTBOUND_UNREACHABLE ||
+             p->upstreams.servers[f->server].gate.heard_us <= p->m->settled_sent_us))
             upstreams_failed(&p->upstreams, f->server);
         if (!try_another(p, f))
             fetch_fail(p, index, CODE_GATEWAY_TIMEOUT,
@@ -349,7 +356,7 @@ static void on_deadline(void *context, struct timer *timer, uint64_t now_us)
 
     (void)now_us;
     /* Not a word since the request began: not even an ACK. */
-    if (f->server != SERVER_NONE && f->outbound != POOL_NONE &&
+    if (f->server != SERVER_NONE && f->outbound != POOL_NONE && is_where_its_server_is(p, f) &&
         p->upstreams.servers[f->server].gate.heard_us < f->begun_us)
         upstreams_failed(&p->upstreams, f->server);
     if (!try_another(p, f))

@@ -149,8 +149,10 @@ static struct session *session_for(struct proxy *p, const struct fetch *f, uint1
 
         if (o->session != POOL_NONE && o->server == f->server) {
             struct session *s = session_at(&p->m->sessions, o->session);
+            bool there = f->role == FETCH_CANCEL || s->side.upstream.server == f->server;
 
-            if (session_take_mid(s, p->m->now, mid))
+            /* What is renewed follows its host; what ends, ends where it was made. */
+            if (there && session_take_mid(s, p->m->now, mid))
                 return s;
         }
     }

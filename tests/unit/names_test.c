@@ -325,6 +325,59 @@ static void those_in_the_queue_go_to_the_new_address(void **state)
     let_it_end(&n->h, 200 * SECOND_US);
 }
 
+/* What failed at the old address says nothing about the host at the new one. */
+static void a_failure_at_the_old_address_condemns_nobody(void **state)
+{
+    struct named *n = *state;
+    struct message m;
+    struct sent old, out;
+
+    ask_typed(&n->h, 1, TYPE_NON, 1, CODE_POST,
+              OPTIONS(TEXT(OPTION_PROXY_URI, "coap://a.example/x")), NULL);
+    give_answer(n, expect_question(n, "a.example"), 0, 1, "10.99.0.7");
+    old = expect_at(n, 7, "|a.example");
+    harness_advance(&n->h, SECOND_US);
+    ask_typed(&n->h, 1, TYPE_NON, 2, CODE_POST,
+              OPTIONS(TEXT(OPTION_PROXY_URI, "coap://a.example/x")), NULL);
+    give_answer(n, expect_question(n, "a.example"), 0, 60, "10.99.0.8");
+    out = expect_at(n, 8, "|a.example");
+    unreachable(&n->h, &old);
+    expect_client(&n->h, 1, CODE_GATEWAY_TIMEOUT, &m);
+    assert_int_equal(COUNTER(&n->h, servers_down), 0);
+    finish_request(n, 1, &out, "far");
+}
+
+/* An observation is renewed where its host is now. */
+static void observations_follow_their_host(void **state)
+{
+    struct named *n = *state;
+    struct flow client = harness_client(&n->h, 1);
+    struct message m;
+    struct sent out;
+
+    ask_with(&n->h, 1, 1, CODE_GET,
+             OPTIONS(UINT(OPTION_OBSERVE, 0), TEXT(OPTION_PROXY_URI, "coap://a.example/x")), NULL);
+    give_answer(n, expect_question(n, "a.example"), 0, 10, "10.99.0.7");
+    out = expect_at(n, 7, "|a.example");
+    answer_with(&n->h, &out, CODE_CONTENT,
+                OPTIONS(UINT(OPTION_OBSERVE, 5), UINT(OPTION_MAX_AGE, 5)), "one");
+    expect_client(&n->h, 1, CODE_CONTENT, &m);
+    assert_true(message_has(&m, SLOT_OBSERVE));
+    harness_advance(&n->h, 21 * SECOND_US); /* Max-Age, and 5 to 15 seconds */
+    give_answer(n, expect_question(n, "a.example"), 0, 1000, "10.99.0.8");
+    out = expect_at(n, 8, "|a.example");
+    answer_with(&n->h, &out, CODE_CONTENT,
+                OPTIONS(UINT(OPTION_OBSERVE, 1), UINT(OPTION_MAX_AGE, 5000)), "two");
+    harness_advance(&n->h, 1000);
+    expect_client(&n->h, 1, CODE_CONTENT, &m);
+    assert_payload(&m, "two");
+    give_empty(&n->h, &client, TYPE_RST, m.mid); /* enough */
+    harness_advance(&n->h, 1000);
+    out = expect_at(n, 8, "|a.example");
+    answer_with(&n->h, &out, CODE_CONTENT, NO_OPTIONS, NULL);
+    harness_silent(&n->h);
+}
+
 static void late_and_repeated_answers_do_nothing(void **state)
 {
     struct named *n = *state;
@@ -599,6 +652,8 @@ int main(void)
         TEST(addresses_hold_for_their_ttl),
         TEST(an_address_is_kept_while_it_is_one_of_them),
         TEST(those_in_the_queue_go_to_the_new_address),
+        TEST(a_failure_at_the_old_address_condemns_nobody),
+        TEST(observations_follow_their_host),
         TEST(late_and_repeated_answers_do_nothing),
         TEST(a_resolver_that_cannot_be_asked_is_no_capacity),
         cmocka_unit_test_setup_teardown(without_a_resolver_names_are_refused,
