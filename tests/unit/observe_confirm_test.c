@@ -97,15 +97,14 @@ static void silence_is_interrupted_once_a_day(void **state)
     int64_t number = begin_for_long(h, &r);
 
     for (unsigned day = 0; day < 2; day++) {
-        harness_advance(h, 86390 * SECOND_US);
+        harness_advance(h, 86398 * SECOND_US);
         harness_silent(h);
-        harness_advance(h, 20 * SECOND_US);
+        harness_advance(h, 3 * SECOND_US);
         assert_newer(expect_state(h, 1, TYPE_CON, "one", &m), number);
         number = message_uint(&m, SLOT_OBSERVE, 0);
         client_empty(h, 1, TYPE_ACK, m.mid);
-        harness_advance(h, 10 * SECOND_US);
     }
-    harness_advance(h, 86390 * SECOND_US);
+    harness_advance(h, 86401 * SECOND_US);
     expect_state(h, 1, TYPE_CON, "one", NULL);
     h->taken = h->count; /* unanswered this time */
     harness_advance(h, 100 * SECOND_US);
