@@ -186,12 +186,9 @@ static struct destination *create(struct proxy *p, const struct host *host, uint
     if (!d)
         return NULL;
     index = pool_index(&all->pool, d);
-    if (!p->upstreams.servers[server_of(p, index)].sessions &&
+    if (!p->upstreams.servers[server_of(p, index)].sessions)
         upstreams_add(&p->upstreams, server_of(p, index), &p->m->config->forward.upstream,
-                      (uint16_t)p->m->config->upstream_count) < 0) {
-        pool_put(&all->pool, d);
-        return NULL;
-    }
+                      (uint16_t)p->m->config->upstream_count);
     d->hash = hash;
     d->port = host->port;
     d->name_length = (uint8_t)host->name_length;

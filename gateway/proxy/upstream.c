@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "gateway/hash.h"
+#include "gateway/memory.h"
 
 /* Upstreams that a server may be in, each with ports of its own. */
 #define PORT_TRIES 16
@@ -13,8 +14,8 @@
 
 /* ---- start and end ---- */
 
-static int server_init(struct server *server, const struct config_upstream *upstream,
-                       uint16_t group)
+static void server_init(struct upstreams *u, struct server *server,
+                        const struct config_upstream *upstream, uint16_t group)
 {
     server->upstream = upstream;
     server->gate.gate = GATE_EMPTY;
@@ -23,15 +24,11 @@ static int server_init(struct server *server, const struct config_upstream *upst
     server->ping_session = POOL_NONE;
     server->fetches = server->observations = LIST_NONE;
     timer_init(&server->timer, TIMER_SERVER);
-    server->sessions = malloc(sizeof(*server->sessions) * server->ports);
-    if (!server->sessions)
-        return -ENOMEM;
-    for (unsigned i = 0; i < server->ports; i++)
-        server->sessions[i] = POOL_NONE;
-    return 0;
+    server->sessions = u->ports + u->ports_used;
+    u->ports_used += server->ports;
 }
 
-static int make_servers(struct upstreams *u, unsigned index)
+static void make_servers(struct upstreams *u, unsigned index)
 {
     const struct config_upstream *upstream = &u->m->config->upstreams[index];
 
@@ -40,15 +37,26 @@ static int make_servers(struct upstreams *u, unsigned index)
     for (unsigned k = 0; k < upstream->server_count; k++) {
         struct server *server = &u->servers[u->server_count];
 
-        if (server_init(server, upstream, (uint16_t)index) < 0)
-            return -ENOMEM;
+        server_init(u, server, upstream, (uint16_t)index);
         server->place = upstream->servers[k];
         server->gate.heard_us = u->m->now;
         if (upstream->keepalive_us)
             wheel_arm(&u->m->wheel, &server->timer, u->m->now + upstream->keepalive_us);
         u->server_count++;
     }
-    return 0;
+}
+
+/* Pages of ports that are never used are never touched. */
+static bool reserve_ports(struct upstreams *u, unsigned destinations)
+{
+    const struct config *config = u->m->config;
+    size_t count = (size_t)destinations * config->forward.upstream.ports + 1;
+
+    for (unsigned i = 0; i < config->upstream_count; i++)
+        count += (size_t)config->upstreams[i].server_count * config->upstreams[i].ports;
+    u->ports_bytes = count * sizeof(*u->ports);
+    u->ports = memory_reserve(u->ports_bytes);
+    return u->ports != NULL;
 }
 
 static void on_server_timer(void *context, struct timer *timer, uint64_t now_us);
@@ -69,11 +77,10 @@ int upstreams_init(struct upstreams *u, struct messaging *m, unsigned destinatio
     u->first = calloc(config->upstream_count + 1, sizeof(*u->first));
     u->turn = calloc(config->upstream_count + 1, sizeof(*u->turn));
     u->outstanding = calloc(config->upstream_count + 1, sizeof(*u->outstanding));
-    if (!u->servers || !u->first || !u->turn || !u->outstanding)
+    if (!u->servers || !u->first || !u->turn || !u->outstanding || !reserve_ports(u, destinations))
         goto fail;
     for (unsigned i = 0; i < config->upstream_count; i++)
-        if (make_servers(u, i) < 0)
-            goto fail;
+        make_servers(u, i);
     return 0;
 fail:
     upstreams_fini(u);
@@ -82,8 +89,7 @@ fail:
 
 void upstreams_fini(struct upstreams *u)
 {
-    for (unsigned i = 0; u->servers && i < u->total; i++)
-        free(u->servers[i].sessions);
+    memory_release(u->ports, u->ports_bytes);
     free(u->servers);
     free(u->first);
     free(u->turn);
@@ -91,10 +97,10 @@ void upstreams_fini(struct upstreams *u)
     memset(u, 0, sizeof(*u));
 }
 
-int upstreams_add(struct upstreams *u, uint32_t index, const struct config_upstream *upstream,
-                  uint16_t group)
+void upstreams_add(struct upstreams *u, uint32_t index, const struct config_upstream *upstream,
+                   uint16_t group)
 {
-    return server_init(&u->servers[index], upstream, group);
+    server_init(u, &u->servers[index], upstream, group);
 }
 
 /* What is under way at a place that a server leaves is no concern of the next. */
@@ -122,12 +128,12 @@ void upstreams_move(struct upstreams *u, uint32_t index, const struct config_ser
     for (unsigned n = 0; n < server->ports; n++) {
         struct session *s;
 
-        if (server->sessions[n] == POOL_NONE)
+        if (!server->sessions[n])
             continue;
-        s = session_at(&u->m->sessions, server->sessions[n]);
+        s = session_at(&u->m->sessions, server->sessions[n] - 1);
         s->side.upstream.server = SERVER_NONE;
         s->gate.shared = &u->left;
-        server->sessions[n] = POOL_NONE;
+        server->sessions[n] = 0;
     }
     leave_gate(u, &server->gate.gate);
     wheel_cancel(&u->m->wheel, &server->timer);
@@ -262,7 +268,7 @@ static struct session *open_port(struct upstreams *u, uint32_t index, uint16_t n
     }
     s->side.upstream.server = index;
     s->place = n;
-    server->sessions[n] = session_index(&m->sessions, s);
+    server->sessions[n] = session_index(&m->sessions, s) + 1;
     return s;
 }
 
@@ -273,9 +279,9 @@ struct session *upstreams_session(struct upstreams *u, uint32_t index, uint16_t 
     /* The one in use, then the others in turn: at most once around. */
     for (unsigned tries = 0; tries < server->ports; tries++) {
         uint16_t n = server->current;
-        struct session *s = server->sessions[n] == POOL_NONE
-                                ? open_port(u, index, n)
-                                : session_at(&u->m->sessions, server->sessions[n]);
+        struct session *s = server->sessions[n]
+                                ? session_at(&u->m->sessions, server->sessions[n] - 1)
+                                : open_port(u, index, n);
 
         if (s && session_take_mid(s, u->m->now, mid))
             return s;
@@ -293,7 +299,7 @@ void upstreams_closed(struct upstreams *u, const struct session *s)
     if (s->side.upstream.server == SERVER_NONE)
         return;
     server = &u->servers[s->side.upstream.server];
-    server->sessions[s->place] = POOL_NONE;
+    server->sessions[s->place] = 0;
     if (server->ping_session == session_index(&u->m->sessions, s))
         server->ping_session = POOL_NONE;
 }

@@ -26,7 +26,7 @@ struct server {
     const struct config_upstream *upstream;
     struct config_server place;
     struct gate_shared gate;
-    uint32_t *sessions; /* by number of the port; POOL_NONE: not open */
+    uint32_t *sessions; /* by number of the port, index + 1; 0: not open */
     uint16_t ports;     /* how many this worker may use */
     uint16_t current;   /* number of the port in use */
     uint16_t group;     /* whose limit of outstanding requests counts */
@@ -44,9 +44,11 @@ struct server {
 
 struct upstreams {
     struct messaging *m;
-    struct server *servers;  /* of all upstreams, in order; then room for destinations */
-    unsigned server_count;   /* of the configuration */
-    unsigned total;          /* with destinations */
+    struct server *servers; /* of all upstreams, in order; then room for destinations */
+    unsigned server_count;  /* of the configuration */
+    unsigned total;         /* with destinations */
+    uint32_t *ports;        /* `sessions` of all servers, one after the other */
+    size_t ports_bytes, ports_used;
     unsigned *first;         /* by upstream: index of its first server */
     unsigned *turn;          /* by upstream: round robin */
     uint32_t *outstanding;   /* by group: fetches that are open */
@@ -84,9 +86,9 @@ void upstreams_heard(struct upstreams *u, uint32_t index);
  * ping. */
 bool upstreams_pong(struct upstreams *u, const struct session *s, uint16_t mid, bool alive);
 
-/* Prepares a slot behind the configured servers. 0 or -ENOMEM. */
-int upstreams_add(struct upstreams *u, uint32_t index, const struct config_upstream *upstream,
-                  uint16_t group);
+/* Prepares a slot behind the configured servers, for the first time. */
+void upstreams_add(struct upstreams *u, uint32_t index, const struct config_upstream *upstream,
+                   uint16_t group);
 
 /* It is another endpoint from now on: its open sessions are forgotten, and what is under way in
  * them does not count for NSTART any more. */
