@@ -6,7 +6,7 @@
 
 #define CHURN_US  (300 * SECOND) /* everything changes */
 #define SPREAD_US (250 * SECOND) /* the last state spreads, over the network as it is */
-#define CALM_US   (250 * SECOND) /* and over one that loses nothing */
+#define CALM_US   (500 * SECOND) /* and over one that loses nothing */
 #define LEAVE_US  (30 * SECOND)
 #define SHAKE_US  (10 * SECOND) /* between changes that find out who is silent */
 #define END_US    (1300 * SECOND)
@@ -185,12 +185,13 @@ static void shake(struct observe_world *w)
 {
     struct stage *s = &w->fleet.stage;
 
-    for (unsigned i = 0; i < w->confirm_every + 2; i++) {
+    /* So often that each server sends a CON, too. */
+    for (unsigned i = 0; i < w->confirm_every + 2 || i < SOURCE_CONFIRM_MAX + 2; i++) {
         for (unsigned k = 0; k < w->resource_count; k++)
             source_change(w, &w->resources[k]);
         stage_run(s, s->now + SHAKE_US);
     }
-    stage_run(s, s->now + 200 * SECOND);
+    stage_run(s, s->now + 600 * SECOND);
     for (unsigned i = 0; i < w->resource_count; i++)
         if (resource_subscribers(&w->resources[i]))
             stage_fail(s, "resource %u still has observers", w->resources[i].id);

@@ -10,11 +10,12 @@
 
 #include "tests/sim/fleet.h"
 
-#define RESOURCES_MAX   6
-#define SUBSCRIBERS_MAX 64 /* relations of one resource at its server */
-#define WATCHINGS_MAX   2  /* of one device */
-#define BODY_MAX        3000
-#define LAST_NON        8 /* notifications whose RST the gateway must understand */
+#define RESOURCES_MAX      6
+#define SUBSCRIBERS_MAX    64 /* relations of one resource at its server */
+#define WATCHINGS_MAX      2  /* of one device */
+#define BODY_MAX           3000
+#define SOURCE_CONFIRM_MAX 10 /* of so many notifications of a server at least one is a CON */
+#define LAST_NON           8  /* notifications whose RST the gateway must understand */
 
 /* A relation as its server sees it. */
 struct subscriber {

@@ -103,6 +103,8 @@ static void take_first(struct watching *g, const struct message *m)
 {
     struct block b;
 
+    if (g->fetch.waiting && g->etag.length && message_is_etag(m, &g->etag))
+        return; /* the same again */
     caller_give_up(&g->fetch);
     g->length = 0;
     append(g, m);
@@ -156,8 +158,10 @@ static void take_notification(struct watching *g, const struct message *m)
     struct stage *s = stage_of(g);
     uint32_t number = message_uint(m, SLOT_OBSERVE, 0);
 
-    if (!is_newer(g, number))
+    if (!is_newer(g, number)) { /* it may have come in the place of an answer */
+        register_in(g, (g->max_age + 5) * SECOND + stage_below(s, 5 * SECOND));
         return;
+    }
     g->has_number = true;
     g->number = number;
     g->number_at = g->heard_at = s->now;

@@ -8,7 +8,7 @@
 
 #define RELATIONS 2048
 #define MIDS      65536
-#define PATIENCE  (100 * SECOND) /* by then every registration has its answer */
+#define PATIENCE  (300 * SECOND) /* by then every registration has its answer */
 
 struct relation {
     unsigned device, worker;
@@ -17,6 +17,7 @@ struct relation {
     bool open;
     bool pending;                  /* nothing has been said since the registration */
     bool doubtful;                 /* a CON that was lost may or may not have ended it */
+    unsigned cancels[2];           /* cancellations without an answer, by their type */
     uint64_t con_until, non_until; /* a CON or NON may be the answer to a registration */
     bool has;
     uint32_t number, state; /* of the last message */
@@ -169,8 +170,10 @@ static void on_cancellation(struct observe_judge *j, const struct passing *p)
 {
     struct relation *r = find(j, p);
 
-    if (r)
-        r->open = r->con_open = false;
+    if (!r)
+        return;
+    r->open = r->con_open = false;
+    r->cancels[p->m->type]++;
 }
 
 static void delivered(struct fleet *f, const struct passing *p)
@@ -251,6 +254,10 @@ static void check_type(struct observe_judge *j, struct relation *r, const struct
             stage_fail(s, "%u NON notifications in a row, confirm_every is %u", r->nons,
                        j->world->confirm_every);
     }
+    if (answer && r->con_open && !(m->type == TYPE_CON && is_due(j, r))) {
+        r->doubtful = true; /* the CON may be dropped for the answer */
+        r->con_open = false;
+    }
     if (m->type == TYPE_NON)
         r->non_mids[r->non_count++ % LAST_NON] = m->mid;
     if (m->type != TYPE_CON)
@@ -328,6 +335,8 @@ static void emitted(struct fleet *f, const struct passing *p)
     }
     if (message_has(p->m, SLOT_OBSERVE)) {
         on_observe(j, r, p);
+    } else if (r->cancels[p->m->type == TYPE_NON]) {
+        r->cancels[p->m->type == TYPE_NON]--;
     } else if (answers(j, r, p->m->type) || code_class(p->m->code) != 2) {
         r->open = false;
         r->con_open = false;

@@ -238,7 +238,7 @@ static const struct node_handler handler = {
 void source_init(struct observe_world *w, unsigned index)
 {
     static const uint8_t sizes[] = {2, 4, 6};
-    static const unsigned every[] = {1, 1, 3, 10};
+    static const unsigned every[] = {1, 1, 3, SOURCE_CONFIRM_MAX};
     struct source *source = &w->sources[index];
     struct stage *s = &w->fleet.stage;
 

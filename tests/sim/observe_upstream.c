@@ -164,7 +164,10 @@ void upstream_delivered(struct upstream_judge *u, const struct passing *p)
     o = find(u, p->flow, token_of(p->m));
     if (!o)
         return;
-    o->heard[o->heard_count++ % LAST_MESSAGE] = p->m->mid;
+    if (p->m->type != TYPE_ACK)
+        o->heard[o->heard_count++ % LAST_MESSAGE] = p->m->mid;
+    if (o->waiting && u->world->fleet.stage.now - o->asked_at > PATIENCE)
+        return; /* it may be nobody's any more */
     o->waiting = false;
     if (code_class(p->m->code) != 2 || !message_has(p->m, SLOT_OBSERVE))
         o->dead = true;
