@@ -162,6 +162,33 @@ static size_t rewrite(struct proxy *p, const struct fetch *f, const struct messa
 }
 
 /* The first or only message of an answer becomes a content. */
+/* RFC 7252 5.9.1.1: what was stored of a resource that has been created is not true any more; it
+ * may be that there is none. A destination of the forward proxy has its name in the hash, too:
+ * there the next Max-Age tells. */
+static void created(struct proxy *p, const struct fetch *f, const struct message *msg)
+{
+    static const struct {
+        enum option_slot location;
+        uint16_t uri;
+    } parts[] = {{SLOT_LOCATION_PATH, OPTION_URI_PATH}, {SLOT_LOCATION_QUERY, OPTION_URI_QUERY}};
+    struct space space;
+    uint64_t uri;
+
+    rope_read(&p->contents.chunks, fetch_request(p, f), NULL, 0, &space, sizeof(space));
+    if (space.forward)
+        return;
+    space.method = 0;
+    uri = hash_bytes(&space, sizeof(space), p->hash_seed);
+    for (unsigned i = 0; i < 2; i++) {
+        struct option_cursor cursor = option_cursor_at(msg, parts[i].location);
+        struct option_view view;
+
+        while (option_next_same(&cursor, &view))
+            uri = hash_bytes(view.value, view.length, uri + parts[i].uri);
+    }
+    changed(p, uri);
+}
+
 static bool begin_answer(struct proxy *p, struct fetch *f, const struct message *msg)
 {
     uint8_t bytes[MESSAGE_MAX_BYTES];
@@ -169,6 +196,8 @@ static bool begin_answer(struct proxy *p, struct fetch *f, const struct message 
     bool rewritten;
     size_t length = rewrite(p, f, msg, bytes, sizeof(bytes), &rewritten);
 
+    if (msg->code == CODE_CREATED && message_has(msg, SLOT_LOCATION_PATH))
+        created(p, f, msg);
     if (rewritten) {
         if (length == 0 || message_parse(bytes, length, &other) != VERDICT_OK) {
             fetch_broken(p, f, "the origin's answer is too long with the gateway's part of it");

@@ -129,8 +129,8 @@ static inline bool session_is_unused(const struct session *s)
  * could repeat (RFC 7252 4.5). */
 static inline bool session_is_evictable(const struct session *s)
 {
-    return s->open && s->role == SESSION_CLIENT && s->remembered_unsafe == 0 &&
-           session_is_unused(s);
+    return s->open && (s->role == SESSION_CLIENT || s->side.upstream.server == POOL_NONE) &&
+           s->remembered_unsafe == 0 && session_is_unused(s);
 }
 
 /* The longest idle evictable session of the next ones under the clock's hand, NULL when none of

@@ -98,6 +98,30 @@ static void when_news_are_lost_nothing_is_trusted(void **state)
     assert_false(ask(p, &p->reader, CODE_GET, "b", CODE_CONTENT));
 }
 
+/* RFC 7252 5.9.1.1: that there is no such resource is not true of one that was created. */
+static void what_was_created_is_not_missing(void **state)
+{
+    struct pair *p = *state;
+    struct harness *h = &p->writer;
+    struct flow client = harness_client(h, 2), origin;
+    uint8_t bytes[1500];
+    struct message m;
+    struct encoder e;
+
+    assert_true(ask(p, h, CODE_GET, "a/1", CODE_NOT_FOUND));
+    assert_false(ask(p, h, CODE_GET, "a/1", CODE_NOT_FOUND));
+    harness_give(h, &client, bytes,
+                 harness_request(bytes, TYPE_CON, CODE_POST, p->mid++, 2, "a", NULL));
+    origin = harness_expect(h, &m)->flow;
+    encoder_begin(&e, bytes, sizeof(bytes), TYPE_ACK, CODE_CREATED, m.mid, m.token, 8);
+    encoder_option(&e, OPTION_LOCATION_PATH, "a", 1);
+    encoder_option(&e, OPTION_LOCATION_PATH, "1", 1);
+    harness_give(h, &origin, bytes, encoder_end(&e));
+    harness_expect(h, &m);
+    assert_int_equal(m.code, CODE_CREATED);
+    assert_true(ask(p, h, CODE_GET, "a/1", CODE_CONTENT));
+}
+
 /* What is on its way was read before the change: it is answered, and not kept. */
 static void what_is_on_its_way_is_not_kept(void **state)
 {
@@ -126,6 +150,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(the_others_are_told),
         TEST(when_news_are_lost_nothing_is_trusted),
+        TEST(what_was_created_is_not_missing),
         TEST(what_is_on_its_way_is_not_kept),
     };
 

@@ -80,6 +80,28 @@ static void the_victim_is_idle_and_free(void **state)
 }
 
 /* One that has just used message IDs would use them again, were it forgotten and back at once. */
+/* A session to a host that the forward proxy has given up is nobody's: it makes room, too. */
+static void what_was_left_behind_makes_room(void **state)
+{
+    struct session_table t;
+    struct session *s;
+
+    (void)state;
+    assert_int_equal(session_table_init(&t, 8, 99), 0);
+    s = add(&t, 1);
+    s->role = SESSION_UPSTREAM;
+    s->side.upstream.server = 3;
+    s->side.upstream.users = 0;
+    assert_false(session_is_evictable(s)); /* its server would go on with it */
+    s->side.upstream.server = POOL_NONE;
+    assert_true(session_is_evictable(s));
+    s->side.upstream.users = 1;
+    assert_false(session_is_evictable(s)); /* an answer is still waited for */
+    s->side.upstream.users = 0;
+    session_remove(&t, s);
+    session_table_fini(&t);
+}
+
 static void a_victim_cannot_use_its_message_ids_again(void **state)
 {
     struct session_table t;
@@ -139,6 +161,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(finds_what_was_added),
         cmocka_unit_test(the_victim_is_idle_and_free),
+        cmocka_unit_test(what_was_left_behind_makes_room),
         cmocka_unit_test(a_victim_cannot_use_its_message_ids_again),
         cmocka_unit_test(message_ids_rest_for_their_lifetime),
         cmocka_unit_test(message_ids_go_on_when_a_session_comes_back),
