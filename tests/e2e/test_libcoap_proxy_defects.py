@@ -162,12 +162,12 @@ def test_7_observations_are_shared_and_end(origin, net):
     clients = [Client(net) for _ in range(20)]
     tokens = [os.urandom(4) for _ in clients]
     for client, token in zip(clients, tokens):
-        client.acknowledge = False
         client.observe("/d7", token)
+        client.acknowledge = False
     assert len(origin.registered) == 1
     origin.change("/d7", b"1")
     for i, (client, token) in enumerate(zip(clients, tokens)):
-        seen = client.notification(token)
+        seen = client.until(token, b"1")[-1]
         if i % 2:
             client.send(wire.Message(wire.RST, wire.EMPTY, seen.mid))
         else:

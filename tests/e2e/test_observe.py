@@ -307,11 +307,11 @@ def test_cancel(origin, client, path):
 @pytest.mark.parametrize("confirmable", [False, True], ids=["non", "con"])
 def test_reset(origin, client, path, confirmable):
     token = os.urandom(4)
-    client.acknowledge = False
     client.observe(path, token)
+    client.acknowledge = False
     for i in range(3 if confirmable else 1):
         origin.change(path, b"state %d" % i)
-        seen = client.notification(token)
+        seen = client.until(token, b"state %d" % i)[-1]
     assert seen.type == (wire.CON if confirmable else wire.NON)
     client.send(wire.Message(wire.RST, wire.EMPTY, seen.mid))
     cancelled(origin)
@@ -339,11 +339,11 @@ def test_client_that_does_not_acknowledge(rig, path):
     with Origin(hosts.namespace, HOST4, 5701, {path: Resource(b"0", observable=True)}) as origin:
         client = Client(hosts.namespace)
         token = os.urandom(4)
-        client.acknowledge = False
         client.observe(path, token)
+        client.acknowledge = False
         for i in range(3):
             origin.change(path, b"state %d" % i)
-            client.notification(token)
+            client.until(token, b"state %d" % i)
         cancelled(origin)
 
 
@@ -367,11 +367,11 @@ def test_newest_state_replaces_the_waiting_one(rig, path):
     hosts = rig(small() + IMPATIENT.replace("300ms", "1s") + OBSERVE).hosts
     with Origin(hosts.namespace, HOST4, 5701, {path: Resource(b"0", observable=True)}) as origin:
         client, token = Client(hosts.namespace), os.urandom(4)
-        client.acknowledge = False
         client.observe(path, token)
+        client.acknowledge = False
         for i in range(3):
             origin.change(path, b"state %d" % i)
-            waiting = client.notification(token)
+            waiting = client.until(token, b"state %d" % i)[-1]
         assert waiting.type == wire.CON
         for i in range(3, 20):
             origin.change(path, b"state %d" % i)
@@ -390,11 +390,11 @@ def test_newest_state_replaces_the_waiting_one(rig, path):
 @pytest.mark.core
 def test_acknowledgement_lets_the_last_state_go(origin, client, path):
     token = os.urandom(4)
-    client.acknowledge = False
     client.observe(path, token)
+    client.acknowledge = False
     for i in range(3):
         origin.change(path, b"state %d" % i)
-        waiting = client.notification(token)
+        waiting = client.until(token, b"state %d" % i)[-1]
     for i in range(3, 30):
         origin.change(path, b"state %d" % i)
     client.send(wire.Message(wire.ACK, wire.EMPTY, waiting.mid))
