@@ -1,5 +1,6 @@
 /* What an origin answers: the blocks of a body are acknowledged, those of an answer put together
  * (RFC 7959 2.3 to 2.9), and the whole goes into the cache (RFC 7252 5.6). */
+#include "gateway/hash.h"
 #include "gateway/proxy/fetch.h"
 
 /* How often a transfer begins anew because the representation changed under it. */
