@@ -25,6 +25,39 @@ static void a_success_for_each_block(void **state)
     assert_false(is_to_origin(s));
 }
 
+static void expect_cached(struct harness *h, bool cached)
+{
+    struct message m;
+
+    CLIENT(h, 2, .code = CODE_GET, .path = "s");
+    if (!cached)
+        ORIGIN(h, expect_at_origin(h, &m), .code = CODE_CONTENT, .payload = "y",
+               .payload_length = 1);
+    expect_at_client(h, 2, CODE_CONTENT, &m);
+}
+
+/* RFC 7252 5.6: what was stored is not good any more from the first success on, and not before. */
+static void what_is_stored_goes_with_the_first_success(void **state)
+{
+    struct harness *h = *state;
+    struct message m;
+    struct sent *s;
+    struct sent kept;
+
+    expect_cached(h, false);
+    s = begin_upload(h, &m);
+    ORIGIN(h, s, .code = CODE_CONTINUE, OPTIONS_OF(block_option(OPTION_BLOCK1, 0, true, 3)));
+    kept = *expect_at_origin(h, &m);
+    expect_cached(h, true);
+    ORIGIN(h, &kept, .code = CODE_CHANGED, OPTIONS_OF(block_option(OPTION_BLOCK1, 1, false, 3)));
+    kept = *expect_at_origin(h, &m);
+    expect_cached(h, false);
+    expect_cached(h, true);
+    ORIGIN(h, &kept, .code = CODE_CHANGED, OPTIONS_OF(block_option(OPTION_BLOCK1, 2, false, 3)));
+    expect_at_client(h, 1, CODE_CHANGED, &m);
+    expect_cached(h, false);
+}
+
 static void an_origin_that_wants_smaller_blocks_at_once(void **state)
 {
     struct harness *h = *state;
@@ -168,6 +201,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_success_for_each_block),
+        TEST(what_is_stored_goes_with_the_first_success),
         TEST(an_origin_that_wants_smaller_blocks_at_once),
         TEST(an_origin_that_lost_blocks_gets_them_again),
         TEST(odd_answers_to_blocks),

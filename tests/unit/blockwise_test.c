@@ -175,6 +175,25 @@ static void what_nobody_fetches_on_is_given_back(void **state)
     expect_at_client(h, 1, CODE_REQUEST_ENTITY_INCOMPLETE, &m);
 }
 
+/* Once the last block has gone, only a repeated request for it is to be expected. */
+static void what_was_fetched_is_given_back_soon(void **state)
+{
+    struct resource r = {body, 3000, .szx = 6, .code = CODE_CHANGED};
+    struct harness *h = *state;
+    struct message m;
+
+    CLIENT(h, 1, .code = CODE_POST, .path = "x");
+    resource_serves(h, &r, &m);
+    client_fetches_rest(h, 1, CODE_POST, "x", body, 3000, &m);
+    harness_advance(h, 44 * SECOND_US); /* MAX_TRANSMIT_SPAN is 45 s */
+    CLIENT(h, 1, .code = CODE_POST, .path = "x",
+           OPTIONS_OF(block_option(OPTION_BLOCK2, 2, false, 6)));
+    expect_at_client(h, 1, CODE_CHANGED, &m);
+    harness_advance(h, 46 * SECOND_US);
+    assert_int_equal(usage_of(h).transfers, 0);
+    assert_int_equal(usage_of(h).assembly_bytes, 0);
+}
+
 static void blocks_that_are_not_there(void **state)
 {
     struct resource r = {body, 384, .szx = 6, .code = CODE_CONTENT, .max_age = 100};
@@ -488,6 +507,7 @@ int main(void)
         TEST(sizes_differ_on_the_legs),
         TEST(a_download_stays_the_same_while_the_resource_changes),
         TEST(what_nobody_fetches_on_is_given_back),
+        TEST(what_was_fetched_is_given_back_soon),
         TEST(blocks_that_are_not_there),
         TEST(an_error_answers_a_later_block),
         TEST(a_later_block_that_is_not_kept_is_cut_from_the_whole),

@@ -335,6 +335,7 @@ static void assembly_memory_is_limited(void **state)
     assert_int_equal(clients, 5); /* 256 KiB hold four of 60 KiB */
     assert_true(message_has(&m, SLOT_MAX_AGE));
     assert_true(usage_of(h).assembly_bytes <= 256 * 1024);
+    assert_int_equal(usage_of(h).transfers, 4);
     h->taken = h->count = 0;
     CLIENT(h, 6, .code = CODE_PUT, .path = "x",
            OPTIONS_OF(block_option(OPTION_BLOCK1, 0, false, 6)), .payload = body,
@@ -372,6 +373,24 @@ static void no_memory_for_the_rest_of_an_answer(void **state)
     assert_int_equal(usage_of(h).assembly_bytes, before);
     assert_int_equal(usage_of(h).forwards, 0);
     harness_silent(h);
+}
+
+/* Time counts from the last block. */
+static void a_client_may_be_slow(void **state)
+{
+    struct block block = {.more = true, .szx = 4};
+    struct harness *h = *state;
+    struct message m;
+
+    for (block.number = 0; block.number < 4; block.number++) {
+        client_sends_block(h, 1, CODE_PUT, "x", body, 2000, &block, 0);
+        expect_at_client(h, 1, CODE_CONTINUE, &m);
+        harness_advance(h, 240 * SECOND_US);
+    }
+    harness_advance(h, 10 * SECOND_US);
+    client_sends_block(h, 1, CODE_PUT, "x", body, 2000, &block, 0);
+    expect_at_client(h, 1, CODE_REQUEST_ENTITY_INCOMPLETE, &m);
+    assert_int_equal(usage_of(h).assembly_bytes, 0);
 }
 
 static void transfers_are_limited(void **state)
@@ -534,6 +553,7 @@ int main(void)
         TEST(blocks_of_the_wrong_length),
         TEST(bodies_that_are_too_large),
         TEST(assembly_memory_is_limited),
+        TEST(a_client_may_be_slow),
         TEST(no_memory_for_the_rest_of_an_answer),
         TEST(transfers_are_limited),
         TEST(concurrent_uploads),

@@ -280,6 +280,30 @@ static void long_tokens_make_blocks_smaller(void **state)
     h->taken = h->count;
 }
 
+/* To the byte: 1,472 are what a link of 1,500 takes. */
+static void the_largest_that_fits(void **state)
+{
+    static uint8_t token[500];
+    struct harness *h = *state;
+    struct message m;
+    bool whole = true;
+
+    CLIENT(h, 1, .code = CODE_GET, .path = "x");
+    ORIGIN(h, expect_at_origin(h, &m), .code = CODE_CONTENT, .payload = body,
+           .payload_length = 1000);
+    expect_at_client(h, 1, CODE_CONTENT, &m);
+    for (size_t length = 450; length < 480; length++) {
+        struct sent *s;
+
+        CLIENT(h, 1, .code = CODE_GET, .path = "x", .token = token, .token_length = length);
+        s = expect_at_client(h, 1, CODE_CONTENT, &m);
+        assert_true(s->length <= 1472);
+        assert_int_equal(!message_has(&m, SLOT_BLOCK2), 4 + 2 + length + 1 + 1000 <= 1472);
+        whole = whole && !message_has(&m, SLOT_BLOCK2);
+    }
+    assert_false(whole);
+}
+
 static void what_fits_in_no_way_is_bad_gateway(void **state)
 {
     static char text[4][256];
@@ -433,6 +457,7 @@ int main(void)
         TEST(an_unproven_client_gets_small_blocks_of_an_unsafe_answer, setup_careful),
         TEST(an_origins_challenge_is_for_one_client, setup_careful),
         TEST(long_tokens_make_blocks_smaller, setup),
+        TEST(the_largest_that_fits, setup),
         TEST(what_fits_in_no_way_is_bad_gateway, setup),
         TEST(many_get_their_answer_in_portions, setup),
         TEST(a_server_is_lost_while_its_answer_is_handed_out, setup),

@@ -129,6 +129,26 @@ static void a_2_03_speaks_of_one_answer_only(void **state)
     assert_payload(&m, "two", 3);
 }
 
+/* The whole that comes instead of a 2.03 is asked for without a condition. */
+static void a_revalidation_that_brings_another_body_in_blocks(void **state)
+{
+    struct resource r = {body, 300, .szx = 3, .code = CODE_CONTENT, .etag = "v2"};
+    struct harness *h = *state;
+    struct sent asked = begin_validation(h, "x");
+    struct message m;
+    struct sent *s;
+
+    assert_int_equal(message_parse(asked.data, asked.length, &m), VERDICT_OK);
+    resource_answers(h, &r, &asked, &m);
+    for (unsigned i = 0; i < 2; i++) {
+        s = expect_at_origin(h, &m);
+        assert_false(message_has(&m, SLOT_ETAG));
+        resource_answers(h, &r, s, &m);
+    }
+    expect_at_client(h, 1, CODE_CONTENT, &m);
+    assert_payload(&m, body, 300);
+}
+
 static void what_was_invalidated_is_not_revalidated(void **state)
 {
     struct harness *h = *state;
@@ -203,6 +223,50 @@ static void max_age_gets_shorter(void **state)
     harness_silent(h);
 }
 
+/* What speaks of one client or one request is nobody else's answer. */
+static void what_is_stored_and_what_is_not(void **state)
+{
+    static const struct {
+        uint8_t code;
+        uint32_t max_age;
+        bool stored;
+    } cases[] = {
+        {CODE_CONTENT, 10, true},
+        {CODE_CONTENT, 0, false},
+        {CODE_BAD_REQUEST, 10, true},
+        {CODE_FORBIDDEN, 10, true},
+        {CODE_FORBIDDEN, 0, false},
+        {CODE_NOT_ACCEPTABLE, 10, true},
+        {CODE_UNAUTHORIZED, 10, false},
+        {CODE_REQUEST_ENTITY_INCOMPLETE, 10, false},
+        {CODE_PRECONDITION_FAILED, 10, false},
+        {CODE_REQUEST_ENTITY_TOO_LARGE, 10, false},
+        {CODE_TOO_MANY_REQUESTS, 10, false},
+        {CODE_HOP_LIMIT_REACHED, 10, false},
+        {CODE_CHANGED, 10, false},
+        {CODE_INTERNAL_SERVER_ERROR, 10, true},
+        {CODE_INTERNAL_SERVER_ERROR, NO_OPTION, false},
+        {CODE_SERVICE_UNAVAILABLE, 0, false},
+    };
+    struct harness *h = *state;
+    struct message m;
+
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const struct addition age = addition_uint(OPTION_MAX_AGE, cases[i].max_age);
+        char path[8];
+
+        snprintf(path, sizeof(path), "s%u", i);
+        for (unsigned client = 1; client <= 2; client++) {
+            CLIENT(h, client, .code = CODE_GET, .path = path);
+            if (client == 1 || !cases[i].stored)
+                ORIGIN(h, expect_at_origin(h, &m), .code = cases[i].code, .options = &age,
+                       .option_count = cases[i].max_age != NO_OPTION);
+            expect_at_client(h, client, cases[i].code, &m);
+        }
+    }
+    harness_silent(h);
+}
+
 static void a_stale_answer_stands_in(void **state)
 {
     const struct mold content = {.code = CODE_CONTENT,
@@ -238,6 +302,8 @@ static void a_stale_answer_stands_in(void **state)
     worker_unreachable(h->worker, &s->flow, s->data, s->length, h->now);
     expect_at_client(h, 1, CODE_GATEWAY_TIMEOUT, &m);
     assert_int_equal(worker_counters(h->worker)->cache_stale, 2);
+    assert_int_equal(worker_counters(h->worker)->forward_timeouts, 2);
+    assert_int_equal(worker_counters(h->worker)->forward_failures, 0);
 }
 
 int main(void)
@@ -247,9 +313,11 @@ int main(void)
         TEST(a_clients_etag_does_not_go_to_the_origin, setup),
         TEST(a_stale_answer_is_revalidated, setup),
         TEST(a_2_03_speaks_of_one_answer_only, setup),
+        TEST(a_revalidation_that_brings_another_body_in_blocks, setup),
         TEST(what_was_invalidated_is_not_revalidated, setup),
         TEST(a_revalidation_moves_to_another_server, setup),
         TEST(max_age_gets_shorter, setup),
+        TEST(what_is_stored_and_what_is_not, setup),
         TEST(a_stale_answer_stands_in, setup_lenient),
     };
 
