@@ -243,6 +243,11 @@ static void without_a_place_in_the_queue_a_non_goes_first(void **state)
     }
     assert_non_null(non.data);
     harness_silent(h);
+    harness_advance(h, 11 * SECOND_US); /* still none: the NON is not repeated */
+    for (; h->taken < h->count; h->taken++) {
+        message_parse(h->sent[h->taken].data, h->sent[h->taken].length, &m);
+        assert_int_equal(m.mid, cons);
+    }
     for (unsigned i = 0; i < 3; i++) {
         client_empty(h, 1, TYPE_ACK, (uint16_t)cons);
         if (i < 2) {
@@ -251,12 +256,54 @@ static void without_a_place_in_the_queue_a_non_goes_first(void **state)
         }
     }
     harness_silent(h);
-    harness_advance(h, 6 * SECOND_US);
+    harness_advance(h, 5 * SECOND_US);
     expect_state(h, 1, TYPE_CON, "two", &m); /* made up for */
     assert_int_equal(m.token[0], non.token[0]);
     client_empty(h, 1, TYPE_ACK, m.mid);
     harness_advance(h, 40 * SECOND_US);
     harness_silent(h);
+}
+
+/* A CON was due and could not be kept: the next state is one, whatever the count. */
+static void a_con_that_is_owed_is_not_forgotten(void **state)
+{
+    struct harness *h = *state;
+    struct registered r;
+    struct message m;
+    unsigned cons = 0;
+
+    observe_begin(h, 1, "t", "one", &r);
+    for (uint8_t token = 2; token <= 4; token++) {
+        client_observe(h, 1, token, token, "t", 0);
+        expect_state(h, 1, TYPE_ACK, "one", NULL);
+    }
+    for (uint32_t i = 0; i < 2; i++) {
+        origin_state(h, &r, 2 + i, "next");
+        for (unsigned n = 0; n < 4; n++)
+            expect_state(h, 1, TYPE_NON, "next", NULL);
+    }
+    origin_state(h, &r, 4, "four"); /* all are to be CONs: one goes, two wait, one is a NON */
+    for (unsigned i = 0; i < 2; i++) {
+        client_expect(h, 1, &m);
+        cons += m.type == TYPE_CON;
+        if (m.type == TYPE_CON)
+            client_empty(h, 1, TYPE_ACK, m.mid);
+    }
+    assert_int_equal(cons, 1);
+    for (unsigned i = 0; i < 2; i++) {
+        expect_state(h, 1, TYPE_CON, "four", &m);
+        client_empty(h, 1, TYPE_ACK, m.mid);
+    }
+    harness_silent(h);
+    origin_state(h, &r, 5, "five");
+    cons = 0;
+    for (unsigned n = 0; n < 4; n++) {
+        client_expect(h, 1, &m);
+        cons += m.type == TYPE_CON;
+        if (m.type == TYPE_CON)
+            client_empty(h, 1, TYPE_ACK, m.mid);
+    }
+    assert_int_equal(cons, 1);
 }
 
 /* ---- how it ends ---- */
@@ -354,6 +401,28 @@ static void the_last_word_takes_the_place_of_an_open_con(void **state)
     harness_silent(h);
 }
 
+/* The ACK comes between the origin's word and the turn in which clients are told. */
+static void the_last_word_is_said_once(void **state)
+{
+    struct harness *h = *state;
+    const struct say gone = {.code = CODE_NOT_FOUND};
+    struct registered r;
+    struct message m;
+    uint8_t bytes[1500];
+
+    observe_begin(h, 1, "t", "one", &r);
+    origin_state(h, &r, 2, "two");
+    expect_state(h, 1, TYPE_CON, "two", &m);
+    harness_give(h, &r.flow, bytes, say_encode(bytes, &gone, TYPE_NON, 9, r.token, 8));
+    client_empty(h, 1, TYPE_ACK, m.mid);
+    harness_advance(h, 2000);
+    client_expect(h, 1, &m);
+    assert_int_equal(m.code, CODE_NOT_FOUND);
+    client_empty(h, 1, TYPE_ACK, m.mid);
+    harness_advance(h, 20 * SECOND_US);
+    harness_silent(h);
+}
+
 /* ---- separate answers to registrations ---- */
 
 /* Registers at an origin that takes longer; the answer comes as a message of its own. */
@@ -442,11 +511,13 @@ int main(void)
         TEST(what_has_waited_has_aged, setup_all),
         TEST(relations_of_one_client_take_turns, setup_all),
         TEST(without_a_place_in_the_queue_a_non_goes_first, setup_all),
+        TEST(a_con_that_is_owed_is_not_forgotten, setup_third),
         TEST(a_rst_to_a_con_ends_it, setup_all),
         TEST(a_rst_to_a_con_that_was_replaced_ends_it_too, setup_all),
         TEST(a_con_without_an_ack_ends_it, setup_all),
         TEST(an_icmp_error_ends_it, setup_all),
         TEST(the_last_word_takes_the_place_of_an_open_con, setup_all),
+        TEST(the_last_word_is_said_once, setup_all),
         TEST(a_separate_answer_is_the_first_notification, setup_all),
         TEST(a_separate_answer_can_be_rejected, setup_all),
         TEST(a_challenge_leaves_no_relation, setup_careful),

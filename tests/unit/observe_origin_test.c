@@ -96,6 +96,27 @@ static void our_numbers_wrap(void **state)
     assert_true(wrapped);
 }
 
+/* 61 a second at the least. */
+static void our_numbers_go_with_the_time(void **state)
+{
+    struct harness *h = *state;
+    const struct say say = {.observed = true, .number = 2, .max_age = 6000, .payload = "two"};
+    struct registered r;
+    int64_t first = observe_begin(h, 1, "t", "one", &r), next;
+
+    origin_notify(h, &r, TYPE_NON, 5, &say);
+    expect_state(h, 1, TYPE_NON, "two", NULL);
+    harness_advance(h, 1000 * SECOND_US);
+    origin_state(h, &r, 3, "three");
+    next = expect_state(h, 1, TYPE_NON, "three", NULL);
+    assert_in_range(next - first, 61000, 62000);
+    client_observe(h, 1, 2, 1, "t", 0);
+    assert_in_range(expect_state(h, 1, TYPE_ACK, "three", NULL) - next, 1, 2);
+    harness_advance(h, 50 * SECOND_US);
+    client_observe(h, 1, 3, 1, "t", 0);
+    assert_in_range(expect_state(h, 1, TYPE_ACK, "three", NULL) - next, 3050, 3060);
+}
+
 static void a_new_observation_goes_on_with_the_numbers(void **state)
 {
     struct harness *h = *state;
@@ -391,6 +412,7 @@ int main(void)
         TEST(old_notifications_are_dropped),
         TEST(after_128_s_any_number_is_newer),
         TEST(our_numbers_wrap),
+        TEST(our_numbers_go_with_the_time),
         TEST(a_new_observation_goes_on_with_the_numbers),
         TEST(confirmable_notifications_are_acknowledged),
         TEST(unknown_tokens_are_rejected),

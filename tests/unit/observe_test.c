@@ -261,6 +261,26 @@ static void a_client_deregisters(void **state)
     harness_silent(h);
 }
 
+/* It left, and has begun again: what was meant for the time before does not count any more. */
+static void a_late_duplicate_of_a_deregistration_does_nothing(void **state)
+{
+    struct harness *h = *state;
+    struct registered r;
+
+    observe_begin(h, 2, "t", "one", &r);
+    observe_join(h, 1, "t", "one");
+    client_observe(h, 1, 3, 1, "t", 1);
+    assert_true(expect_state(h, 1, TYPE_ACK, "one", NULL) < 0);
+    client_observe(h, 1, 4, 1, "t", 0);
+    assert_true(expect_state(h, 1, TYPE_ACK, "one", NULL) >= 0);
+    client_observe(h, 1, 3, 1, "t", 1);
+    assert_true(expect_state(h, 1, TYPE_ACK, "one", NULL) < 0); /* the same answer again */
+    assert_int_equal(observe_usage(h).relations, 2);
+    origin_state(h, &r, 2, "two");
+    expect_state(h, 2, TYPE_NON, "two", NULL);
+    expect_state(h, 1, TYPE_NON, "two", NULL);
+}
+
 static void who_leaves_before_the_answer_is_not_taken_in(void **state)
 {
     struct harness *h = *state;
@@ -479,6 +499,7 @@ int main(void)
         TEST(a_later_block_cannot_be_observed),
         TEST(fetches_with_other_payloads_are_other_resources),
         TEST(a_client_deregisters),
+        TEST(a_late_duplicate_of_a_deregistration_does_nothing),
         TEST(who_leaves_before_the_answer_is_not_taken_in),
         TEST(a_rst_to_any_of_the_last_8_ends_it),
         TEST(registering_while_it_is_being_cancelled_makes_a_new_one),
