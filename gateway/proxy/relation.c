@@ -115,16 +115,27 @@ static void reject(struct proxy *p, struct relation *r)
     remove_and_leave(p, r);
 }
 
+/* A RST to a message with this ID ends the relation. */
+static void remember_mid(struct relation *r, uint16_t mid)
+{
+    r->mids[r->mid_next] = mid;
+    r->mid_next = (r->mid_next + 1) % RELATION_MIDS;
+    if (r->mid_count < RELATION_MIDS)
+        r->mid_count++;
+}
+
 /* A notification that the client has not acknowledged yet does not concern the relation any more:
  * NSTART holds all the same (RFC 7252 4.7). */
 static void leave_outbound(struct proxy *p, struct relation *r)
 {
     if (r->outbound == POOL_NONE)
         return;
-    if (outbound_was_sent(p->m, r->outbound))
+    if (outbound_was_sent(p->m, r->outbound)) {
+        remember_mid(r, outbound_mid(p->m, r->outbound));
         outbound_disown(p->m, r->outbound);
-    else
+    } else {
         outbound_cancel(p->m, r->outbound);
+    }
     r->outbound = POOL_NONE;
 }
 
@@ -294,15 +305,6 @@ static bool send_confirmable(struct proxy *p, struct relation *r, uint16_t mid)
     if (!last)
         r->outbound = index;
     return true;
-}
-
-/* A RST to a message with this ID ends the relation. */
-static void remember_mid(struct relation *r, uint16_t mid)
-{
-    r->mids[r->mid_next] = mid;
-    r->mid_next = (r->mid_next + 1) % RELATION_MIDS;
-    if (r->mid_count < RELATION_MIDS)
-        r->mid_count++;
 }
 
 static bool send_once(struct proxy *p, struct relation *r, uint16_t mid)

@@ -266,6 +266,8 @@ static void receive_response(struct messaging *m, const struct flow *flow, struc
 static void receive_empty(struct messaging *m, const struct flow *flow, struct session *s,
                           const struct message *msg)
 {
+    bool known;
+
     if (s)
         s->seen_us = m->now;
     switch ((enum message_type)msg->type) {
@@ -285,8 +287,9 @@ static void receive_empty(struct messaging *m, const struct flow *flow, struct s
             m->counters->drop_unmatched_ack++;
         return;
     case TYPE_RST:
-        if (!s || (!outbound_settle(m, s, msg->mid, OUTBOUND_RESET) &&
-                   !m->ops.reset(m->ops.context, s, msg->mid, false)))
+        /* First to the layer above: what is rejected with it must not be let go by settling. */
+        known = s && m->ops.reset(m->ops.context, s, msg->mid, false);
+        if (!(s && outbound_settle(m, s, msg->mid, OUTBOUND_RESET)) && !known)
             m->counters->drop_unmatched_rst++;
         return;
     }

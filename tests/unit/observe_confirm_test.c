@@ -474,6 +474,27 @@ static void a_separate_answer_can_be_rejected(void **state)
     origin_cancelled(h, &r);
 }
 
+/* The client registers again before it has acknowledged: another answer waits its turn. What it
+ * rejects is the relation, and nothing more is said. */
+static void a_rejected_answer_takes_the_next_one_along(void **state)
+{
+    struct harness *h = *state;
+    const struct ask again = {.observe = 0};
+    struct registered r;
+    struct message m, ack;
+
+    begin_slowly(h, &r, &m);
+    harness_expect(h, &ack);
+    client_send(h, 1, TYPE_CON, 2, 1, "t", &again);
+    expect_state(h, 1, TYPE_ACK, "one", &ack);
+    origin_state(h, &r, 2, "two"); /* behind what is not acknowledged */
+    harness_silent(h);
+    client_empty(h, 1, TYPE_RST, m.mid);
+    assert_int_equal(observe_usage(h).relations, 0);
+    origin_cancelled(h, &r);
+    harness_silent(h);
+}
+
 /* ---- amplification ---- */
 
 static void a_challenge_leaves_no_relation(void **state)
@@ -520,6 +541,7 @@ int main(void)
         TEST(the_last_word_is_said_once, setup_all),
         TEST(a_separate_answer_is_the_first_notification, setup_all),
         TEST(a_separate_answer_can_be_rejected, setup_all),
+        TEST(a_rejected_answer_takes_the_next_one_along, setup_all),
         TEST(a_challenge_leaves_no_relation, setup_careful),
     };
 
