@@ -215,9 +215,9 @@ struct messaging_ops {
     bool (*response)(void *context, struct session *s, const struct message *response);
     void (*settled)(void *context, enum owner_kind kind, uint32_t owner,
                     enum outbound_outcome outcome);
-    /* A RST, or an ICMP error: it may be about a NON or a ping, or about a message that nobody waits
-     * for any more. Called before a message that waits for its ACK is ended by it. True when it is
-     * known what it is about. */
+    /* A RST, or an ICMP error that ends no message that waits for an ACK: it may be about a NON, a
+     * ping, or a message that nobody waits for any more. Of a RST the layer hears before what it
+     * rejects is ended. True when it is known what it is about. */
     bool (*reset)(void *context, struct session *s, uint16_t mid, bool unreachable);
     /* A notification is about to be sent, again or after a wait: outbound_replace() may be called.
      */
