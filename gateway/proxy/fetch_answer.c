@@ -162,7 +162,6 @@ static size_t rewrite(struct proxy *p, const struct fetch *f, const struct messa
     return 0;
 }
 
-/* The first or only message of an answer becomes a content. */
 /* RFC 7252 5.9.1.1: what was stored of a resource that has been created is not true any more; it
  * may be that there is none. A destination of the forward proxy has its name in the hash, too:
  * there the next Max-Age tells. */
@@ -190,6 +189,7 @@ static void created(struct proxy *p, const struct fetch *f, const struct message
     changed(p, uri);
 }
 
+/* The first or only message of an answer becomes a content. */
 static bool begin_answer(struct proxy *p, struct fetch *f, const struct message *msg)
 {
     uint8_t bytes[MESSAGE_MAX_BYTES];

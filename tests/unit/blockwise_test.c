@@ -224,6 +224,19 @@ static void blocks_that_are_not_there(void **state)
     harness_silent(h);
 }
 
+static void what_fills_a_block_is_not_cut(void **state)
+{
+    struct harness *h = *state;
+    struct message m;
+
+    CLIENT(h, 1, .code = CODE_GET, .path = "x");
+    ORIGIN(h, expect_at_origin(h, &m), .code = CODE_CONTENT, .payload = body,
+           .payload_length = 1024);
+    expect_at_client(h, 1, CODE_CONTENT, &m);
+    assert_payload(&m, body, 1024);
+    assert_int_equal(m.option_count, 0);
+}
+
 /* An error has no blocks of the resource: it is the answer to any of them. */
 static void an_error_answers_a_later_block(void **state)
 {
@@ -509,6 +522,7 @@ int main(void)
         TEST(what_nobody_fetches_on_is_given_back),
         TEST(what_was_fetched_is_given_back_soon),
         TEST(blocks_that_are_not_there),
+        TEST(what_fills_a_block_is_not_cut),
         TEST(an_error_answers_a_later_block),
         TEST(a_later_block_that_is_not_kept_is_cut_from_the_whole),
         TEST(a_changed_representation_is_fetched_anew),

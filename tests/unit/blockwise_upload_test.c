@@ -130,6 +130,10 @@ static void later_blocks_of_an_answer_are_not_executed(void **state)
     expect_at_client(h, 1, CODE_CHANGED, &m);
     assert_block(&m, SLOT_BLOCK2, 0, true, 3);
     harness_silent(h);
+    CLIENT(
+        h, 1, .code = CODE_POST, .path = "soap",
+        OPTIONS_OF(block_option(OPTION_BLOCK2, 4, false, 3), text_option(OPTION_REQUEST_TAG, "a")));
+    expect_at_client(h, 1, CODE_BAD_REQUEST, &m);
     /* Another client, and an answer that is not kept any more. */
     CLIENT(h, 2, .code = CODE_POST, .path = "soap",
            OPTIONS_OF(block_option(OPTION_BLOCK2, 1, false, 3)));
@@ -298,6 +302,10 @@ static void bodies_that_are_too_large(void **state)
     expect_at_client(h, 1, CODE_REQUEST_ENTITY_TOO_LARGE, &m);
     assert_int_equal(option_of(&m, SLOT_SIZE1), 65536);
     assert_int_equal(usage_of(h).transfers, 0);
+    CLIENT(h, 1, .code = CODE_PUT, .path = "x",
+           OPTIONS_OF(block_option(OPTION_BLOCK1, 0, true, 6), addition_uint(OPTION_SIZE1, 65536)),
+           .payload = body, .payload_length = 1024);
+    expect_at_client(h, 1, CODE_CONTINUE, &m);
     for (block.number = 0; block.number < 64; block.number++) {
         client_sends_block(h, 1, CODE_PUT, "x", body, sizeof(body), &block, 0);
         expect_at_client(h, 1, CODE_CONTINUE, &m);

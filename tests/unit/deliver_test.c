@@ -205,6 +205,13 @@ static void an_unproven_client_gets_small_blocks_of_an_unsafe_answer(void **stat
            .payload_length = 100);
     expect_at_client(h, 1, CODE_CHANGED, &m);
     assert_payload(&m, body, 100); /* this is little enough */
+    for (size_t length = 100; length < 300; length++) {
+        CLIENT(h, 2, .code = CODE_POST, .path = "x", .payload = body, .payload_length = 50);
+        ORIGIN(h, expect_at_origin(h, &m), .code = CODE_CHANGED, .payload = body,
+               .payload_length = length);
+        s = expect_at_client(h, 2, CODE_CHANGED, &m);
+        assert_true(s->length + 28u <= 3 * (58 + 28));
+    }
 }
 
 static void an_origins_challenge_is_for_one_client(void **state)
