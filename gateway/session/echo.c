@@ -70,18 +70,16 @@ void echo_make(struct echo *echo, const struct flow *flow, uint64_t now_us, uint
         memset(out + TIME_BYTES, 0, MAC_BYTES); /* it will prove nothing */
 }
 
-bool echo_verify(struct echo *echo, const struct flow *flow, uint64_t now_us, const uint8_t *value,
-                 size_t length)
+enum echo_verdict echo_verify(struct echo *echo, const struct flow *flow, uint64_t now_us,
+                              const uint8_t *value, size_t length)
 {
     uint32_t now_s = (uint32_t)(now_us / 1000000), then_s = 0;
     uint8_t mac[MAC_BYTES];
 
-    if (length != ECHO_BYTES)
-        return false;
+    if (length != ECHO_BYTES || !write_mac(echo, flow, value, mac) ||
+        CRYPTO_memcmp(mac, value + TIME_BYTES, MAC_BYTES) != 0)
+        return ECHO_FOREIGN;
     for (unsigned i = 0; i < TIME_BYTES; i++)
         then_s = then_s << 8 | value[i];
-    if (now_s - then_s > ECHO_LIFETIME_S)
-        return false;
-    return write_mac(echo, flow, value, mac) &&
-           CRYPTO_memcmp(mac, value + TIME_BYTES, MAC_BYTES) == 0;
+    return now_s - then_s > ECHO_LIFETIME_S ? ECHO_STALE : ECHO_PROOF;
 }

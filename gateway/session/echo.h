@@ -24,8 +24,14 @@ void echo_destroy(struct echo *echo);
 void echo_make(struct echo *echo, const struct flow *flow, uint64_t now_us,
                uint8_t out[ECHO_BYTES]);
 
-/* True when the value was made for this flow within the lifetime. */
-bool echo_verify(struct echo *echo, const struct flow *flow, uint64_t now_us, const uint8_t *value,
-                 size_t length);
+enum echo_verdict {
+    ECHO_FOREIGN, /* not made here for this flow: somebody else's */
+    ECHO_STALE,   /* made here, but too long ago to prove anything */
+    ECHO_PROOF,
+};
+
+/* What a value that came with a request is. */
+enum echo_verdict echo_verify(struct echo *echo, const struct flow *flow, uint64_t now_us,
+                              const uint8_t *value, size_t length);
 
 #endif

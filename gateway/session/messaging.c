@@ -143,9 +143,11 @@ static void refuse_stateless(struct messaging *m, const struct flow *flow,
 static void check_echo(struct messaging *m, struct request *rq)
 {
     const struct option_view *echo = &rq->message->first[SLOT_ECHO];
+    enum echo_verdict verdict =
+        echo_verify(m->echo, &rq->session->flow, m->now, echo->value, echo->length);
 
-    rq->own_echo = echo_verify(m->echo, &rq->session->flow, m->now, echo->value, echo->length);
-    if (rq->own_echo)
+    rq->own_echo = verdict != ECHO_FOREIGN;
+    if (verdict == ECHO_PROOF)
         rq->session->proven = true;
 }
 
