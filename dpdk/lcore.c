@@ -66,9 +66,22 @@ static uint64_t tsc_to_us(const struct lcore_shared *shared, uint64_t tsc)
     return (uint64_t)(((unsigned __int128)tsc * shared->us_per_tsc) >> TSC_SHIFT);
 }
 
+static uint64_t time_at(const struct lcore_shared *shared, uint64_t tsc)
+{
+    return shared->origin_us + tsc_to_us(shared, tsc - shared->origin_tsc);
+}
+
 uint64_t lcore_now_us(const struct lcore_shared *shared)
 {
-    return tsc_to_us(shared, rte_rdtsc() - shared->origin_tsc);
+    return time_at(shared, rte_rdtsc());
+}
+
+static uint64_t wall_clock_us(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
 /* ---- shared ---- */
@@ -85,6 +98,7 @@ int lcore_shared_init(struct lcore_shared *shared)
 {
     unsigned n = shared->config->workers;
 
+    shared->origin_us = wall_clock_us();
     shared->origin_tsc = rte_rdtsc();
     if (getrandom(&shared->shared_key, sizeof(shared->shared_key), 0) !=
         (ssize_t)sizeof(shared->shared_key))
@@ -426,7 +440,7 @@ static int run(void *argument)
     prctl(PR_SET_TIMERSLACK, 1000); /* ns: sleeps of microseconds are meant */
     atomic_fetch_add(&shared->running, 1);
     while (!atomic_load_explicit(&shared->stop, memory_order_relaxed)) {
-        l->now = tsc_to_us(shared, tsc - shared->origin_tsc);
+        l->now = time_at(shared, tsc);
         done = poll_ports(l);
         done += poll_rings(l);
         done += poll_resolver(l);

@@ -47,7 +47,9 @@ struct lcore_shared {
     struct {
         _Atomic uint32_t word; /* a futex: 1 while the worker sleeps */
     } __attribute__((aligned(64))) asleep[CONFIG_WORKERS_MAX];
-    uint64_t origin_tsc; /* the origin of time */
+    /* Time goes on from the wall clock at start, by the TSC: Observe numbers and message IDs, which
+     * follow it, go on after a restart (RFC 7641 4.4, RFC 7252 4.4). */
+    uint64_t origin_us, origin_tsc;
     uint64_t us_per_tsc; /* microseconds in a cycle, times 2^LCORE_TSC_SHIFT */
     atomic_bool drain;   /* take no new work */
     atomic_bool stop;    /* leave the loop */

@@ -3,7 +3,8 @@
 #include <errno.h>
 #include <stddef.h>
 
-#define TIMERS_PER_TURN 4096
+/* Timers of one turn: some of them send, and a packet that comes in waits for them. */
+#define TIMERS_PER_TURN 512
 #define EXPIRE_PER_TURN 1024
 
 #define IP4_UDP_BYTES 28
