@@ -71,7 +71,7 @@ struct lcore;
 int lcore_shared_init(struct lcore_shared *shared);
 void lcore_shared_fini(struct lcore_shared *shared);
 
-/* The time that everything uses: microseconds since lcore_shared_init(). */
+/* The time that everything uses, in microseconds. It never goes back while the process runs. */
 uint64_t lcore_now_us(const struct lcore_shared *shared);
 
 /* The lcore of worker `index` with its stack and worker. NULL with errno set. */

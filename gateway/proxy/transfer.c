@@ -171,6 +171,14 @@ static void ask_for_more(struct proxy *p, const struct request *rq, const struct
     (void)reply_end(p->m, &reply);
 }
 
+/* When half of the transfers are taken, only clients that have proven their address may begin one:
+ * the first block of a body that never goes on costs an attacker one datagram in another's name. */
+static bool must_prove(const struct proxy *p, const struct session *s)
+{
+    return !s->proven && p->m->config->limits.amplification &&
+           pool_used(&p->transfers) >= p->transfers.capacity / 2;
+}
+
 /* The first block: begins, or begins anew. NULL when it has been answered. */
 static struct transfer *begin_upload(struct proxy *p, const struct request *rq,
                                      const struct wish *wish)
@@ -181,6 +189,10 @@ static struct transfer *begin_upload(struct proxy *p, const struct request *rq,
 
     if (message_uint(msg, SLOT_SIZE1, 0) > p->m->config->limits.body) {
         refuse_size(p, rq);
+        return NULL;
+    }
+    if (!t && must_prove(p, rq->session)) {
+        reply_challenge(p->m, rq);
         return NULL;
     }
     if (!t)

@@ -162,6 +162,10 @@ void reply_code(struct messaging *m, const struct request *rq, uint8_t code,
 /* The longest answer that a client may get whose address is unproven; 0: there is no limit. */
 uint16_t reply_longest(const struct messaging *m, const struct session *s, uint16_t request_length);
 
+/* 4.01 with Echo: the client has to prove its address first (RFC 9175 2.3). The request has had no
+ * effect. */
+void reply_challenge(struct messaging *m, const struct request *rq);
+
 /* 5.03 with Max-Age. */
 void reply_busy(struct messaging *m, const struct request *rq, const char *diagnostic);
 

@@ -280,6 +280,16 @@ void reply_code(struct messaging *m, const struct request *rq, uint8_t code, con
         m->counters->drop_reply_buffer++;
 }
 
+void reply_challenge(struct messaging *m, const struct request *rq)
+{
+    struct reply reply;
+
+    if (!reply_begin(m, rq, CODE_UNAUTHORIZED, &reply))
+        return;
+    write_challenge(m, &reply, rq->message->token, rq->message->token_length);
+    (void)reply_end(m, &reply);
+}
+
 void reply_busy(struct messaging *m, const struct request *rq, const char *diagnostic)
 {
     reply_code(m, rq, CODE_SERVICE_UNAVAILABLE, diagnostic);

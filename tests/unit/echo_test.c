@@ -57,7 +57,8 @@ static const char yaml[] = "instance: unit\n"
                            "upstreams:\n"
                            "  - {name: origin, servers: [coap://10.99.0.1]}\n"
                            "routes:\n"
-                           "  - {path: /, to: origin}\n";
+                           "  - {path: /, to: origin}\n"
+                           "limits: {transfers: 16}\n";
 
 /* Asks from client 1, with an Echo or without. */
 static void ask(struct harness *h, uint16_t mid, const uint8_t *echo, uint16_t length)
@@ -115,11 +116,53 @@ static void a_stale_value_is_challenged_anew(void **state)
     harness_stop(&h);
 }
 
+/* The first of several blocks, from client n. Returns the code of the answer. */
+static uint8_t begin_upload(struct harness *h, unsigned n, uint16_t mid, const uint8_t *echo,
+                            struct message *m)
+{
+    struct flow client = harness_client(h, n);
+    uint8_t bytes[200], block[16] = {0};
+    struct encoder e;
+
+    encoder_begin(&e, bytes, sizeof(bytes), TYPE_CON, CODE_PUT, mid, NULL, 0);
+    encoder_option(&e, OPTION_URI_PATH, "x", 1);
+    encoder_uint(&e, OPTION_BLOCK1, 0x08); /* 0/1/16 */
+    if (echo)
+        encoder_option(&e, OPTION_ECHO, echo, ECHO_BYTES);
+    encoder_payload(&e, block, sizeof(block));
+    harness_give(h, &client, bytes, encoder_end(&e));
+    harness_expect(h, m);
+    return m->code;
+}
+
+/* Spoofed first blocks cannot take all transfers. */
+static void when_transfers_run_short_a_proof_is_wanted(void **state)
+{
+    struct harness h;
+    struct message m;
+    uint8_t echo[ECHO_BYTES];
+
+    (void)state;
+    harness_start(&h, yaml);
+    for (unsigned n = 0; n < 8; n++)
+        assert_int_equal(begin_upload(&h, n, 1, NULL, &m), CODE_CONTINUE);
+    for (unsigned n = 8; n < 40; n++)
+        assert_int_equal(begin_upload(&h, n, 1, NULL, &m), CODE_UNAUTHORIZED);
+    assert_int_equal(begin_upload(&h, 7, 2, NULL, &m), CODE_CONTINUE); /* has one: begins anew */
+    assert_int_equal(begin_upload(&h, 50, 1, NULL, &m), CODE_UNAUTHORIZED);
+    assert_int_equal(m.first[SLOT_ECHO].length, ECHO_BYTES);
+    memcpy(echo, m.first[SLOT_ECHO].value, ECHO_BYTES);
+    assert_int_equal(begin_upload(&h, 50, 2, echo, &m), CODE_CONTINUE);
+    harness_nothing_left(&h);
+    harness_stop(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_value_proves_its_flow_for_a_while),
         cmocka_unit_test(a_stale_value_is_challenged_anew),
+        cmocka_unit_test(when_transfers_run_short_a_proof_is_wanted),
     };
 
     harness_eal();
