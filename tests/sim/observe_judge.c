@@ -8,16 +8,17 @@
 
 #define RELATIONS 2048
 #define MIDS      65536
-#define PATIENCE  (300 * SECOND) /* by then every registration has its answer */
+#define PATIENCE  (1000 * SECOND) /* by then every registration has its answer */
 
 struct relation {
     unsigned device, worker;
     uint64_t token;
     const struct resource *resource;
     bool open;
-    bool pending;                  /* nothing has been said since the registration */
-    bool doubtful;                 /* a CON that was lost may or may not have ended it */
-    unsigned cancels[2];           /* cancellations without an answer, by their type */
+    bool pending;        /* nothing has been said since the registration */
+    bool doubtful;       /* a CON that was lost may or may not have ended it */
+    unsigned cancels[2]; /* cancellations without an answer, by their type */
+    unsigned owed;       /* errors that may be on their way: for registrations and the relation */
     uint64_t con_until, non_until; /* a CON or NON may be the answer to a registration */
     bool has;
     uint32_t number, state; /* of the last message */
@@ -159,6 +160,7 @@ static void on_registration(struct observe_judge *j, const struct passing *p)
         r->resource = observe_find(j->world, p->m);
     }
     settle(j, r);
+    r->owed += r->open && !r->pending ? 2 : 1;
     r->open = r->pending = true;
     r->doubtful = false;
     r->nons = 0;
@@ -294,6 +296,8 @@ static void on_observe(struct observe_judge *j, struct relation *r, const struct
     if (who != r->resource->id)
         stage_fail(stage_of(j), "a notification of resource %u for %u", who, r->resource->id);
     r->pending = false;
+    if (p->m->type == TYPE_ACK)
+        r->owed = 0;
     check_order(j, r, message_uint(p->m, SLOT_OBSERVE, 0), state);
     check_type(j, r, p->m, answer);
     if (state > *newest)
@@ -309,6 +313,15 @@ static void on_repetition(struct observe_judge *j, struct relation *r)
     if (!r->con_answers && r->con_state < j->newest[r->worker][r->resource->id])
         stage_fail(stage_of(j), "state %u of resource %u is repeated, %u is known", r->con_state,
                    r->resource->id, j->newest[r->worker][r->resource->id]);
+}
+
+/* The end, unless it is for a registration before the last. */
+static void on_refusal(struct relation *r)
+{
+    r->owed -= r->owed > 0;
+    r->doubtful = r->owed > 0;
+    r->open &= r->doubtful;
+    r->con_open = false;
 }
 
 static void emitted(struct fleet *f, const struct passing *p)
@@ -338,8 +351,7 @@ static void emitted(struct fleet *f, const struct passing *p)
     } else if (r->cancels[p->m->type == TYPE_NON]) {
         r->cancels[p->m->type == TYPE_NON]--;
     } else if (answers(j, r, p->m->type) || code_class(p->m->code) != 2) {
-        r->open = false;
-        r->con_open = false;
+        on_refusal(r);
     }
 }
 

@@ -15,7 +15,8 @@ struct own {
     uint16_t mid;
     uint8_t type;
     bool upstream;
-    bool settled;  /* acknowledged or rejected */
+    bool settled; /* acknowledged or rejected */
+    bool answered;
     bool released; /* the gateway may have given it up, or another took its place */
     bool doubtful; /* the gateway may drop it now */
     bool observe;
@@ -195,27 +196,40 @@ static uint64_t gives_up_at(const struct watch *watch, const struct own *own)
     return own->last_at + (own->repeats ? own->gap * 2 - 4000 : low);
 }
 
-/* Drops what is not open any more. With one request that has failed, or has waited for too long, a
- * server counts as down, and all others at it may be given up. */
+/* A request has got no ACK, or no answer in all the time that there is: its server counts as down,
+ * and all others at it may be given up. */
+static void server_fails(struct watch *watch, const struct own *failed)
+{
+    for (unsigned i = 0; i < watch->open_count; i++) {
+        struct own *own = &watch->entries[watch->open[i]];
+
+        if (failed->upstream && own != failed && same_peer(own, failed))
+            own->released = true;
+    }
+}
+
+/* Looks at what is over, and drops it. */
 static void tidy(struct watch *watch)
 {
+    uint64_t now = watch->stage->now;
     unsigned kept = 0;
 
     for (unsigned i = 0; i < watch->open_count; i++) {
         struct own *own = &watch->entries[watch->open[i]];
 
-        if (!is_open(own) ||
-            (watch->stage->now < gives_up_at(watch, own) && watch->stage->now < own->until))
-            continue;
-        own->released = true;
-        for (unsigned k = 0; own->upstream && k < watch->open_count; k++)
-            if (same_peer(own, &watch->entries[watch->open[k]]))
-                watch->entries[watch->open[k]].released = true;
+        if (!own->settled && now >= gives_up_at(watch, own)) {
+            server_fails(watch, own);
+            own->released = true;
+        } else if (now >= own->until) { /* or a little later, when it came late to the gateway */
+            server_fails(watch, own);
+            own->doubtful = true;
+        }
     }
     for (unsigned i = 0; i < watch->open_count; i++) {
         const struct own *own = &watch->entries[watch->open[i]];
+        bool waits = own->upstream ? !own->answered : !own->settled;
 
-        if (is_open(own) && watch->stage->now < own->until)
+        if (waits && !own->released && (now < own->until || now - own->until < LIFETIME))
             watch->open[kept++] = watch->open[i];
     }
     watch->open_count = kept;
@@ -257,14 +271,17 @@ static void take_over(struct watch *watch, struct own *own)
     for (unsigned i = 0; i < watch->open_count; i++) {
         struct own *old = &watch->entries[watch->open[i]];
         uint64_t gap = watch->stage->now - old->last_at;
+        unsigned repeats;
 
         if (old == own || !is_open(old) || old->token != own->token ||
             !flow_equal(&old->flow, &own->flow))
             continue;
         old->released = true;
-        if (own->type != TYPE_CON || (!is_first_gap(watch, old, gap) && !is_double_gap(old, gap)))
+        repeats = 1 + (old->repeats ? old->repeats : old->taken_repeats);
+        if (own->type != TYPE_CON || repeats > parameters(watch, old)->max_retransmit ||
+            (!is_first_gap(watch, old, gap) && !is_double_gap(old, gap)))
             continue;
-        own->taken_repeats = 1 + (old->repeats ? old->repeats : old->taken_repeats);
+        own->taken_repeats = repeats;
         own->taken_gap = gap;
     }
 }
@@ -295,6 +312,10 @@ static void note_new(struct watch *watch, struct own *own, unsigned worker, cons
     tidy(watch);
     if (upstream && watch->rules.until)
         own->until = watch->rules.until(watch->stage, m);
+    if (own->until <= now) { /* nobody knows */
+        own->until = UINT64_MAX;
+        own->doubtful = true;
+    }
     if (watch->open_count == ENTRIES)
         abort();
     watch->open[watch->open_count++] = (uint32_t)(own - watch->entries);
@@ -354,7 +375,7 @@ static void by_token(struct watch *watch, const struct flow *flow, const struct 
         if (own->token != token || !flow_equal(&own->flow, flow))
             continue;
         if (code_is_response(m->code) && !message_has(m, SLOT_OBSERVE))
-            own->settled = true;
+            own->settled = own->answered = true;
         else
             own->doubtful = true;
     }
