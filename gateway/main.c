@@ -111,7 +111,7 @@ static int make_resolver(struct service *s, const struct config *config)
  * given up by then. */
 static int start(struct service *s, const struct config *config)
 {
-    struct lcore_resolver resolver = {NULL};
+    struct lcore_resolver resolver = {.resolver = NULL};
     int err;
 
     if (s->resolver)
