@@ -152,7 +152,9 @@ static void make_targets(struct cache_world *w)
         struct target *t = &w->targets[i];
 
         snprintf(t->path, sizeof(t->path), "/c/%u", i / 3);
-        snprintf(t->query, sizeof(t->query), i % 3 ? "q=%u" : "", i % 3);
+        t->query[0] = '\0';
+        if (i % 3)
+            snprintf(t->query, sizeof(t->query), "q=%u", i % 3);
         t->version = 1;
         t->etag = stage_below(s, 2);
         t->max_age = ages[stage_below(s, 6)];

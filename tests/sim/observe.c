@@ -91,7 +91,9 @@ static void make_resource(struct observe_world *w)
     r->id = w->resource_count++;
     r->server = stage_below(s, w->fleet.server_count);
     snprintf(r->path, sizeof(r->path), "/s%u/r%u", r->server, r->id / 2);
-    snprintf(r->query, sizeof(r->query), r->id % 2 ? "k=%u" : "", r->id);
+    r->query[0] = '\0';
+    if (r->id % 2)
+        snprintf(r->query, sizeof(r->query), "k=%u", r->id);
     r->state = 1;
     r->min_length = BODY_LINE;
     r->max_length = large ? BODY_MAX : stage_below(s, 2) ? 60 : BODY_LINE;
