@@ -158,15 +158,16 @@ void download_answered(struct task *t, const struct message *m)
 {
     bool probe = t->mischief == GAP && t->did;
     bool may_be_shorter = t->did || world_of(t)->tight; /* than it was when it began */
+    bool broken = m && m->code == CODE_BAD_GATEWAY && may_be_broken(t);
 
     if (m && m->code == CODE_CONTENT && !probe) {
         take_block(t, m);
         return;
     }
-    if (probe && m && m->code != CODE_BAD_REQUEST && !task_may_fail(t, m))
+    if (probe && m && m->code != CODE_BAD_REQUEST && !task_may_fail(t, m) && !broken)
         stage_fail(stage_of(t), "a block that cannot be got %u.%02u", code_class(m->code),
                    code_detail(m->code));
-    if (!probe && !task_may_fail(t, m) && !(m && m->code == CODE_BAD_GATEWAY && may_be_broken(t)) &&
+    if (!probe && !task_may_fail(t, m) && !broken &&
         !(m && m->code == CODE_BAD_REQUEST && may_be_shorter))
         stage_fail(stage_of(t), "a download of file %u got %u.%02u", t->file->id,
                    m ? code_class(m->code) : 0, m ? code_detail(m->code) : 0);

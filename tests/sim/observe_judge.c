@@ -129,8 +129,11 @@ static void on_reset(struct observe_judge *j, const struct passing *p)
 
         if (r->device != device_of(p->flow))
             continue;
-        if (r->con_open && r->con_mid == p->m->mid)
-            r->con_open = r->open = false;
+        if (r->con_sends && r->con_mid == p->m->mid) {
+            r->doubtful |= !r->con_open; /* when it has been dropped before */
+            r->open &= !r->con_open;
+            r->con_open = false;
+        }
         for (unsigned k = 0; k < LAST_NON && k < r->non_count; k++)
             if (r->non_mids[k] == p->m->mid)
                 r->open = false;

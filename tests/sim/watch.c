@@ -8,6 +8,8 @@
 #define ENTRIES  131072 /* a power of two */
 #define DUE_MAX  4096
 #define SEEN_MAX 1024
+/* So much later than from its client a request comes, at the most. */
+#define LATE_US (50 * SECOND)
 
 /* A CON or NON message of the gateway's, by flow and message ID. */
 struct own {
@@ -229,7 +231,7 @@ static void tidy(struct watch *watch)
         const struct own *own = &watch->entries[watch->open[i]];
         bool waits = own->upstream ? !own->answered : !own->settled;
 
-        if (waits && !own->released && (now < own->until || now - own->until < LIFETIME))
+        if (waits && !own->released && (now < own->until || now - own->until < LATE_US))
             watch->open[kept++] = watch->open[i];
     }
     watch->open_count = kept;
