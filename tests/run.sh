@@ -144,7 +144,7 @@ unit debug
 check build-fuzz build fuzz
 e2e release build/release/coapgw
 conformance
-e2e sanitizers build/debug/coapgw
+e2e sanitizers build/debug/coapgw -m core
 while read -r target; do
     check "$(basename "$target")" fuzz "$target"
 done < <(find build/fuzz/tests/fuzz -maxdepth 1 -type f -executable)
