@@ -30,6 +30,9 @@ struct relation {
     uint32_t con_state;
     uint64_t con_at, con_gap;
     unsigned con_sends;
+    uint16_t
+        con_mids[LAST_NON]; /* lately; one before the last may still be repeated, and rejected */
+    unsigned con_count;
 };
 
 struct observe_judge {
@@ -129,11 +132,10 @@ static void on_reset(struct observe_judge *j, const struct passing *p)
 
         if (r->device != device_of(p->flow))
             continue;
-        if (r->con_sends && r->con_mid == p->m->mid) {
-            r->doubtful |= !r->con_open; /* when it has been dropped before */
-            r->open &= !r->con_open;
-            r->con_open = false;
-        }
+        if (r->con_open && r->con_mid == p->m->mid)
+            r->con_open = r->open = false;
+        for (unsigned k = 0; k < LAST_NON && k < r->con_count; k++)
+            r->doubtful |= r->con_mids[k] == p->m->mid; /* it may have been dropped before */
         for (unsigned k = 0; k < LAST_NON && k < r->non_count; k++)
             if (r->non_mids[k] == p->m->mid)
                 r->open = false;
@@ -147,21 +149,31 @@ static void on_ack(struct observe_judge *j, const struct passing *p)
             j->relations[i].con_open = j->relations[i].doubtful = false;
 }
 
-static void on_registration(struct observe_judge *j, const struct passing *p)
+/* NULL when there are too many. */
+static struct relation *find_or_add(struct observe_judge *j, const struct passing *p)
 {
     struct relation *r = find(j, p);
 
-    if (!r) {
-        if (j->count == RELATIONS) {
-            stage_fail(stage_of(j), "too many relations for one run");
-            return;
-        }
-        r = &j->relations[j->count++];
-        r->device = device_of(p->flow);
-        r->worker = p->worker;
-        r->token = hash_bytes(p->m->token, p->m->token_length, 7);
-        r->resource = observe_find(j->world, p->m);
+    if (r)
+        return r;
+    if (j->count == RELATIONS) {
+        stage_fail(stage_of(j), "too many relations for one run");
+        return NULL;
     }
+    r = &j->relations[j->count++];
+    r->device = device_of(p->flow);
+    r->worker = p->worker;
+    r->token = hash_bytes(p->m->token, p->m->token_length, 7);
+    r->resource = observe_find(j->world, p->m);
+    return r;
+}
+
+static void on_registration(struct observe_judge *j, const struct passing *p)
+{
+    struct relation *r = find_or_add(j, p);
+
+    if (!r)
+        return;
     settle(j, r);
     r->owed += r->open && !r->pending ? 2 : 1;
     r->open = r->pending = true;
@@ -171,9 +183,10 @@ static void on_registration(struct observe_judge *j, const struct passing *p)
     *(p->m->type == TYPE_CON ? &r->con_until : &r->non_until) = stage_of(j)->now + PATIENCE;
 }
 
+/* It may overtake the registration. */
 static void on_cancellation(struct observe_judge *j, const struct passing *p)
 {
-    struct relation *r = find(j, p);
+    struct relation *r = find_or_add(j, p);
 
     if (!r)
         return;
@@ -278,6 +291,7 @@ static void check_type(struct observe_judge *j, struct relation *r, const struct
     r->con_answers = answer;
     r->con_open = true;
     r->con_mid = m->mid;
+    r->con_mids[r->con_count++ % LAST_NON] = m->mid;
     r->con_state = r->state;
     r->con_at = s->now;
 }
