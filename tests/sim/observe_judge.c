@@ -177,7 +177,7 @@ static void on_registration(struct observe_judge *j, const struct passing *p)
     settle(j, r);
     r->owed += r->open && !r->pending ? 2 : 1;
     r->open = r->pending = true;
-    r->doubtful = false;
+    r->doubtful = r->con_open; /* it may be repeated, and fail, all the same */
     r->nons = 0;
     r->con_open = false;
     *(p->m->type == TYPE_CON ? &r->con_until : &r->non_until) = stage_of(j)->now + PATIENCE;
@@ -314,7 +314,7 @@ static void on_observe(struct observe_judge *j, struct relation *r, const struct
         stage_fail(stage_of(j), "a notification of resource %u for %u", who, r->resource->id);
     r->pending = false;
     if (p->m->type == TYPE_ACK)
-        r->owed = 0;
+        r->owed -= r->owed > 0;
     check_order(j, r, message_uint(p->m, SLOT_OBSERVE, 0), state);
     check_type(j, r, p->m, answer);
     if (state > *newest)
