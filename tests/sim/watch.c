@@ -374,7 +374,8 @@ static void by_token(struct watch *watch, const struct flow *flow, const struct 
     for (unsigned i = 0; i < watch->open_count; i++) {
         struct own *own = &watch->entries[watch->open[i]];
 
-        if (own->token != token || !flow_equal(&own->flow, flow))
+        if (own->token != token || !flow_equal(&own->flow, flow) ||
+            (m->type == TYPE_ACK && own->mid != m->mid))
             continue;
         if (code_is_response(m->code) && !message_has(m, SLOT_OBSERVE))
             own->settled = own->answered = true;
