@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #include "gateway/net.h"
+#include "gateway/session/loss.h"
 #include "gateway/session/transmission.h"
 
 #define CONFIG_WORKERS_MAX 64
@@ -63,7 +64,8 @@ struct config_listener {
     bool has_transmission;
     struct transmission transmission; /* of the listener, or the global one */
     uint8_t block_szx;                /* the largest block towards its clients: 0 to 6 */
-    bool multicast; /* answers requests to the all-CoAP-nodes groups (RFC 7252 12.8) */
+    bool multicast;        /* answers requests to the all-CoAP-nodes groups (RFC 7252 12.8) */
+    uint64_t keepalive_us; /* a client that has been silent so long is pinged; 0: never */
 };
 
 struct config_server {
@@ -114,7 +116,24 @@ struct config_observe {
     uint64_t confirm_after_us; /* when a state that was sent without confirmation is confirmed */
 };
 
-enum config_route_kind { CONFIG_ROUTE_UPSTREAM, CONFIG_ROUTE_RESPOND };
+enum config_route_kind {
+    CONFIG_ROUTE_UPSTREAM,
+    CONFIG_ROUTE_RESPOND,
+    CONFIG_ROUTE_RESOURCES, /* held by the gateway */
+    CONFIG_ROUTE_MODULE,    /* a shared object's handlers */
+};
+
+/* Resources below a route's path that the gateway holds itself. */
+struct config_resources {
+    bool create;    /* PUT makes new ones, DELETE removes them; false: neither (4.05) */
+    uint32_t max;   /* how many there may be; one more is answered 5.03 */
+    uint64_t bytes; /* their names and representations, in all */
+};
+
+struct config_module {
+    char *file;    /* absolute path of the shared object */
+    char *options; /* text that the module gets when it starts, or "" */
+};
 
 struct config_respond {
     uint8_t *payload;
@@ -133,6 +152,32 @@ struct config_route {
     unsigned upstream;      /* index into config.upstreams */
     uint8_t strip_segments; /* leading Uri-Path options that the origin does not get */
     struct config_respond respond;
+    struct config_resources resources;
+    struct config_module module;
+};
+
+enum config_store_kind { CONFIG_STORE_NONE, CONFIG_STORE_TCP, CONFIG_STORE_UNIX };
+
+/* What survives a restart, see gateway/store/store.h. */
+struct config_store {
+    enum config_store_kind kind;
+    char *host;    /* TCP: name or address, without brackets */
+    uint16_t port; /* TCP */
+    char *path;    /* Unix socket */
+    unsigned database;
+    char *username, *password; /* NULL: none. From the URL or from password_file */
+    char *prefix;              /* of all keys */
+    char *service;             /* who the keys belong to: "ADDRESS:PORT" of the first listener
+                                  unless configured */
+    uint32_t timeout_ms;       /* how long an answer waits for its record to be confirmed */
+    bool reject;               /* on_failure: 5.03 instead of an answer without a record */
+    uint32_t save_freq;        /* Observe numbers are reserved at least so many at a time */
+    uint64_t resume_spread_us; /* over which resumed relations are notified and registered */
+};
+
+struct config_admin {
+    bool enabled;
+    struct endpoint listen;
 };
 
 /* Limits hold for each worker unless they say otherwise. */
@@ -156,6 +201,9 @@ struct config_limits {
     uint32_t destinations;     /* of the forward proxy that are remembered */
     uint32_t amplification;    /* how many times longer than its request an answer to a client whose
                                   address is unproven may be; 0: no limit */
+    uint32_t parameter_sets;   /* sessions with transmission parameters of their own */
+    uint32_t async;            /* requests that modules answer later */
+    uint32_t module_slow_us;   /* a handler that takes longer is counted and named */
 };
 
 struct config {
@@ -184,6 +232,10 @@ struct config {
     struct config_observe observe;
     struct transmission transmission;
     uint64_t separate_after_us;
+    uint64_t keepalive_us; /* what listeners and upstreams have that say nothing of it */
+    struct config_store store;
+    struct config_admin admin;
+    struct loss packet_loss; /* for tests: messages that are not sent */
     struct config_limits limits;
 };
 

@@ -25,6 +25,12 @@
 /* Changed resources that a worker has been told of and has not looked at yet. */
 #define RING_NEWS 4096
 
+/* Parcels between two workers. */
+#define RING_MAIL 1024
+
+/* Parcels of one source that are looked at in one turn: some of them send. */
+#define MAIL_PER_TURN 64
+
 /* Idle turns that only pause, before the first sleep; then sleeps grow to the longest. The first
  * packet after a silence waits that long at the most. A worker that hands a packet over wakes the
  * taker, so that it does not wait twice. */
@@ -110,7 +116,8 @@ int lcore_shared_init(struct lcore_shared *shared)
                 continue;
             shared->rings[from][to] = make_ring("hand", from, to, RING_PACKETS);
             shared->news[from][to] = make_ring("news", from, to, RING_NEWS);
-            if (!shared->rings[from][to] || !shared->news[from][to]) {
+            shared->mail[from][to] = make_ring("mail", from, to, RING_MAIL);
+            if (!shared->rings[from][to] || !shared->news[from][to] || !shared->mail[from][to]) {
                 int err = rte_errno ? rte_errno : ENOMEM;
 
                 lcore_shared_fini(shared);
@@ -125,13 +132,17 @@ void lcore_shared_fini(struct lcore_shared *shared)
     for (unsigned from = 0; from < CONFIG_WORKERS_MAX; from++)
         for (unsigned to = 0; to < CONFIG_WORKERS_MAX; to++) {
             struct rte_ring *ring = shared->rings[from][to];
-            void *packet;
+            void *packet, *parcel;
 
             while (ring && rte_ring_dequeue(ring, &packet) == 0)
                 rte_pktmbuf_free(packet);
             rte_ring_free(ring);
             rte_ring_free(shared->news[from][to]);
-            shared->rings[from][to] = shared->news[from][to] = NULL;
+            ring = shared->mail[from][to];
+            while (ring && rte_ring_dequeue(ring, &parcel) == 0)
+                parcel_free(shared->parcels, parcel);
+            rte_ring_free(ring);
+            shared->rings[from][to] = shared->news[from][to] = shared->mail[from][to] = NULL;
         }
 }
 
@@ -316,6 +327,8 @@ static unsigned poll_news(struct lcore *l)
         if (from == l->index)
             continue;
         n = rte_ring_dequeue_burst(l->shared->news[from][l->index], got, WORKER_BURST, NULL);
+        if (n == 0)
+            continue;
         for (unsigned i = 0; i < n; i++)
             uris[i] = (uintptr_t)got[i];
         worker_changed(l->worker, uris, n, l->now);
@@ -324,6 +337,68 @@ static unsigned poll_news(struct lcore *l)
     if (atomic_load_explicit(&l->shared->news_lost[l->index], memory_order_relaxed) &&
         atomic_exchange(&l->shared->news_lost[l->index], false))
         worker_forget(l->worker, l->now);
+    return total;
+}
+
+/* ---- parcels ---- */
+
+static bool tell_office(const struct lcore_office *office, unsigned worker, struct parcel *parcel)
+{
+    return office->tell && office->tell(office->context, worker, parcel);
+}
+
+static bool tell(void *context, unsigned to, struct parcel *parcel)
+{
+    struct lcore *l = context;
+
+    parcel->from = (uint16_t)l->index;
+    if (to == PARCEL_STORE)
+        return tell_office(&l->shared->store, l->index, parcel);
+    if (to == PARCEL_CONTROL)
+        return tell_office(&l->shared->control, l->index, parcel);
+    if (to >= l->workers || to == l->index ||
+        rte_ring_enqueue(l->shared->mail[l->index][to], parcel) != 0)
+        return false;
+    wake(l->shared, to);
+    return true;
+}
+
+static unsigned room(void *context, unsigned to)
+{
+    const struct lcore *l = context;
+
+    return to < l->workers && to != l->index ? rte_ring_free_count(l->shared->mail[l->index][to])
+                                             : 0;
+}
+
+static unsigned poll_office(struct lcore *l, const struct lcore_office *office)
+{
+    struct parcel *parcel;
+    unsigned n = 0;
+
+    while (office->take && n < MAIL_PER_TURN &&
+           (parcel = office->take(office->context, l->index)) != NULL) {
+        worker_told(l->worker, parcel, l->now);
+        n++;
+    }
+    return n;
+}
+
+static unsigned poll_mail(struct lcore *l)
+{
+    void *got[MAIL_PER_TURN];
+    unsigned total = poll_office(l, &l->shared->store) + poll_office(l, &l->shared->control);
+
+    for (unsigned from = 0; from < l->workers; from++) {
+        unsigned n;
+
+        if (from == l->index)
+            continue;
+        n = rte_ring_dequeue_burst(l->shared->mail[from][l->index], got, MAIL_PER_TURN, NULL);
+        for (unsigned i = 0; i < n; i++)
+            worker_told(l->worker, got[i], l->now);
+        total += n;
+    }
     return total;
 }
 
@@ -361,7 +436,8 @@ static bool rings_are_empty(const struct lcore *l)
 {
     for (unsigned from = 0; from < l->workers; from++)
         if (from != l->index && (!rte_ring_empty(l->shared->rings[from][l->index]) ||
-                                 !rte_ring_empty(l->shared->news[from][l->index])))
+                                 !rte_ring_empty(l->shared->news[from][l->index]) ||
+                                 !rte_ring_empty(l->shared->mail[from][l->index])))
             return false;
     return true;
 }
@@ -445,6 +521,7 @@ static int run(void *argument)
         done += poll_rings(l);
         done += poll_resolver(l);
         done += poll_news(l);
+        done += poll_mail(l);
         stack_advance(l->stack, l->now);
         done += worker_advance(l->worker, l->now);
         flush(l);
@@ -470,7 +547,8 @@ static int make_parts(struct lcore *l)
     struct worker_setup ws = {.config = shared->config,
                               .index = l->index,
                               .count = shared->config->workers,
-                              .shared_key = shared->shared_key};
+                              .shared_key = shared->shared_key,
+                              .mid_key = shared->mid_key};
     struct stack_setup ss = {.config = shared->config,
                              .interfaces = shared->interfaces,
                              .steer = shared->steer,
@@ -482,6 +560,9 @@ static int make_parts(struct lcore *l)
                              .hand_over = hand_over,
                              .resolve = shared->resolver.ask ? resolve : NULL,
                              .changed = l->workers > 1 ? changed : NULL,
+                             .tell = tell,
+                             .room = room,
+                             .parcels = shared->parcels,
                              .context = l};
 
     l->outboxes = calloc(l->ports, sizeof(*l->outboxes));

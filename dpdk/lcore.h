@@ -20,6 +20,7 @@
 #include "gateway/worker.h"
 
 struct resolver;
+struct rte_mempool;
 
 /* Who resolves host names for the workers. Each worker asks, and takes its answers, from its own
  * thread; neither call waits. */
@@ -32,10 +33,23 @@ struct lcore_resolver {
     bool (*take)(struct resolver *resolver, unsigned worker, struct resolved *answer);
 };
 
+/* A thread of the control side that workers exchange parcels with: the store, the administration.
+ * Neither call waits; both are the worker's. NULL: there is none. */
+struct lcore_office {
+    void *context;
+    /* As worker_io.tell(). */
+    bool (*tell)(void *context, unsigned worker, struct parcel *parcel);
+    /* The next one for a worker; NULL when there is none, which is known at once. */
+    struct parcel *(*take)(void *context, unsigned worker);
+};
+
 /* What all lcores share, read-only while they run. */
 struct lcore_shared {
     const struct config *config;
     struct lcore_resolver resolver;
+    struct lcore_office store, control;
+    struct rte_mempool *parcels;
+    uint64_t mid_key;   /* see worker_setup */
     struct port *ports; /* by interface */
     struct stack_interface *interfaces;
     struct steer *steer;
@@ -43,6 +57,7 @@ struct lcore_shared {
     struct rte_ring *rings[CONFIG_WORKERS_MAX][CONFIG_WORKERS_MAX]; /* [from][to]: packets */
     struct rte_ring *news[CONFIG_WORKERS_MAX][CONFIG_WORKERS_MAX];  /* [from][to]: changed URIs */
     atomic_bool news_lost[CONFIG_WORKERS_MAX]; /* a ring to this worker was full */
+    struct rte_ring *mail[CONFIG_WORKERS_MAX][CONFIG_WORKERS_MAX]; /* [from][to]: parcels */
     uint64_t shared_key;
     struct {
         _Atomic uint32_t word; /* a futex: 1 while the worker sleeps */

@@ -12,6 +12,10 @@
 #include "dpdk/host.h"
 #include "dpdk/privilege.h"
 
+/* Parcels of 2 KiB: for the store thread and the administration, and for each worker's own. */
+#define PARCELS_SHARED   4096
+#define PARCELS_A_WORKER 2048
+
 #define DRAIN_MS 1000
 #define STEP_MS  5
 
@@ -99,6 +103,13 @@ static int make_pool(struct plant *p)
     return fail("packet buffers", rte_errno);
 }
 
+static int make_parcels(struct plant *p)
+{
+    p->shared.parcels =
+        parcel_pool_create("parcels", PARCELS_SHARED + PARCELS_A_WORKER * p->config->workers);
+    return p->shared.parcels ? 0 : fail("memory for parcels", rte_errno);
+}
+
 static int make_ports(struct plant *p)
 {
     unsigned n = p->config->interface_count;
@@ -161,6 +172,7 @@ static void take_down(struct plant *p)
     for (unsigned i = 0; p->shared.ports && i < p->config->interface_count; i++)
         port_stop(&p->shared.ports[i]);
     lcore_shared_fini(&p->shared);
+    parcel_pool_destroy(p->shared.parcels);
     rte_mempool_free(p->shared.pool);
     steer_destroy(p->shared.steer);
     free(p->shared.ports);
@@ -168,19 +180,39 @@ static void take_down(struct plant *p)
     eal_stop();
 }
 
-int plant_start(struct plant *p, const struct config *config, const struct lcore_resolver *resolver)
+struct rte_mempool *plant_parcels(const struct plant *p)
+{
+    return p->shared.parcels;
+}
+
+unsigned plant_worker_of(const struct plant *p, const struct flow *flow)
+{
+    struct steer_tuple tuple = {.source = flow->peer,
+                                .destination = p->config->locals[flow->local].address,
+                                .source_port = flow->peer_port,
+                                .destination_port = flow->local_port};
+
+    return steer_worker_of(p->shared.steer, &tuple);
+}
+
+int plant_start(struct plant *p, const struct config *config, const struct plant_links *links)
 {
     int err;
 
     memset(p, 0, sizeof(*p));
     p->config = p->shared.config = config;
-    p->shared.resolver = *resolver;
+    p->shared.resolver = links->resolver;
+    p->shared.store = links->store;
+    p->shared.control = links->control;
+    p->shared.mid_key = links->mid_key;
     err = eal_start(config);
     if (err)
         return err;
     err = make_steer(p);
     if (!err)
         err = make_pool(p);
+    if (!err)
+        err = make_parcels(p);
     if (!err)
         err = make_ports(p);
     if (!err)

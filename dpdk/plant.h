@@ -13,10 +13,22 @@ struct plant {
     unsigned launched; /* lcores in their loops */
 };
 
-/* Brings everything up; packets flow when it returns. `resolver` is copied. 0, or a negative errno
+/* The threads of the control side that the workers work with, and what they need from them. */
+struct plant_links {
+    struct lcore_resolver resolver;
+    struct lcore_office store, control;
+    uint64_t mid_key; /* see worker_setup */
+};
+
+/* Brings everything up; packets flow when it returns. `links` is copied. 0, or a negative errno
  * with everything down again; what is wrong has been said on stderr. */
-int plant_start(struct plant *plant, const struct config *config,
-                const struct lcore_resolver *resolver);
+int plant_start(struct plant *plant, const struct config *config, const struct plant_links *links);
+
+/* The pool of the parcels that workers exchange with the control side; lives until plant_stop(). */
+struct rte_mempool *plant_parcels(const struct plant *plant);
+
+/* The worker that owns a client's flow. Any thread. */
+unsigned plant_worker_of(const struct plant *plant, const struct flow *flow);
 
 /* Ends in order: new work is refused, what is in flight gets up to a second, then all goes down.
  * Prints the counters. */

@@ -75,6 +75,10 @@ struct stack_setup {
     bool (*resolve)(void *context, const char *name, size_t length, uint32_t id);
     /* worker_io.changed(); NULL when there is one worker. */
     void (*changed)(void *context, uint64_t uri);
+    /* worker_io.tell(), .room() and .parcels; NULL when there is nobody else. */
+    bool (*tell)(void *context, unsigned to, struct parcel *parcel);
+    unsigned (*room)(void *context, unsigned to);
+    struct rte_mempool *parcels;
     void *context;
 };
 

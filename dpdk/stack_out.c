@@ -114,6 +114,20 @@ static void io_changed(void *context, uint64_t uri)
     s->setup.changed(s->setup.context, uri);
 }
 
+static bool io_tell(void *context, unsigned to, struct parcel *parcel)
+{
+    const struct stack *s = context;
+
+    return s->setup.tell(s->setup.context, to, parcel);
+}
+
+static unsigned io_room(void *context, unsigned to)
+{
+    const struct stack *s = context;
+
+    return s->setup.room(s->setup.context, to);
+}
+
 struct worker_io stack_io(struct stack *s)
 {
     struct worker_io io = {.context = s,
@@ -122,7 +136,10 @@ struct worker_io stack_io(struct stack *s)
                            .cancel = io_cancel,
                            .upstream_port = io_upstream_port,
                            .resolve = s->setup.resolve ? io_resolve : NULL,
-                           .changed = s->setup.changed ? io_changed : NULL};
+                           .changed = s->setup.changed ? io_changed : NULL,
+                           .tell = s->setup.tell ? io_tell : NULL,
+                           .room = s->setup.room ? io_room : NULL,
+                           .parcels = s->setup.parcels};
 
     return io;
 }

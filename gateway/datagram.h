@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "gateway/net.h"
+#include "gateway/parcel.h"
 
 #define WORKER_BURST 64 /* the most datagrams of one call: a limit of rte_hash's bulk look-up */
 
@@ -54,6 +55,14 @@ struct worker_io {
      * out what it has stored of it: they get `uri` by worker_changed(), soon. NULL: there are none.
      */
     void (*changed)(void *context, uint64_t uri);
+
+    /* Gives a parcel to another worker, by its index, or to PARCEL_STORE or PARCEL_CONTROL. It gets
+     * there by its worker_told(), soon, and in order. False when that ring is full, or nobody is
+     * there: the parcel is the caller's still. room() is how many more would be taken now. NULL,
+     * and `parcels` NULL: there is nobody but this worker. */
+    bool (*tell)(void *context, unsigned to, struct parcel *parcel);
+    unsigned (*room)(void *context, unsigned to);
+    struct rte_mempool *parcels;
 };
 
 /* What a resolver found. */

@@ -111,12 +111,12 @@ static int make_resolver(struct service *s, const struct config *config)
  * given up by then. */
 static int start(struct service *s, const struct config *config)
 {
-    struct lcore_resolver resolver = {.resolver = NULL};
+    struct plant_links links = {.mid_key = 0};
     int err;
 
     if (s->resolver)
-        resolver = (struct lcore_resolver){s->resolver, resolver_ask, resolver_take};
-    err = plant_start(&s->plant, config, &resolver);
+        links.resolver = (struct lcore_resolver){s->resolver, resolver_ask, resolver_take};
+    err = plant_start(&s->plant, config, &links);
     if (err || !s->resolver)
         return err;
     err = resolver_start(s->resolver);

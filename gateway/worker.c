@@ -38,6 +38,9 @@ static void serve(struct worker *w, struct request *rq, int route)
     case CONFIG_ROUTE_RESPOND:
         representation_serve(&w->messaging, rq, &w->fixed[route]);
         return;
+    case CONFIG_ROUTE_RESOURCES:
+    case CONFIG_ROUTE_MODULE:
+        return;
     }
 }
 
@@ -170,6 +173,7 @@ static int worker_init(struct worker *w, const struct worker_setup *setup, uint6
         .sessions = session_share(setup),
         .seed = setup->seed,
         .shared_key = setup->shared_key,
+        .mid_key = setup->mid_key,
     };
     int err;
 
@@ -275,6 +279,19 @@ void worker_changed(struct worker *w, const uint64_t *uris, unsigned n, uint64_t
     set_now(w, now);
     for (unsigned i = 0; i < n; i++)
         proxy_invalidate(&w->proxy, uris[i]);
+}
+
+void worker_told(struct worker *w, struct parcel *parcel, uint64_t now)
+{
+    set_now(w, now);
+    switch ((enum parcel_kind)parcel->kind) {
+    case PARCEL_RECORD:
+    case PARCEL_RESOURCE:
+    case PARCEL_INSPECT:
+    case PARCEL_KIND_COUNT:
+        break;
+    }
+    parcel_free(w->messaging.io.parcels, parcel);
 }
 
 void worker_forget(struct worker *w, uint64_t now)

@@ -23,7 +23,9 @@ struct worker_setup {
     unsigned index, count;       /* this worker and how many there are */
     uint8_t seed[RANDOM_SEED_BYTES];
     uint64_t
-        shared_key; /* secret, the same for all workers: names of resources are hashed with it */
+        shared_key;   /* secret, the same for all workers: names of resources are hashed with it */
+    uint64_t mid_key; /* secret, the same for all workers and after a restart, if it can be:
+                         message IDs follow from it. 0: a random one */
 };
 
 struct worker;
@@ -56,6 +58,9 @@ void worker_resolved(struct worker *w, const struct resolved *answer, uint64_t n
 
 /* What other workers said with worker_io.changed(). */
 void worker_changed(struct worker *w, const uint64_t *uris, unsigned n, uint64_t now);
+
+/* A parcel from another thread, see worker_io.tell(). It is consumed. */
+void worker_told(struct worker *w, struct parcel *parcel, uint64_t now);
 
 /* Some of that was lost: nothing that is stored can be trusted any more. Walks all of the cache. */
 void worker_forget(struct worker *w, uint64_t now);

@@ -9,6 +9,8 @@
  *   upstream.c     servers, their ports and their health
  *   observation.c  resources observed at origins
  *   relation.c     clients that observe, and the fan-out of notifications
+ *   persist.c      relations that survive a restart: their records, and what waits for those
+ *   local.c        requests for what the gateway itself holds
  *   forward.c      the forward proxy: where a request goes, and whether it may
  *   destination.c  its destinations, and their names
  *
@@ -154,7 +156,10 @@ struct observation {
     bool in_fanout;
     bool forsaken; /* OBSERVATION_OVER, and the origin does not know */
     bool missed;   /* a notification came that could not be taken: the origin is to be asked */
-    bool doubtful; /* the resource was changed through us: its state is not handed out any more */
+    uint8_t
+        local_kind; /* enum local_kind: there is no origin; see local.h. `target` is TARGET_NONE */
+    uint32_t local; /* the owner's index */
+    bool doubtful;  /* the resource was changed through us: its state is not handed out any more */
 };
 
 #define RELATION_MIDS 8
@@ -174,9 +179,13 @@ struct relation {
     uint8_t token[TOKEN_INLINE_BYTES];
     uint64_t transfer; /* names its download, see transfer.c */
     uint8_t szx;
-    bool confirmed;    /* the last state that was sent has been acknowledged */
-    uint64_t sent_us;  /* when a state was last sent */
-    uint64_t acked_us; /* when a CON was last acknowledged */
+    bool confirmed;     /* the last state that was sent has been acknowledged */
+    bool resumed;       /* of before a restart: it waits for its turn to be told the state */
+    uint8_t kept;       /* enum relation_kept */
+    uint32_t held;      /* in p->persist: the answer that waits for the record, or POOL_NONE */
+    struct rope record; /* the registration as it came, in p->persist.registrations */
+    uint64_t sent_us;   /* when a state was last sent */
+    uint64_t acked_us;  /* when a CON was last acknowledged */
 };
 
 /* ---- transfers in blocks with clients ---- */

@@ -488,6 +488,8 @@ int messaging_init(struct messaging *m, const struct messaging_setup *setup, uin
     m->shared_key = setup->shared_key;
     random_seed(&m->random, setup->seed);
     m->mid_key = random_u64(&m->random);
+    if (setup->mid_key)
+        m->mid_key = setup->mid_key;
     wheel_init(&m->wheel, now);
     wheel_handle(&m->wheel, TIMER_SESSION_IDLE, on_idle, m);
     wheel_handle(&m->wheel, TIMER_RETRANSMIT, outbound_on_timer, m);

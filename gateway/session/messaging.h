@@ -266,6 +266,7 @@ struct messaging_setup {
     uint32_t sessions;   /* this worker's share of limits.sessions */
     const uint8_t *seed; /* RANDOM_SEED_BYTES */
     uint64_t shared_key; /* see worker_setup */
+    uint64_t mid_key;    /* the same */
 };
 
 /* 0 or a negative errno; nothing is left behind then. */

@@ -15,6 +15,7 @@ struct transmission {
     uint32_t ack_timeout_ms;          /* 1 to 3,600,000 */
     uint32_t ack_random_factor_milli; /* 1000 to 10,000; 1500 means 1.5 */
     uint32_t default_leisure_ms;      /* 0 to 3,600,000 */
+    uint32_t probing_rate_milli;      /* 1 to 4,000,000,000: thousandths of a byte per second */
     uint16_t nstart;                  /* 1 to 65,535 */
     uint8_t max_retransmit;           /* 0 to 20 */
 };
@@ -23,7 +24,7 @@ struct transmission {
 #define TRANSMISSION_DEFAULTS                                                                \
     {                                                                                        \
         .ack_timeout_ms = 2000, .ack_random_factor_milli = 1500, .default_leisure_ms = 5000, \
-        .nstart = 1, .max_retransmit = 4,                                                    \
+        .probing_rate_milli = 1000, .nstart = 1, .max_retransmit = 4,                        \
     }
 
 #define MAX_LATENCY_MS       100000u

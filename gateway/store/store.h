@@ -1,0 +1,134 @@
+/* The store: what survives a restart. One thread of the control side owns the connection to Redis;
+ * workers write through it and never wait.
+ *
+ *   worker -- STORE_PUT, STORE_DELETE --> ring --> thread --> Redis
+ *   worker <-- STORE_DONE, STORE_RECORD, ... <-- ring <-- thread
+ *
+ * What is kept are records: observe relations and gateway-held resources. The worker that owns a
+ * relation, or the resource, has the truth; Redis has a copy that is brought up to date at once. So
+ * an outage needs no backlog: while Redis is away nothing is kept for it, and when it is back every
+ * worker puts all it has again (STORE_UP), and is asked about each record that Redis still has
+ * (STORE_RECORD with `verify`), so that what was deleted meanwhile goes there, too. Memory is
+ * bounded by the workers' own limits.
+ *
+ * Keys (readable with redis-cli; {...} is a hash tag, so that they lie in one slot of a cluster):
+ *
+ *   {PREFIX:SERVICE}:observe:LISTEN|PEER|TOKEN   hash: v listen peer transport packet created
+ *   {PREFIX:SERVICE}:resource:NAME               hash: v format etag payload version
+ *   {PREFIX:SERVICE}:counter                     hash: observe (see STORE_MARK)
+ *   {PREFIX:SERVICE}:secret                      string: 32 hexadecimal digits
+ *   {PREFIX:SERVICE}:owner                       string: who writes, see below
+ *   {PREFIX:SERVICE}:rejected:...                records that could not be understood, renamed
+ *
+ * LISTEN and PEER are ADDRESS:PORT, TOKEN is hexadecimal. A gateway that starts writes itself into
+ * `owner`; one that finds another one there stops writing: the newest owns the service address.
+ *
+ * Parcels of kind PARCEL_RECORD begin with one of the structures below, in memory layout. */
+#ifndef COAPGW_GATEWAY_STORE_STORE_H
+#define COAPGW_GATEWAY_STORE_STORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "config/config.h"
+#include "gateway/net.h"
+#include "gateway/parcel.h"
+
+enum store_type {
+    /* Worker to store. */
+    STORE_PUT,      /* struct store_head and a record. Answered with STORE_DONE when cookie != 0 */
+    STORE_DELETE,   /* the same; of the record only what names it counts. No answer */
+    STORE_MARK_ASK, /* struct store_head: numbers near the mark are in use: it is to be moved on */
+    /* Store to worker. */
+    STORE_DONE,    /* struct store_head: the record with this cookie is kept, or why not */
+    STORE_RECORD,  /* struct store_head and a record that was read back */
+    STORE_RESUMED, /* struct store_head: that was the last one */
+    STORE_UP,   /* struct store_head: records can be kept from now on. What has not been confirmed
+                   since the last STORE_UP is to be put again */
+    STORE_DOWN, /* struct store_head: they cannot */
+    STORE_MARK, /* struct store_head: `mark` */
+};
+
+enum store_what { STORE_RELATION, STORE_RESOURCE };
+
+struct store_head {
+    uint64_t cookie; /* the worker's own; 0: no answer is wanted */
+    uint64_t mark;   /* STORE_MARK, STORE_MARK_ASK: Observe numbers, before they are cut to 24 bits.
+                        In the store is always a number at or beyond all that have been sent */
+    int32_t error;   /* STORE_DONE: 0; -ETIMEDOUT, -ENOTCONN, -EIO, -ENOSPC */
+    uint8_t what;    /* enum store_what, of a record */
+    bool verify;     /* STORE_RECORD: the worker may have ended it while Redis was away: where it
+                        does not have it, it answers with STORE_DELETE */
+    uint8_t zero[2];
+};
+
+/* An observe relation. Behind it `packet_length` bytes: the registration as it came. */
+struct store_relation {
+    struct endpoint listen, peer;
+    uint8_t transport; /* enum transport */
+    uint8_t zero[3];
+    uint32_t packet_length;
+    uint64_t created_us; /* wall clock */
+};
+
+/* A gateway-held resource. Behind it the name and the payload. The name is the path as in a URI,
+ * with the host in front where its route has one: "/shared/a", "//example.org/shared/a". */
+struct store_resource {
+    uint32_t name_length, payload_length;
+    uint64_t version; /* grows with each change */
+    int32_t format;   /* Content-Format; -1: none */
+    uint8_t etag_length, etag[8];
+    uint8_t zero[3];
+};
+
+struct store;
+
+struct store_setup {
+    const struct config *config; /* config->store, workers, instance; must outlive the store */
+    struct rte_mempool *parcels;
+    /* The worker that owns a client's flow. */
+    unsigned (*worker_of)(void *context, const struct flow *flow);
+    void *context;
+    uint64_t (*now_us)(void *context); /* the workers' time, which follows the wall clock */
+};
+
+/* Reserves everything; connects to nobody. NULL with errno set. Main thread. */
+struct store *store_create(const struct config *config);
+
+/* Before the workers are made: reads the service's secret, which message IDs and names are derived
+ * from so that they go on after a restart, or makes one. Waits for Redis up to
+ * config->store.timeout and a little; where it cannot be had, the secret is random, and that is
+ * said. 0, or a negative errno. Main thread. */
+int store_secret(struct store *store, uint8_t secret[16]);
+
+/* Starts the thread. 0 or a negative errno. Main thread. */
+int store_start(struct store *store, const struct store_setup *setup);
+
+/* Writes what is in the rings and on the way, up to a second, ends the thread and frees all. No
+ * worker may be running. NULL is nothing. Main thread. */
+void store_destroy(struct store *store);
+
+/* A worker's side: see worker_io.tell() and worker_told(). False when the ring is full; the parcel
+ * is the caller's still. Worker's thread. */
+bool store_tell(struct store *store, unsigned worker, struct parcel *parcel);
+struct parcel *store_take(struct store *store, unsigned worker);
+
+/* For health and metrics; any thread. */
+struct store_status {
+    bool enabled;   /* false: store: none */
+    bool connected; /* and set up */
+    bool owner;     /* false: another gateway has taken the service address over */
+    bool resumed;   /* all records have been read back once */
+    uint64_t puts, deletes, confirmed, failed, timeouts; /* records written, by outcome */
+    uint64_t read, rejected, foreign; /* records read back; not understood; of other listeners */
+    uint64_t connects;
+    uint32_t under_way; /* commands at Redis without a reply */
+    char error[128];    /* why it is not connected; "" */
+};
+void store_status(const struct store *store, struct store_status *status);
+
+/* The same as lines, as the counters are printed. */
+void store_print(const struct store *store, FILE *out);
+
+#endif
