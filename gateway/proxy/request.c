@@ -1,29 +1,10 @@
 /* A client's request: what it wants, its key, and which way it goes. */
 #include "gateway/hash.h"
-#include "gateway/proxy/proxy.h"
+#include "gateway/proxy/request.h"
 
 #define HOP_LIMIT_DEFAULT 16 /* RFC 8768 3 */
 
 /* ---- reading ---- */
-
-/* A request as the proxy sees it. */
-struct asked {
-    struct request *rq;
-    const struct place *place;
-    struct wish wish;
-    struct block block1;
-    uint64_t tags; /* hash of its Request-Tags: they are this hop's (RFC 9175 3.3) */
-    bool observes, cancels;
-    bool admitted;  /* request_admit() has said so */
-    bool in_blocks; /* one block of several */
-    bool transient; /* what it gets is of no use to others, nor theirs to it */
-    bool extras;    /* it has options that go to the origin but are no part of the key */
-    bool plain;     /* they are to be left out */
-    bool has_hops;
-    uint8_t hop_limit; /* as the origin gets it */
-    uint8_t refusal;   /* a code, 0: none */
-    const char *reason;
-};
 
 static bool refuse(struct asked *a, uint8_t code, const char *reason)
 {
@@ -79,7 +60,7 @@ static bool read_option(struct asked *a, struct encoder *e, uint64_t *uri, unsig
 {
     enum fate fate = fate_of(number, a);
 
-    if (number == OPTION_HOP_LIMIT) {
+    if (number == OPTION_HOP_LIMIT && !a->local) {
         if (a->has_hops) /* only the first counts (RFC 7252 5.4.5) */
             return true;
         a->has_hops = true;
@@ -179,7 +160,7 @@ static bool read_blocks(struct asked *a, const struct message *msg)
 /* Options that a proxy knows to be unsafe to forward, and does not process (RFC 7252 5.7.1). */
 #define UNSAFE_UNSUPPORTED (SLOT_BIT(SLOT_Q_BLOCK1) | SLOT_BIT(SLOT_Q_BLOCK2))
 
-static bool read_asked(struct proxy *p, struct asked *a)
+bool asked_read(struct proxy *p, struct asked *a)
 {
     const struct message *msg = a->rq->message;
     uint32_t observe;
@@ -207,24 +188,22 @@ static bool read_asked(struct proxy *p, struct asked *a)
 
 /* ---- refusing ---- */
 
-/* Once for each request. */
-static bool admit(struct proxy *p, struct asked *a, bool pure)
+bool asked_admit(struct proxy *p, struct asked *a, bool pure)
 {
     if (!a->admitted)
         a->admitted = request_admit(p->m, a->rq, pure);
     return a->admitted;
 }
 
-static void answer_refusal(struct proxy *p, struct asked *a)
+void asked_refuse(struct proxy *p, struct asked *a)
 {
     if (a->refusal == CODE_HOP_LIMIT_REACHED) /* RFC 8768 4: where the loop was found */
         a->reason = p->m->config->instance;
-    if (admit(p, a, true))
+    if (asked_admit(p, a, true))
         reply_code(p->m, a->rq, a->refusal, a->reason);
 }
 
-/* True when no more of this client's can be begun; it has been answered. */
-static bool is_limited(struct proxy *p, struct asked *a)
+bool asked_is_limited(struct proxy *p, struct asked *a)
 {
     struct messaging *m = p->m;
 
@@ -256,7 +235,7 @@ static bool refused_by_origin(struct proxy *p, struct asked *a)
     return true;
 }
 
-static void refuse_memory(struct proxy *p, struct request *rq)
+void request_refuse_memory(struct proxy *p, struct request *rq)
 {
     p->m->counters->refused_memory++;
     reply_busy(p->m, rq, "no memory for another request");
@@ -286,7 +265,7 @@ static void open_for(struct proxy *p, struct asked *a, uint32_t target, struct r
     if (fetch == POOL_NONE) {
         rope_free(&p->contents.chunks, &body);
         if (!x) {
-            refuse_memory(p, a->rq);
+            request_refuse_memory(p, a->rq);
             return;
         }
         p->m->counters->refused_memory++;
@@ -326,7 +305,7 @@ static void go_alone(struct proxy *p, struct asked *a)
         return;
     }
     rope_free(&p->contents.chunks, &request);
-    refuse_memory(p, a->rq);
+    request_refuse_memory(p, a->rq);
 }
 
 /* RFC 8768 3: a request that has come round a loop must not wait for itself, but use its hops up;
@@ -342,7 +321,7 @@ static void join(struct proxy *p, struct asked *a, uint32_t fetch)
     struct exchange *x = exchange_open(p->m, a->rq);
 
     if (!x) {
-        refuse_memory(p, a->rq);
+        request_refuse_memory(p, a->rq);
         return;
     }
     if (fetch_join(p, fetch, x, &a->wish)) {
@@ -403,8 +382,7 @@ static bool is_fresh(const struct proxy *p, const struct target *target)
            content_is_fresh(content_at(&p->contents, target->content), p->m->now);
 }
 
-/* A later block of what the client is fetching already. */
-static bool deliver_pinned(struct proxy *p, struct asked *a)
+bool asked_deliver_pinned(struct proxy *p, struct asked *a)
 {
     struct client to = {.rq = a->rq};
     uint32_t content = transfer_find(p, a->rq->session, &a->wish);
@@ -415,12 +393,12 @@ static bool deliver_pinned(struct proxy *p, struct asked *a)
     return true;
 }
 
-static bool serve_pinned(struct proxy *p, struct asked *a)
+bool asked_serve_pinned(struct proxy *p, struct asked *a)
 {
     if (transfer_find(p, a->rq->session, &a->wish) == CONTENT_NONE)
         return false;
-    if (admit(p, a, true))
-        (void)deliver_pinned(p, a);
+    if (asked_admit(p, a, true))
+        (void)asked_deliver_pinned(p, a);
     return true;
 }
 
@@ -431,7 +409,7 @@ static bool serve_cached(struct proxy *p, struct asked *a, uint32_t index)
 
     if (!is_fresh(p, target))
         return false;
-    if (!admit(p, a, true))
+    if (!asked_admit(p, a, true))
         return true;
     p->m->counters->cache_hits++;
     target_touch(&p->targets, index);
@@ -468,11 +446,9 @@ static void ask_target(struct proxy *p, struct asked *a, uint32_t index)
         go(p, a, index, ROPE_EMPTY);
 }
 
-/* The client does not observe any more. False for a duplicate, which may come when it has begun to
- * observe again. */
-static bool deregister(struct proxy *p, struct asked *a)
+bool asked_deregister(struct proxy *p, struct asked *a)
 {
-    if (!admit(p, a, false))
+    if (!asked_admit(p, a, false))
         return false;
     relation_deregister(p, a->rq->session, a->rq->message->token, a->rq->message->token_length);
     return true;
@@ -482,9 +458,9 @@ static void ask_safe(struct proxy *p, struct asked *a)
 {
     uint32_t index;
 
-    if (a->cancels && !deregister(p, a))
+    if (a->cancels && !asked_deregister(p, a))
         return;
-    if (a->wish.block2.number && serve_pinned(p, a))
+    if (a->wish.block2.number && asked_serve_pinned(p, a))
         return;
     if (a->extras && !a->transient && !a->observes && serve_without_extras(p, a))
         return;
@@ -493,7 +469,7 @@ static void ask_safe(struct proxy *p, struct asked *a)
     index = a->transient ? TARGET_NONE : target_find(&p->targets, &p->key);
     if (index != TARGET_NONE && !a->observes && serve_cached(p, a, index))
         return;
-    if (!admit(p, a, false) || is_limited(p, a))
+    if (!asked_admit(p, a, false) || asked_is_limited(p, a))
         return;
     if (a->transient) {
         go_alone(p, a);
@@ -505,7 +481,7 @@ static void ask_safe(struct proxy *p, struct asked *a)
     else
         target_at(&p->targets, index)->refs++;
     if (index == TARGET_NONE) {
-        refuse_memory(p, a->rq);
+        request_refuse_memory(p, a->rq);
         return;
     }
     ask_target(p, a, index);
@@ -520,12 +496,12 @@ static void ask_in_blocks(struct proxy *p, struct asked *a)
 
     /* A block in the middle does no harm when it comes again; the first one would begin anew, and
      * the last one is the request. */
-    if (!admit(p, a, a->block1.more && a->block1.number))
+    if (!asked_admit(p, a, a->block1.more && a->block1.number))
         return;
     if (!transfer_upload(p, a->rq, &a->wish, &a->block1, &body))
         return;
     /* A client may send the question of a FETCH again for each block of the answer. */
-    if ((a->wish.block2.number && deliver_pinned(p, a)) || is_limited(p, a)) {
+    if ((a->wish.block2.number && asked_deliver_pinned(p, a)) || asked_is_limited(p, a)) {
         rope_free(&p->contents.chunks, &body);
         return;
     }
@@ -542,8 +518,8 @@ void proxy_pass(struct proxy *p, struct request *rq, const struct place *place)
         p->m->counters->drop_multicast++;
         return;
     }
-    if (!read_asked(p, &a)) {
-        answer_refusal(p, &a);
+    if (!asked_read(p, &a)) {
+        asked_refuse(p, &a);
         return;
     }
     if (a.in_blocks) {
@@ -551,9 +527,9 @@ void proxy_pass(struct proxy *p, struct request *rq, const struct place *place)
     } else if (code_is_safe(rq->message->code)) {
         ask_safe(p, &a);
     } else if (a.wish.block2.number) { /* the rest of an answer: nothing is done a second time */
-        if (!serve_pinned(p, &a) && request_admit(p->m, rq, true))
+        if (!asked_serve_pinned(p, &a) && request_admit(p->m, rq, true))
             reply_code(p->m, rq, CODE_REQUEST_ENTITY_INCOMPLETE, "the answer is not kept any more");
-    } else if (request_admit(p->m, rq, false) && !is_limited(p, &a)) {
+    } else if (request_admit(p->m, rq, false) && !asked_is_limited(p, &a)) {
         go_alone(p, &a);
     }
 }
