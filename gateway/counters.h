@@ -99,6 +99,11 @@
     X(relations_ended, "observe relations ended because the origin ended the observation")       \
     X(relations_lost, "observe relations ended by RST, an ICMP error or a CON without an ACK")   \
     X(notifications, "notifications sent to clients, retransmissions not counted")               \
+    X(relations_resumed,                                                                         \
+      "observe relations of before a restart whose clients were told the state")                 \
+    X(records_put, "records of observe relations given to the store")                            \
+    X(records_failed, "registrations answered although, or refused because, the store failed")   \
+    X(records_unusable, "records of the store that no relation could be made of")                \
     X(names_asked, "host names given to the resolver")                                           \
     X(names_failed, "host names without a usable address")                                       \
     X(forward_forbidden, "requests to destinations that forward_proxy does not allow (4.03)")    \

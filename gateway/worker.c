@@ -9,6 +9,7 @@
 #include "gateway/serve/representation.h"
 #include "gateway/serve/router.h"
 #include "gateway/session/messaging.h"
+#include "gateway/store/store.h"
 
 /* Flows spread over the workers by a hash: a worker's share of the sessions has a margin, so that
  * the configured number is reached before one worker is full. */
@@ -281,11 +282,26 @@ void worker_changed(struct worker *w, const uint64_t *uris, unsigned n, uint64_t
         proxy_invalidate(&w->proxy, uris[i]);
 }
 
+/* The store's: a relation of before a restart is taken up as a request. */
+static void told_record(struct worker *w, const struct parcel *parcel)
+{
+    uint8_t buffer[MESSAGE_MAX_BYTES];
+    struct message message;
+    struct request rq;
+
+    if (parcel->type != STORE_RECORD)
+        persist_told(&w->proxy, parcel);
+    else if (!w->proxy.draining && persist_read(&w->proxy, parcel, &rq, &message, buffer))
+        on_request(w, &rq);
+}
+
 void worker_told(struct worker *w, struct parcel *parcel, uint64_t now)
 {
     set_now(w, now);
     switch ((enum parcel_kind)parcel->kind) {
     case PARCEL_RECORD:
+        told_record(w, parcel);
+        break;
     case PARCEL_RESOURCE:
     case PARCEL_INSPECT:
     case PARCEL_KIND_COUNT:

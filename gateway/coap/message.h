@@ -142,7 +142,8 @@ void encoder_uint(struct encoder *e, uint16_t number, uint32_t value);
 void encoder_payload(struct encoder *e, const void *payload, size_t length);
 
 /* Bytes that were encoded before: options and payload of a message, whose first option's delta
- * counts from 0. Right behind encoder_begin(); nothing but encoder_end() may follow. */
+ * counts from 0. Right behind encoder_begin(); nothing but a payload, where there is none in
+ * `bytes`, and encoder_end() may follow. */
 static inline void encoder_raw(struct encoder *e, const uint8_t *bytes, size_t length)
 {
     if (e->failed || e->room - e->length < length) {

@@ -152,14 +152,13 @@ static uint32_t take_in(struct proxy *p, const struct fetch *f, const struct wai
 
 /* The state may have changed since the first of those who waited were answered: it is the present
  * one that counts. */
-static void answer_observer(struct proxy *p, const struct fetch *f, struct wait *wait,
-                            uint32_t relation)
+static void answer_observer(struct proxy *p, struct wait *wait, uint32_t relation)
 {
-    struct observation *o = observation_at(p, f->observation);
     struct client to = {.exchange = wait->exchange};
 
-    if (!relation_answer(p, relation, &to) && !deliver(p, &to, o->content, &wait->wish, o))
-        relation_drop(p, relation);
+    persist_attach(p, relation_at(p, relation), wait->wish.record);
+    wait->wish.record = ROPE_EMPTY;
+    relation_accept(p, relation, &to, &wait->wish);
 }
 
 /* Answers the one who has waited longest. */
@@ -173,11 +172,12 @@ static void hand_out_one(struct proxy *p, struct fetch *f)
     list_remove(&f->waits, &p->waits, BY_FETCH, index);
     relation = take_in(p, f, wait);
     if (relation != POOL_NONE)
-        answer_observer(p, f, wait, relation);
+        answer_observer(p, wait, relation);
     else if (f->answer != CONTENT_NONE)
         (void)deliver(p, &to, f->answer, &wait->wish, NULL);
     else
         deliver_code(p, &to, f->code, f->diagnostic);
+    persist_drop_record(p, &wait->wish.record);
     pool_put(&p->waits, wait);
 }
 

@@ -46,6 +46,8 @@ void observation_keep_up(const struct proxy *p, struct observation *o)
 {
     if (o->number < clock_number(p))
         o->number = clock_number(p);
+    if (o->number <= p->persist.floor) /* the clock has been set back since */
+        o->number = p->persist.floor + 1;
 }
 
 uint32_t observation_number(const struct observation *o)
@@ -220,6 +222,21 @@ static void register_again(struct proxy *p, struct observation *o)
     wheel_arm(&p->m->wheel, &o->timer, p->m->now + LATE_FIRST_US);
 }
 
+void observation_defer(struct proxy *p, uint32_t index, const struct place *place,
+                       uint8_t hop_limit, uint64_t delay_us)
+{
+    struct observation *o = observation_at(p, index);
+    uint32_t spread = delay_us < UINT32_MAX ? (uint32_t)delay_us : UINT32_MAX;
+
+    if (o->fetch != POOL_NONE || timer_armed(&o->timer))
+        return;
+    o->config = place->config;
+    o->first = place->first;
+    o->count = place->count;
+    o->hop_limit = hop_limit;
+    wheel_arm(&p->m->wheel, &o->timer, p->m->now + random_below(&p->m->random, spread + 1));
+}
+
 /* RFC 7641 3.6: with the token of the registration. */
 static void cancel(struct proxy *p, struct observation *o)
 {
@@ -276,6 +293,7 @@ static void set_state(struct proxy *p, struct observation *o, uint32_t content)
     o->doubtful = false;
     (void)observation_next_number(o);
     observation_keep_up(p, o);
+    persist_number(p, o->number);
     arm(p, o);
     if (o->relation_count)
         relation_fan_out(p, o);

@@ -6,6 +6,7 @@
 #define NOTIFICATIONS_PER_TURN 128
 #define HAND_OUTS_PER_TURN     64
 #define LOST_PER_TURN          64
+#define RECORDS_PER_TURN       64
 
 #define TOKEN_OBSERVATION (UINT32_C(1) << 31)
 
@@ -164,12 +165,15 @@ unsigned proxy_advance(struct proxy *p)
         done += fetch_hand_out(p, HAND_OUTS_PER_TURN);
     if (p->fanout.head != POOL_NONE)
         done += relation_advance(p, NOTIFICATIONS_PER_TURN);
+    if (persist_has_work(p))
+        done += persist_advance(p, RECORDS_PER_TURN);
     return done;
 }
 
 bool proxy_has_work(const struct proxy *p)
 {
-    return p->upstreams.lost || p->handouts.head != POOL_NONE || p->fanout.head != POOL_NONE;
+    return p->upstreams.lost || p->handouts.head != POOL_NONE || p->fanout.head != POOL_NONE ||
+           persist_has_work(p);
 }
 
 /* ---- start and end ---- */
@@ -200,7 +204,7 @@ static int init_parts(struct proxy *p)
                               config->forward.enabled ? config->limits.destinations : 0)))
         return err;
     if ((err = fetches_init(p)) || (err = transfers_init(p)) || (err = observations_init(p)) ||
-        (err = relations_init(p)))
+        (err = relations_init(p)) || (err = persist_init(p)))
         return err;
     return forward_init(p);
 }
@@ -222,6 +226,7 @@ int proxy_init(struct proxy *p, struct messaging *m)
 void proxy_fini(struct proxy *p)
 {
     forward_fini(p);
+    persist_fini(p);
     relations_fini(p);
     observations_fini(p);
     transfers_fini(p);

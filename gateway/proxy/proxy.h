@@ -47,6 +47,7 @@ struct wish {
     uint64_t body;     /* hash of the payload, 0: none */
     uint8_t etag_count;
     struct etag etags[WISH_ETAGS];
+    struct rope record; /* `observe`: the registration, on its way to its relation; persist.c */
 };
 
 /* A client whose request waits for a fetch. */
@@ -182,8 +183,9 @@ struct relation {
     bool confirmed;     /* the last state that was sent has been acknowledged */
     bool resumed;       /* of before a restart: it waits for its turn to be told the state */
     uint8_t kept;       /* enum relation_kept */
-    uint32_t held;      /* in p->persist: the answer that waits for the record, or POOL_NONE */
-    struct rope record; /* the registration as it came, in p->persist.registrations */
+    uint32_t held;      /* answers that wait for the record: the newest hold, or POOL_NONE */
+    uint32_t serial;    /* tells it from others in its place; 0: the place is free */
+    struct rope record; /* in p->persist.records: what the store has of it */
     uint64_t sent_us;   /* when a state was last sent */
     uint64_t acked_us;  /* when a CON was last acknowledged */
 };
@@ -202,6 +204,44 @@ struct transfer {
     bool refused;            /* upload: it was too large */
 };
 
+/* ---- relations that survive a restart ---- */
+
+enum relation_kept {
+    KEPT_NOT,   /* the store does not have its record */
+    KEPT_ASKED, /* it has been told to */
+    KEPT,       /* it has said that it has */
+};
+
+/* An answer to a registration that waits until the record is confirmed. */
+struct hold {
+    struct exchange *exchange;
+    uint32_t relation;
+    uint32_t next;  /* an older one of the same relation */
+    uint32_t nonce; /* 0: the place is free */
+    struct wish wish;
+};
+
+/* Registrations that were cancelled while records were still being read back are remembered, so
+ * that their records do not bring them back. */
+#define PERSIST_CANCELLED 1024
+
+struct persist {
+    bool enabled;
+    bool up;      /* the store takes records */
+    bool resumed; /* all records of before the start have been read back */
+    uint32_t nonce;
+    struct chunks records; /* of relations, as the store gets them */
+    struct pool holds;
+    struct list deleting;       /* relations that have gone; the store is still to be told */
+    uint32_t cursor, sweep_end; /* relations from `cursor` on are still to be put again */
+    bool sweep_all;             /* those that the store is thought to have, too */
+    uint64_t sweep_at_us;       /* when those without a record are tried again, 0: never */
+    uint64_t floor;             /* Observe numbers of before the start were not above this */
+    uint64_t mark, mark_asked;  /* see STORE_MARK */
+    unsigned cancelled_next;
+    uint64_t cancelled[PERSIST_CANCELLED];
+};
+
 /* ---- all of it ---- */
 
 struct proxy {
@@ -218,6 +258,7 @@ struct proxy {
     struct list handouts; /* fetches that are done, with clients still to be answered */
     uint64_t number_top;  /* no observation that was given up had a higher number */
     bool draining;        /* new requests are refused */
+    struct persist persist;
     struct destinations *destinations; /* of the forward proxy, NULL when it is off */
     const char **own_names;            /* hosts of routes, sorted */
     unsigned own_name_count;
@@ -401,6 +442,10 @@ uint32_t observation_next_number(struct observation *o);
 uint32_t observation_number(const struct observation *o);
 void observation_keep_up(const struct proxy *p, struct observation *o);
 void observation_server_lost(struct proxy *p, uint32_t observation);
+/* Registers at the origin later, unless that is under way: `place` and `hop_limit` as for
+ * observation_register(). */
+void observation_defer(struct proxy *p, uint32_t observation, const struct place *place,
+                       uint8_t hop_limit, uint64_t delay_us);
 /* The place that its requests go to. */
 struct place observation_place(const struct proxy *p, const struct observation *o);
 
@@ -431,6 +476,57 @@ void relation_settled(struct proxy *p, uint32_t relation, enum outbound_outcome 
 void relation_renew(struct proxy *p, uint32_t relation, uint32_t outbound);
 bool relation_reset(struct proxy *p, struct session *s, uint16_t mid);
 unsigned relation_advance(struct proxy *p, unsigned budget);
+
+bool relation_has_token(const struct proxy *p, const struct relation *r, const uint8_t *token,
+                        uint32_t length);
+/* Answers a registration whose observation has a state: the relation has been made. The answer may
+ * wait for the store. */
+void relation_accept(struct proxy *p, uint32_t relation, const struct client *to,
+                     const struct wish *wish);
+/* The same when there is nothing more to wait for. */
+void relation_confirm(struct proxy *p, uint32_t relation, const struct client *to,
+                      const struct wish *wish);
+/* A registration of before a restart: the client is told the state within
+ * config.store.resume_spread.
+ */
+void relation_resume(struct proxy *p, uint32_t relation);
+
+/* persist.c */
+int persist_init(struct proxy *p);
+void persist_fini(struct proxy *p);
+/* The record of a registration; empty where none is kept, or memory is short. */
+struct rope persist_record(struct proxy *p, const struct request *rq);
+void persist_drop_record(struct proxy *p, struct rope *record);
+/* Gives the relation the record of its registration, which is taken over. */
+void persist_attach(struct proxy *p, struct relation *r, struct rope record);
+/* What is to become of the answer to a registration. */
+enum persist_verdict {
+    PERSIST_ANSWER,  /* it can go */
+    PERSIST_HELD,    /* it goes when the record is confirmed; the exchange has been taken over */
+    PERSIST_REFUSED, /* 5.03: no record, no registration */
+};
+enum persist_verdict persist_keep(struct proxy *p, struct relation *r, const struct client *to,
+                                  const struct wish *wish);
+/* The last word has been sent to the client: it is the answer to what is held. */
+void persist_close_holds(struct proxy *p, struct relation *r);
+/* The relation goes; it is out of all chains. True when its place can be given back; otherwise that
+ * is done later. */
+bool persist_end(struct proxy *p, struct relation *r);
+/* The client has cancelled what it may have registered before a restart. */
+void persist_cancelled(struct proxy *p, const struct session *s, const uint8_t *token,
+                       uint32_t token_length);
+/* A number that tells relations apart; never 0. */
+uint32_t persist_serial(struct proxy *p);
+/* A parcel of the store's about a relation, or about the store itself; not consumed. */
+void persist_told(struct proxy *p, const struct parcel *parcel);
+/* A record that was read back. True when it is to be handled as a request, which is in `rq` then,
+ * and its message in `msg` and `buffer`. */
+bool persist_read(struct proxy *p, const struct parcel *parcel, struct request *rq,
+                  struct message *msg, uint8_t buffer[MESSAGE_MAX_BYTES]);
+/* An Observe number is in use. */
+void persist_number(struct proxy *p, uint64_t number);
+unsigned persist_advance(struct proxy *p, unsigned budget);
+bool persist_has_work(const struct proxy *p);
 
 /* forward.c */
 int forward_init(struct proxy *p);

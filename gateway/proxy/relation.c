@@ -9,6 +9,7 @@
 #define BY_FANOUT      offsetof(struct observation, by_fanout)
 
 #define CONFIRM_LATEST_US UINT64_C(86400000000) /* RFC 7641 4.5: a CON in 24 h */
+#define RESUME_AGAIN_US   1000000u              /* when the state is not known yet */
 #define AGAIN_US          5000000u              /* when a notification could not be sent */
 
 static uint32_t index_of(const struct proxy *p, const struct relation *r)
@@ -34,14 +35,12 @@ static const uint8_t *token_of(const struct proxy *p, const struct relation *r, 
 static struct relation *find(const struct proxy *p, const struct session *s, const uint8_t *token,
                              uint32_t token_length, uint32_t *count)
 {
-    uint8_t buffer[MESSAGE_MAX_BYTES];
     uint32_t index = s->side.client.relations;
 
     for (*count = 0; index != POOL_NONE; ++*count) {
         struct relation *r = relation_at(p, index);
 
-        if (r->token_length == token_length &&
-            (token_length == 0 || memcmp(token_of(p, r, buffer), token, token_length) == 0))
+        if (relation_has_token(p, r, token, token_length))
             return r;
         index = r->by_session.next;
     }
@@ -63,6 +62,15 @@ bool relation_may_add(struct proxy *p, const struct session *s, const struct mes
     return false;
 }
 
+bool relation_has_token(const struct proxy *p, const struct relation *r, const uint8_t *token,
+                        uint32_t length)
+{
+    uint8_t buffer[MESSAGE_MAX_BYTES];
+
+    return r->token_length == length &&
+           (length == 0 || memcmp(token_of(p, r, buffer), token, length) == 0);
+}
+
 /* The observation may go with it: observation_left() is the caller's. */
 static void relation_remove(struct proxy *p, struct relation *r)
 {
@@ -78,7 +86,8 @@ static void relation_remove(struct proxy *p, struct relation *r)
     if (r->outbound != POOL_NONE)
         outbound_cancel(p->m, r->outbound);
     chunks_free(&p->m->chunks, r->token_chunk);
-    pool_put(&p->relations, r);
+    if (persist_end(p, r))
+        pool_put(&p->relations, r);
 }
 
 static void remove_and_leave(struct proxy *p, struct relation *r)
@@ -170,6 +179,9 @@ static struct relation *create(struct proxy *p, struct session *s, const uint8_t
     r->session = session_index(&p->m->sessions, s);
     r->observation = pool_index(&p->observations, o);
     r->outbound = POOL_NONE;
+    r->held = POOL_NONE;
+    r->record = ROPE_EMPTY;
+    r->serial = persist_serial(p);
     chain_push(&s->side.client.relations, &p->relations, BY_SESSION, index_of(p, r));
     list_push_back(&o->relations, &p->relations, BY_OBSERVATION, index_of(p, r));
     o->relation_count++;
@@ -226,6 +238,7 @@ void relation_deregister(struct proxy *p, struct session *s, const uint8_t *toke
                          uint32_t token_length)
 {
     retract(p, s, token, token_length);
+    persist_cancelled(p, s, token, token_length);
     relation_cancel(p, s, token, token_length);
 }
 
@@ -409,6 +422,41 @@ bool relation_answer(struct proxy *p, uint32_t index, const struct client *to)
     return true;
 }
 
+void relation_confirm(struct proxy *p, uint32_t index, const struct client *to,
+                      const struct wish *wish)
+{
+    struct relation *r = relation_at(p, index);
+    struct observation *o = observation_at(p, r->observation);
+
+    if (o->state != OBSERVATION_LIVE) { /* it has ended while the answer was waiting */
+        if (o->content != CONTENT_NONE)
+            (void)deliver(p, to, o->content, wish, NULL);
+        else
+            deliver_code(p, to, o->last_code ? o->last_code : CODE_SERVICE_UNAVAILABLE, NULL);
+        relation_drop(p, index);
+        return;
+    }
+    r->state_n = o->state_n;
+    if (!relation_answer(p, index, to) && !deliver(p, to, o->content, wish, o))
+        relation_drop(p, index);
+}
+
+void relation_accept(struct proxy *p, uint32_t index, const struct client *to,
+                     const struct wish *wish)
+{
+    switch (persist_keep(p, relation_at(p, index), to, wish)) {
+    case PERSIST_ANSWER:
+        relation_confirm(p, index, to, wish);
+        return;
+    case PERSIST_HELD:
+        return;
+    case PERSIST_REFUSED:
+        relation_drop(p, index);
+        deliver_code(p, to, CODE_SERVICE_UNAVAILABLE, "the registration cannot be kept");
+        return;
+    }
+}
+
 /* RFC 7641 4.5: while a CON is not acknowledged, newer states wait. */
 static void notify(struct proxy *p, struct relation *r)
 {
@@ -417,7 +465,8 @@ static void notify(struct proxy *p, struct relation *r)
     bool due = r->unconfirmed + 1u >= config->confirm_every ||
                p->m->now - r->sent_us >= config->confirm_after_us;
 
-    if (r->state_n == o->state_n || r->outbound != POOL_NONE)
+    /* What is held or has come back will be told the state in its own time. */
+    if (r->state_n == o->state_n || r->outbound != POOL_NONE || r->held != POOL_NONE || r->resumed)
         return;
     (void)send_state(p, r, due ? AS_CON : AS_NON);
 }
@@ -453,6 +502,7 @@ static void dismiss(struct proxy *p, struct relation *r)
         (void)send_state(p, r, AS_CON);
     }
     p->m->counters->relations_ended++;
+    persist_close_holds(p, r);
     relation_remove(p, r);
 }
 
@@ -562,6 +612,25 @@ bool relation_reset(struct proxy *p, struct session *s, uint16_t mid)
     return false;
 }
 
+/* Clients of before a restart are told one after the other: the states of many come at once. */
+static void arm_resumed(struct proxy *p, struct relation *r, uint64_t within_us)
+{
+    uint32_t spread = within_us < UINT32_MAX ? (uint32_t)within_us : UINT32_MAX;
+
+    wheel_arm(&p->m->wheel, &r->confirm, p->m->now + random_below(&p->m->random, spread + 1));
+}
+
+void relation_resume(struct proxy *p, uint32_t index)
+{
+    struct relation *r = relation_at(p, index);
+
+    r->resumed = true;
+    r->kept = KEPT;
+    r->confirmed = false;
+    r->unconfirmed = UINT16_MAX; /* a CON: is it there still? */
+    arm_resumed(p, r, p->m->config->store.resume_spread_us);
+}
+
 static void on_confirm(void *context, struct timer *timer, uint64_t now_us)
 {
     struct proxy *p = context;
@@ -570,9 +639,17 @@ static void on_confirm(void *context, struct timer *timer, uint64_t now_us)
     struct observation *o = observation_at(p, r->observation);
 
     (void)now_us;
-    if (r->outbound != POOL_NONE || o->state != OBSERVATION_LIVE) {
+    if (r->resumed && o->state != OBSERVATION_LIVE) {
+        arm_resumed(p, r, RESUME_AGAIN_US);
+        return;
+    }
+    if (r->outbound != POOL_NONE || r->held != POOL_NONE || o->state != OBSERVATION_LIVE) {
         wheel_arm(&p->m->wheel, &r->confirm, p->m->now + AGAIN_US);
         return;
+    }
+    if (r->resumed) {
+        r->resumed = false;
+        p->m->counters->relations_resumed++;
     }
     (void)observation_next_number(o);
     observation_keep_up(p, o);

@@ -324,15 +324,41 @@ static void join(struct proxy *p, struct asked *a, uint32_t fetch)
         request_refuse_memory(p, a->rq);
         return;
     }
+    if (a->wish.observe)
+        a->wish.record = persist_record(p, a->rq);
     if (fetch_join(p, fetch, x, &a->wish)) {
         p->m->counters->joined++;
         return;
     }
+    persist_drop_record(p, &a->wish.record);
     p->m->counters->refused_memory++;
     exchange_reply_code(p->m, x, CODE_SERVICE_UNAVAILABLE, "no memory for another request");
 }
 
 /* ---- observing ---- */
+
+/* A registration of before a restart. Nobody waits for an answer: the client is told the state
+ * soon, and the origin is asked for it, but not for all of them at once. */
+static void observe_again(struct proxy *p, struct asked *a, uint32_t target)
+{
+    struct request *rq = a->rq;
+    uint32_t relation = POOL_NONE, index;
+
+    index = relation_may_add(p, rq->session, rq->message) ? observation_get(p, target) : POOL_NONE;
+    if (index != POOL_NONE)
+        relation = relation_add(p, rq->session, rq->message->token, rq->message->token_length,
+                                index, &a->wish);
+    if (relation == POOL_NONE) {
+        if (index != POOL_NONE)
+            observation_left(p, index);
+        request_refuse_memory(p, rq);
+        return;
+    }
+    persist_attach(p, relation_at(p, relation), persist_record(p, rq));
+    relation_resume(p, relation);
+    if (!observation_is_fresh(p, observation_at(p, index)))
+        observation_defer(p, index, a->place, a->hop_limit, p->m->config->store.resume_spread_us);
+}
 
 /* Registers, or refreshes. False when the request is to be answered as a plain one. */
 static bool observe(struct proxy *p, struct asked *a, uint32_t target)
@@ -351,10 +377,12 @@ static bool observe(struct proxy *p, struct asked *a, uint32_t target)
     if (observation_is_fresh(p, o)) {
         relation = relation_add(p, rq->session, rq->message->token, rq->message->token_length,
                                 index, &a->wish);
-        if (relation == POOL_NONE)
+        if (relation == POOL_NONE) {
             (void)deliver(p, &to, o->content, &a->wish, NULL);
-        else if (!relation_answer(p, relation, &to) && !deliver(p, &to, o->content, &a->wish, o))
-            relation_drop(p, relation);
+            return true;
+        }
+        persist_attach(p, relation_at(p, relation), persist_record(p, rq));
+        relation_accept(p, relation, &to, &a->wish);
         return true;
     }
     if ((o->fetch == POOL_NONE || fetch_at(p, o->fetch)->role == FETCH_REST) &&
@@ -436,6 +464,10 @@ static void ask_target(struct proxy *p, struct asked *a, uint32_t index)
 {
     const struct target *target = target_at(&p->targets, index);
 
+    if (a->rq->resumed) {
+        observe_again(p, a, index);
+        return;
+    }
     if (a->observes && (observe(p, a, index) || serve_cached(p, a, index)))
         return;
     if (target->fetch != POOL_NONE && may_join(p, a, target->fetch))
@@ -469,7 +501,7 @@ static void ask_safe(struct proxy *p, struct asked *a)
     index = a->transient ? TARGET_NONE : target_find(&p->targets, &p->key);
     if (index != TARGET_NONE && !a->observes && serve_cached(p, a, index))
         return;
-    if (!asked_admit(p, a, false) || asked_is_limited(p, a))
+    if (!asked_admit(p, a, false) || (!a->rq->resumed && asked_is_limited(p, a)))
         return;
     if (a->transient) {
         go_alone(p, a);

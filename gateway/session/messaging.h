@@ -124,6 +124,9 @@ struct request {
     uint8_t unwanted; /* No-Response (RFC 7967): bit class - 1 of the classes not to be answered */
     bool multicast;   /* no errors are answered (RFC 7252 8.2) */
     bool own_echo;    /* its Echo option is one that we gave, and has been dealt with */
+    bool resumed;     /* a registration of before a restart: its client got an answer then, and what
+                         it is told now is a confirmable message of its own */
+    uint64_t created_us; /* when that was */
 };
 
 /* To be called before the request has any effect. False when there is nothing more to do: it was a
@@ -202,6 +205,9 @@ const uint8_t *exchange_token(const struct messaging *m, const struct exchange *
 bool exchange_reply_begin(struct messaging *m, struct exchange *x, uint8_t code,
                           struct reply *reply);
 bool exchange_reply_end(struct messaging *m, struct exchange *x, struct reply *reply);
+
+/* Acknowledges its request, unless that has been done: what answers it comes separately. */
+void exchange_acknowledge(struct messaging *m, struct exchange *x);
 
 /* It has been answered in another way: frees it. */
 void exchange_close(struct messaging *m, struct exchange *x);

@@ -95,6 +95,8 @@ bool request_admit(struct messaging *m, struct request *rq, bool pure)
     bool safe = pure || code_is_safe(msg->code);
     struct dedup_entry *entry;
 
+    if (rq->resumed)
+        return true;
     if (pure && confirmable) {
         m->counters->requests++;
         return true;
@@ -178,6 +180,17 @@ static void reply_start(struct messaging *m, struct reply *reply, struct session
     reply->bare_length = reply->encoder.length;
 }
 
+/* A CON is kept for retransmission: it is built where it can be copied from. */
+static void separate_start(struct messaging *m, struct reply *reply, struct session *s,
+                           const uint8_t *token, size_t token_length)
+{
+    reply->session = s;
+    reply->bare_length = 0;
+    reply->out = (struct outgoing){.data = m->scratch, .room = messaging_room(m, &s->flow)};
+    encoder_begin(&reply->encoder, m->scratch, reply->out.room, TYPE_CON, reply->code, reply->mid,
+                  token, token_length);
+}
+
 bool reply_begin(struct messaging *m, const struct request *rq, uint8_t code, struct reply *reply)
 {
     const struct message *msg = rq->message;
@@ -192,17 +205,20 @@ bool reply_begin(struct messaging *m, const struct request *rq, uint8_t code, st
     reply->longest = 0;
     if (code_is_safe(msg->code) && !rq->multicast)
         reply->longest = reply_longest(m, rq->session, msg->length);
-    if (msg->type == TYPE_CON) {
+    if (msg->type == TYPE_CON && !rq->resumed) {
         reply->type = TYPE_ACK;
         reply->mid = msg->mid;
     } else {
-        reply->type = TYPE_NON;
+        reply->type = rq->resumed ? TYPE_CON : TYPE_NON;
         if (!session_take_mid(rq->session, m->now, &reply->mid)) {
             m->counters->drop_no_mid++;
             return false;
         }
     }
-    reply_start(m, reply, rq->session, msg->token, msg->token_length);
+    if (reply->type == TYPE_CON)
+        separate_start(m, reply, rq->session, msg->token, msg->token_length);
+    else
+        reply_start(m, reply, rq->session, msg->token, msg->token_length);
     return true;
 }
 
@@ -237,10 +253,41 @@ static void suppress(struct messaging *m, struct reply *reply)
     messaging_send_empty(m, &reply->session->flow, TYPE_ACK, reply->mid);
 }
 
+/* A separate response that is confirmable, or, where it cannot be kept for retransmission, one that
+ * is not: a client must expect either (RFC 7252 5.2.2). False when it did not fit. */
+static bool separate_end(struct messaging *m, struct reply *reply)
+{
+    struct session *s = reply->session;
+    uint16_t length;
+    uint32_t index;
+
+    if (reply->suppressed) { /* the request was acknowledged long ago */
+        m->counters->suppressed_responses++;
+        return true;
+    }
+    limit_amplification(m, reply);
+    length = (uint16_t)encoder_end(&reply->encoder);
+    if (length == 0)
+        return false;
+    if (outbound_submit(m, s, TYPE_CON, reply->mid, m->scratch, length, OWNER_NONE, 0, &index) == 0)
+        return true;
+    m->counters->unkept_responses++;
+    if (!m->io.alloc(m->io.context, &s->flow, &reply->out)) {
+        m->counters->drop_reply_buffer++;
+        return true;
+    }
+    memcpy(reply->out.data, m->scratch, length);
+    message_set_type(reply->out.data, TYPE_NON);
+    messaging_send(m, &s->flow, &reply->out, length);
+    return true;
+}
+
 bool reply_end(struct messaging *m, struct reply *reply)
 {
     uint16_t length;
 
+    if (reply->type == TYPE_CON)
+        return separate_end(m, reply);
     if (reply->suppressed) {
         suppress(m, reply);
         return true;
@@ -352,18 +399,25 @@ void exchange_close(struct messaging *m, struct exchange *x)
     exchange_free(m, x);
 }
 
-void exchange_on_timer(void *context, struct timer *timer, uint64_t now_us)
+void exchange_acknowledge(struct messaging *m, struct exchange *x)
 {
-    struct messaging *m = context;
-    struct exchange *x =
-        (struct exchange *)(void *)((uint8_t *)timer - offsetof(struct exchange, separate));
-
-    (void)now_us;
+    if (x->type != TYPE_CON || x->acked)
+        return;
+    wheel_cancel(&m->wheel, &x->separate);
     x->acked = true;
     if (x->dedup != POOL_NONE)
         dedup_at(&m->dedup, x->dedup)->state = DEDUP_ACKED;
     m->counters->empty_acks++;
     messaging_send_empty(m, &session_at(&m->sessions, x->session)->flow, TYPE_ACK, x->mid);
+}
+
+void exchange_on_timer(void *context, struct timer *timer, uint64_t now_us)
+{
+    struct exchange *x =
+        (struct exchange *)(void *)((uint8_t *)timer - offsetof(struct exchange, separate));
+
+    (void)now_us;
+    exchange_acknowledge(context, x);
 }
 
 const uint8_t *exchange_token(const struct messaging *m, const struct exchange *x, uint8_t *buffer)
@@ -395,53 +449,17 @@ bool exchange_reply_begin(struct messaging *m, struct exchange *x, uint8_t code,
             return false;
         }
     }
-    if (reply->type == TYPE_CON) { /* kept for retransmission: built where it can be copied from */
-        reply->session = s;
-        reply->bare_length = 0;
-        reply->out = (struct outgoing){.data = m->scratch, .room = messaging_room(m, &s->flow)};
-        encoder_begin(&reply->encoder, m->scratch, reply->out.room, TYPE_CON, code, reply->mid,
-                      token, x->token_length);
-        return true;
-    }
-    reply_start(m, reply, s, token, x->token_length);
+    if (reply->type == TYPE_CON)
+        separate_start(m, reply, s, token, x->token_length);
+    else
+        reply_start(m, reply, s, token, x->token_length);
     return true;
-}
-
-/* A separate response that is confirmable, or, where it cannot be kept for retransmission, one that
- * is not: a client must expect either (RFC 7252 5.2.2). */
-static void send_separate(struct messaging *m, struct reply *reply, uint16_t length)
-{
-    struct session *s = reply->session;
-    uint32_t index;
-
-    if (outbound_submit(m, s, TYPE_CON, reply->mid, m->scratch, length, OWNER_NONE, 0, &index) == 0)
-        return;
-    m->counters->unkept_responses++;
-    if (!m->io.alloc(m->io.context, &s->flow, &reply->out)) {
-        m->counters->drop_reply_buffer++;
-        return;
-    }
-    memcpy(reply->out.data, m->scratch, length);
-    message_set_type(reply->out.data, TYPE_NON);
-    messaging_send(m, &s->flow, &reply->out, length);
 }
 
 bool exchange_reply_end(struct messaging *m, struct exchange *x, struct reply *reply)
 {
-    if (reply->type != TYPE_CON) {
-        if (!reply_end(m, reply))
-            return false;
-    } else if (reply->suppressed) { /* it was acknowledged long ago */
-        m->counters->suppressed_responses++;
-    } else {
-        uint16_t length;
-
-        limit_amplification(m, reply);
-        length = (uint16_t)encoder_end(&reply->encoder);
-        if (length == 0)
-            return false;
-        send_separate(m, reply, length);
-    }
+    if (!reply_end(m, reply))
+        return false;
     if (x->type == TYPE_NON || x->acked)
         m->counters->separate_responses++;
     exchange_free(m, x);

@@ -1,0 +1,586 @@
+/* Observe relations that survive a restart: what the store has of them, answers that wait for it,
+ * and relations that come back.
+ *
+ * A client hears that it observes when the record is confirmed, so that what it has heard is never
+ * lost. While the store is away the relations here are the truth: when it is back, all of them are
+ * put again, in portions. */
+#include <errno.h>
+
+#include "gateway/hash.h"
+#include "gateway/proxy/proxy.h"
+#include "gateway/store/store.h"
+
+#define BY_OBSERVATION offsetof(struct relation, by_observation)
+
+/* Chunks for each relation: a record takes one or two. */
+#define RECORD_CHUNKS 2
+
+/* After a record was refused, the relations without one are tried again. */
+#define SWEEP_AGAIN_US 5000000u
+
+/* A sweep looks at more relations than it puts: many have a record. */
+#define SWEEP_LOOKS 8
+
+/* Numbers this close to the mark ask for another one. */
+#define MARK_MARGIN 1024
+
+/* A cookie says what is answered: a hold, or a relation that was put again. Bit 63 is for resources
+ * (gateway/serve/resource.h). */
+#define COOKIE_SWEEP (UINT64_C(1) << 62)
+#define SERIAL_MASK  UINT32_C(0x3fffffff)
+
+static uint32_t index_of(const struct proxy *p, const struct relation *r)
+{
+    return pool_index(&p->relations, r);
+}
+
+static struct hold *hold_at(const struct proxy *p, uint32_t index)
+{
+    return pool_at(&p->persist.holds, index);
+}
+
+/* ---- records ---- */
+
+struct rope persist_record(struct proxy *p, const struct request *rq)
+{
+    const struct message *msg = rq->message;
+    const struct session *s = rq->session;
+    const struct local_address *local = &p->m->config->locals[s->flow.local];
+    struct store_relation head = {
+        .listen = {local->address, s->flow.local_port},
+        .peer = {s->flow.peer, s->flow.peer_port},
+        .transport = s->flow.transport,
+        .created_us = rq->resumed ? rq->created_us : p->m->now,
+    };
+    uint8_t packet[MESSAGE_MAX_BYTES];
+    struct encoder e;
+    struct rope rope = ROPE_EMPTY;
+
+    if (!p->persist.enabled)
+        return rope;
+    encoder_begin(&e, packet, sizeof(packet), TYPE_CON, msg->code, msg->mid, msg->token,
+                  msg->token_length);
+    encoder_raw(&e, msg->options, msg->options_length);
+    encoder_payload(&e, msg->payload, msg->payload_length);
+    head.packet_length = (uint32_t)encoder_end(&e);
+    if (head.packet_length && rope_append(&p->persist.records, &rope, &head, sizeof(head)) &&
+        rope_append(&p->persist.records, &rope, packet, head.packet_length))
+        return rope;
+    rope_free(&p->persist.records, &rope);
+    return rope;
+}
+
+void persist_drop_record(struct proxy *p, struct rope *record)
+{
+    if (record->length)
+        rope_free(&p->persist.records, record);
+}
+
+void persist_attach(struct proxy *p, struct relation *r, struct rope record)
+{
+    if (record.length == 0 || (r->kept == KEPT && r->record.length)) {
+        persist_drop_record(p, &record); /* what the store has says the same */
+        return;
+    }
+    persist_drop_record(p, &r->record);
+    r->record = record;
+    r->kept = KEPT_NOT;
+}
+
+/* False when the store cannot be told now. */
+static bool tell(struct proxy *p, enum store_type type, uint64_t cookie, const struct rope *record)
+{
+    const struct worker_io *io = &p->m->io;
+    struct store_head head = {.cookie = cookie, .what = STORE_RELATION};
+    struct rope_cursor cursor = ROPE_START;
+    struct parcel *parcel = parcel_new(io->parcels, PARCEL_RECORD, (uint16_t)type,
+                                       (uint32_t)sizeof(head) + record->length);
+    uint8_t bytes[PARCEL_DATA_BYTES];
+
+    if (!parcel)
+        return false;
+    (void)parcel_write(parcel, 0, &head, sizeof(head));
+    for (uint32_t at = 0; at < record->length;) {
+        uint32_t n = record->length - at < sizeof(bytes) ? record->length - at : sizeof(bytes);
+
+        rope_read(&p->persist.records, record, &cursor, at, bytes, n);
+        (void)parcel_write(parcel, (uint32_t)sizeof(head) + at, bytes, n);
+        at += n;
+    }
+    if (io->tell(io->context, PARCEL_STORE, parcel))
+        return true;
+    parcel_free(io->parcels, parcel);
+    return false;
+}
+
+/* ---- answers that wait ---- */
+
+static void hold_free(struct proxy *p, struct hold *hold)
+{
+    hold->nonce = 0;
+    pool_put(&p->persist.holds, hold);
+}
+
+uint32_t persist_serial(struct proxy *p)
+{
+    if (++p->persist.nonce > SERIAL_MASK)
+        p->persist.nonce = 1;
+    return p->persist.nonce;
+}
+
+/* A hold with the exchange of the request. NULL when a table is full. */
+static struct hold *hold_open(struct proxy *p, struct relation *r, const struct client *to,
+                              const struct wish *wish)
+{
+    struct hold *hold = pool_get(&p->persist.holds);
+
+    if (!hold)
+        return NULL;
+    hold->exchange = to->exchange ? to->exchange : exchange_open(p->m, to->rq);
+    if (!hold->exchange) {
+        pool_put(&p->persist.holds, hold);
+        return NULL;
+    }
+    hold->relation = index_of(p, r);
+    hold->wish = *wish;
+    hold->wish.record = ROPE_EMPTY;
+    hold->nonce = persist_serial(p);
+    hold->next = r->held;
+    r->held = pool_index(&p->persist.holds, hold);
+    return hold;
+}
+
+static void unlink_hold(struct proxy *p, struct relation *r, uint32_t index)
+{
+    uint32_t *link = &r->held;
+
+    while (*link != index)
+        link = &hold_at(p, *link)->next;
+    *link = hold_at(p, index)->next;
+}
+
+/* Without a record the answer goes as the configuration says. */
+static enum persist_verdict without_record(struct proxy *p, struct relation *r)
+{
+    p->m->counters->records_failed++;
+    r->kept = KEPT_NOT;
+    if (p->m->config->store.reject)
+        return PERSIST_REFUSED;
+    if (p->persist.up && p->persist.sweep_at_us == 0)
+        p->persist.sweep_at_us = p->m->now + SWEEP_AGAIN_US;
+    return PERSIST_ANSWER;
+}
+
+enum persist_verdict persist_keep(struct proxy *p, struct relation *r, const struct client *to,
+                                  const struct wish *wish)
+{
+    struct hold *hold;
+
+    if (!p->persist.enabled || r->kept == KEPT)
+        return PERSIST_ANSWER;
+    if (!p->persist.up || r->record.length == 0)
+        return without_record(p, r);
+    hold = hold_open(p, r, to, wish);
+    if (!hold)
+        return without_record(p, r);
+    r->kept = KEPT_ASKED;
+    if (!tell(p, STORE_PUT, (uint64_t)hold->nonce << 32 | r->held, &r->record)) {
+        /* The exchange is there already: the answer goes through it, as if the store had failed. */
+        struct client later = {.exchange = hold->exchange};
+        struct wish mine = hold->wish;
+        uint32_t index = r->held;
+
+        unlink_hold(p, r, index);
+        hold_free(p, hold);
+        if (without_record(p, r) == PERSIST_ANSWER) {
+            relation_confirm(p, index_of(p, r), &later, &mine);
+        } else {
+            relation_drop(p, index_of(p, r));
+            deliver_code(p, &later, CODE_SERVICE_UNAVAILABLE, "the registration cannot be kept");
+        }
+        return PERSIST_HELD;
+    }
+    p->m->counters->records_put++;
+    return PERSIST_HELD;
+}
+
+static void answer_hold(struct proxy *p, uint32_t index, int32_t error)
+{
+    struct hold *hold = hold_at(p, index);
+    struct relation *r = relation_at(p, hold->relation);
+    struct client to = {.exchange = hold->exchange};
+    struct wish wish = hold->wish;
+
+    unlink_hold(p, r, index);
+    hold_free(p, hold);
+    if (error == 0) {
+        r->kept = KEPT;
+    } else if (without_record(p, r) == PERSIST_REFUSED) {
+        relation_drop(p, index_of(p, r));
+        deliver_code(p, &to, CODE_SERVICE_UNAVAILABLE, "the registration cannot be kept");
+        return;
+    }
+    relation_confirm(p, index_of(p, r), &to, &wish);
+}
+
+void persist_close_holds(struct proxy *p, struct relation *r)
+{
+    while (r->held != POOL_NONE) {
+        struct hold *hold = hold_at(p, r->held);
+
+        r->held = hold->next;
+        exchange_acknowledge(p->m, hold->exchange);
+        exchange_close(p->m, hold->exchange);
+        hold_free(p, hold);
+    }
+}
+
+/* The client has cancelled before it was answered: it gets what it would have got without Observe.
+ */
+static void answer_without(struct proxy *p, const struct relation *r, struct hold *hold)
+{
+    const struct observation *o = observation_at(p, r->observation);
+    struct client to = {.exchange = hold->exchange};
+    struct wish wish = hold->wish;
+
+    hold_free(p, hold);
+    if (o->content != CONTENT_NONE)
+        (void)deliver(p, &to, o->content, &wish, NULL);
+    else
+        deliver_code(p, &to, o->last_code ? o->last_code : CODE_SERVICE_UNAVAILABLE, NULL);
+}
+
+/* ---- relations that go ---- */
+
+bool persist_end(struct proxy *p, struct relation *r)
+{
+    while (r->held != POOL_NONE) {
+        struct hold *hold = hold_at(p, r->held);
+
+        r->held = hold->next;
+        answer_without(p, r, hold);
+    }
+    r->serial = 0;
+    if (r->record.length == 0)
+        return true;
+    if (p->persist.up && !tell(p, STORE_DELETE, 0, &r->record)) {
+        list_push_back(&p->persist.deleting, &p->relations, BY_OBSERVATION, index_of(p, r));
+        return false;
+    }
+    /* While the store is away nothing is told: it asks about each record when it is back. */
+    rope_free(&p->persist.records, &r->record);
+    return true;
+}
+
+static uint64_t name_of(const struct proxy *p, const struct flow *flow, const uint8_t *token,
+                        uint32_t token_length)
+{
+    return hash_bytes(token, token_length, hash_bytes(flow, sizeof(*flow), p->hash_seed));
+}
+
+void persist_cancelled(struct proxy *p, const struct session *s, const uint8_t *token,
+                       uint32_t token_length)
+{
+    struct persist *ps = &p->persist;
+
+    if (!ps->enabled || ps->resumed)
+        return;
+    ps->cancelled[ps->cancelled_next] = name_of(p, &s->flow, token, token_length);
+    ps->cancelled_next = (ps->cancelled_next + 1) % PERSIST_CANCELLED;
+}
+
+static bool was_cancelled(const struct proxy *p, const struct flow *flow, const struct message *msg)
+{
+    uint64_t name = name_of(p, flow, msg->token, msg->token_length);
+
+    for (unsigned i = 0; i < PERSIST_CANCELLED; i++)
+        if (p->persist.cancelled[i] == name)
+            return true;
+    return false;
+}
+
+/* ---- relations that come back ---- */
+
+/* The listener of a record, or NULL. */
+static const struct config_listener *listener_of(const struct proxy *p,
+                                                 const struct store_relation *head)
+{
+    const struct config *config = p->m->config;
+
+    for (unsigned i = 0; i < config->listener_count; i++) {
+        const struct config_listener *l = &config->listeners[i];
+
+        if (l->port == head->listen.port && l->transport == head->transport &&
+            address_equal(&config->locals[l->local].address, &head->listen.address))
+            return l;
+    }
+    return NULL;
+}
+
+static struct relation *find_relation(struct proxy *p, const struct session *s,
+                                      const struct message *msg)
+{
+    for (uint32_t index = s->side.client.relations; index != POOL_NONE;) {
+        struct relation *r = relation_at(p, index);
+
+        if (relation_has_token(p, r, msg->token, msg->token_length))
+            return r;
+        index = r->by_session.next;
+    }
+    return NULL;
+}
+
+/* The session of a record's client, made when there is none. */
+static struct session *session_for(struct proxy *p, const struct flow *flow,
+                                   const struct config_listener *listener)
+{
+    uint32_t hash = session_hash(&p->m->sessions, flow);
+    struct session *s = session_find(&p->m->sessions, flow, hash);
+
+    if (s)
+        return s->role == SESSION_CLIENT ? s : NULL;
+    s = messaging_open_session(p->m, flow, hash, &listener->transmission);
+    if (!s)
+        return NULL;
+    s->place = (uint16_t)(listener - p->m->config->listeners);
+    s->proven = true; /* it has observed for some time */
+    return s;
+}
+
+/* The store is told that there is no such relation (any more). One that cannot be told is asked
+ * about when the store is connected the next time. */
+static void disown(struct proxy *p, const struct parcel *parcel)
+{
+    struct rope record = ROPE_EMPTY;
+    uint8_t bytes[PARCEL_DATA_BYTES];
+
+    for (uint32_t at = sizeof(struct store_head); at < parcel->length;) {
+        uint32_t n = parcel->length - at < sizeof(bytes) ? parcel->length - at : sizeof(bytes);
+
+        if (!parcel_read(parcel, at, bytes, n) ||
+            !rope_append(&p->persist.records, &record, bytes, n))
+            break;
+        at += n;
+    }
+    if (record.length == parcel->length - sizeof(struct store_head))
+        (void)tell(p, STORE_DELETE, 0, &record);
+    rope_free(&p->persist.records, &record);
+}
+
+static bool is_registration(const struct message *msg)
+{
+    return (msg->code == CODE_GET || msg->code == CODE_FETCH) && message_has(msg, SLOT_OBSERVE) &&
+           message_uint(msg, SLOT_OBSERVE, 1) == 0;
+}
+
+static bool parse(const struct parcel *parcel, struct store_relation *head, struct message *msg,
+                  uint8_t buffer[MESSAGE_MAX_BYTES])
+{
+    const uint32_t offset = sizeof(struct store_head);
+
+    return parcel_read(parcel, offset, head, sizeof(*head)) &&
+           head->packet_length <= MESSAGE_MAX_BYTES &&
+           parcel_read(parcel, offset + (uint32_t)sizeof(*head), buffer, head->packet_length) &&
+           message_parse(buffer, head->packet_length, msg) == VERDICT_OK && is_registration(msg);
+}
+
+bool persist_read(struct proxy *p, const struct parcel *parcel, struct request *rq,
+                  struct message *msg, uint8_t buffer[MESSAGE_MAX_BYTES])
+{
+    const struct config_listener *listener;
+    struct store_relation record;
+    struct store_head head;
+    struct endpoint peer;
+    struct session *s;
+    struct flow flow;
+
+    if (!parcel_read(parcel, 0, &head, sizeof(head)) || !parse(parcel, &record, msg, buffer) ||
+        !(listener = listener_of(p, &record))) {
+        p->m->counters->records_unusable++;
+        return false;
+    }
+    peer = record.peer;
+    flow = flow_make(listener->local, listener->port, &peer, (enum transport)record.transport);
+    s = session_find(&p->m->sessions, &flow, session_hash(&p->m->sessions, &flow));
+    if (s && s->role == SESSION_CLIENT && find_relation(p, s, msg))
+        return false; /* the newest counts: what is there */
+    if (head.verify || was_cancelled(p, &flow, msg)) {
+        disown(p, parcel);
+        return false;
+    }
+    s = session_for(p, &flow, listener);
+    if (!s) {
+        p->m->counters->records_unusable++;
+        return false;
+    }
+    *rq = (struct request){.message = msg,
+                           .session = s,
+                           .dedup = POOL_NONE,
+                           .resumed = true,
+                           .created_us = record.created_us};
+    return true;
+}
+
+/* ---- the store ---- */
+
+static void done(struct proxy *p, const struct store_head *head)
+{
+    uint32_t index = (uint32_t)head->cookie, nonce = (uint32_t)(head->cookie >> 32) & SERIAL_MASK;
+
+    if (head->cookie & COOKIE_SWEEP) {
+        struct relation *r = relation_at(p, index);
+
+        if (index < p->relations.fresh && r->serial == nonce && r->kept == KEPT_ASKED)
+            r->kept = head->error ? KEPT_NOT : KEPT;
+        if (head->error && p->persist.up && p->persist.sweep_at_us == 0)
+            p->persist.sweep_at_us = p->m->now + SWEEP_AGAIN_US;
+    } else if (index < p->persist.holds.fresh && hold_at(p, index)->nonce == nonce) {
+        answer_hold(p, index, head->error);
+    }
+}
+
+static void sweep(struct proxy *p, bool all)
+{
+    p->persist.cursor = 0;
+    p->persist.sweep_end = p->relations.fresh;
+    p->persist.sweep_all = all;
+    p->persist.sweep_at_us = 0;
+}
+
+void persist_told(struct proxy *p, const struct parcel *parcel)
+{
+    struct persist *ps = &p->persist;
+    struct store_head head;
+
+    if (!ps->enabled || !parcel_read(parcel, 0, &head, sizeof(head)))
+        return;
+    switch ((enum store_type)parcel->type) {
+    case STORE_DONE:
+        done(p, &head);
+        break;
+    case STORE_UP:
+        ps->up = true;
+        sweep(p, true);
+        break;
+    case STORE_DOWN:
+        ps->up = false;
+        ps->cursor = ps->sweep_end = 0;
+        break;
+    case STORE_RESUMED:
+        ps->resumed = true;
+        break;
+    case STORE_MARK:
+        if (ps->mark == 0)
+            ps->floor = head.cookie;
+        ps->mark = head.mark;
+        break;
+    default:
+        break;
+    }
+}
+
+void persist_number(struct proxy *p, uint64_t number)
+{
+    struct persist *ps = &p->persist;
+    const struct worker_io *io = &p->m->io;
+    struct store_head head = {.mark = number};
+    struct parcel *parcel;
+
+    if (!ps->up || number + MARK_MARGIN < ps->mark || ps->mark_asked >= ps->mark)
+        return;
+    parcel = parcel_new(io->parcels, PARCEL_RECORD, STORE_MARK_ASK, sizeof(head));
+    if (!parcel)
+        return;
+    (void)parcel_write(parcel, 0, &head, sizeof(head));
+    if (io->tell(io->context, PARCEL_STORE, parcel))
+        ps->mark_asked = ps->mark;
+    else
+        parcel_free(io->parcels, parcel);
+}
+
+/* ---- work in portions ---- */
+
+/* False when the store takes no more now. */
+static bool put_again(struct proxy *p, struct relation *r)
+{
+    uint64_t cookie = COOKIE_SWEEP | (uint64_t)r->serial << 32 | index_of(p, r);
+
+    if (r->serial == 0 || r->record.length == 0 || r->held != POOL_NONE ||
+        (r->kept == KEPT && !p->persist.sweep_all))
+        return true;
+    if (!tell(p, STORE_PUT, cookie, &r->record))
+        return false;
+    r->kept = r->kept == KEPT ? KEPT : KEPT_ASKED;
+    p->m->counters->records_put++;
+    return true;
+}
+
+static unsigned delete_some(struct proxy *p, unsigned budget)
+{
+    struct list *deleting = &p->persist.deleting;
+    unsigned n = 0;
+
+    for (; n < budget && deleting->head != POOL_NONE; n++) {
+        uint32_t index = deleting->head;
+        struct relation *r = relation_at(p, index);
+
+        if (p->persist.up && !tell(p, STORE_DELETE, 0, &r->record))
+            break;
+        list_remove(deleting, &p->relations, BY_OBSERVATION, index);
+        rope_free(&p->persist.records, &r->record);
+        pool_put(&p->relations, r);
+    }
+    return n;
+}
+
+unsigned persist_advance(struct proxy *p, unsigned budget)
+{
+    struct persist *ps = &p->persist;
+    unsigned done = 0;
+
+    if (ps->sweep_at_us && p->m->now >= ps->sweep_at_us)
+        sweep(p, false);
+    if (ps->deleting.head != POOL_NONE)
+        done += delete_some(p, budget);
+    for (unsigned looks = budget * SWEEP_LOOKS; looks && ps->cursor < ps->sweep_end; looks--) {
+        if (!put_again(p, relation_at(p, ps->cursor)))
+            break;
+        ps->cursor++;
+        done++;
+    }
+    return done;
+}
+
+bool persist_has_work(const struct proxy *p)
+{
+    const struct persist *ps = &p->persist;
+
+    return ps->cursor < ps->sweep_end || ps->deleting.head != POOL_NONE ||
+           (ps->sweep_at_us && p->m->now >= ps->sweep_at_us);
+}
+
+/* ---- start and end ---- */
+
+int persist_init(struct proxy *p)
+{
+    const struct config *config = p->m->config;
+    int err;
+
+    p->persist.deleting = LIST_NONE;
+    if (config->store.kind == CONFIG_STORE_NONE || !p->m->io.tell || config->limits.relations == 0)
+        return 0;
+    p->persist.enabled = true;
+    err = chunks_init(&p->persist.records,
+                      (size_t)config->limits.relations * RECORD_CHUNKS * CHUNK_BYTES);
+    if (err)
+        return err;
+    return pool_init(&p->persist.holds, sizeof(struct hold), config->limits.exchanges);
+}
+
+void persist_fini(struct proxy *p)
+{
+    if (!p->persist.enabled)
+        return;
+    pool_fini(&p->persist.holds);
+    chunks_fini(&p->persist.records);
+}
