@@ -45,6 +45,9 @@ static void load_parts(struct loader *l)
     load_upstreams(l);
     load_forward(l);
     load_routes(l);
+    load_store(l);
+    load_admin(l);
+    load_debug(l);
     load_lifetimes(l);
 }
 
@@ -184,6 +187,9 @@ static void free_routes(struct config *config)
         free(config->routes[i].host);
         free(config->routes[i].path);
         free(config->routes[i].respond.payload);
+        free(config->routes[i].resources.formats);
+        free(config->routes[i].module.file);
+        free(config->routes[i].module.options);
     }
     free(config->routes);
 }
@@ -198,6 +204,18 @@ static void free_forward(struct config_forward *forward)
     free(forward->upstream.name);
 }
 
+static void free_store(struct config_store *store)
+{
+    if (store->password)
+        explicit_bzero(store->password, strlen(store->password));
+    free(store->host);
+    free(store->path);
+    free(store->username);
+    free(store->password);
+    free(store->prefix);
+    free(store->service);
+}
+
 void config_free(struct config *config)
 {
     if (!config)
@@ -210,6 +228,7 @@ void config_free(struct config *config)
     free(config->upstreams);
     free_forward(&config->forward);
     free_routes(config);
+    free_store(&config->store);
     free(config->listeners);
     free(config->locals);
     free(config->instance);

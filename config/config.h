@@ -125,9 +125,12 @@ enum config_route_kind {
 
 /* Resources below a route's path that the gateway holds itself. */
 struct config_resources {
-    bool create;    /* PUT makes new ones, DELETE removes them; false: neither (4.05) */
-    uint32_t max;   /* how many there may be; one more is answered 5.03 */
-    uint64_t bytes; /* their names and representations, in all */
+    bool create;       /* PUT makes new ones, DELETE removes them; false: neither (4.05) */
+    uint32_t max;      /* how many there may be; one more is answered 5.03 */
+    uint64_t bytes;    /* their names and representations, in all */
+    uint16_t *formats; /* Content-Formats that a PUT may have, each one once; others and none are
+                          answered 4.15 */
+    unsigned format_count; /* 0: any, and none */
 };
 
 struct config_module {

@@ -165,6 +165,6 @@ void load_forward(struct loader *l)
     read_dns_servers(l, &at, raw, out);
     out->upstream.name = loader_text(l, "forward");
     upstream_read(l, &at, &raw->upstream, &out->upstream);
-    /* There is no other server for a destination, and none that is watched. */
+    /* There is no other server for a destination. */
     out->upstream.retries = 0;
 }

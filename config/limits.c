@@ -47,6 +47,9 @@ static const struct limit limits[] = {
     LIMIT(client_relations, COUNT, 1, UINT16_MAX, 1024, client_relations),
     LIMIT(destinations, COUNT, 1, UINT16_MAX, 1024, destinations),
     LIMIT(amplification, COUNT, 0, 1000, 3, amplification),
+    LIMIT(parameter_sets, COUNT, 0, 65536, 1024, parameter_sets),
+    LIMIT(async, COUNT, 1, MANY, 16384, async),
+    LIMIT(module_slow, TIME_US, 1, 10 * SECOND_US, 1000, module_slow_us),
 };
 
 static void read_limit(const struct place *at, const struct limit *limit,

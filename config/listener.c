@@ -108,6 +108,7 @@ static void read_listener(struct loader *l, const struct place *listener, unsign
     out->transport = TRANSPORT_UDP;
     out->block_szx = block_szx_read(listener, raw->block_size);
     out->multicast = raw->multicast ? *raw->multicast : true;
+    out->keepalive_us = keepalive_read(listener, raw->keepalive, l->config->keepalive_us);
     out->has_transmission = raw->transmission != NULL;
     out->transmission = transmission_read(listener, raw->transmission, &l->config->transmission);
     if (!endpoint_read(&at, raw->uri, &endpoint))

@@ -16,7 +16,7 @@ struct loader {
     struct place root;
 };
 
-void load_transmission(struct loader *l); /* the one for all */
+void load_transmission(struct loader *l); /* what listeners and upstreams inherit */
 void load_process(struct loader *l); /* instance, workers, cores, idle, memory, upstream_ports */
 void load_limits(struct loader *l);
 void load_cache(struct loader *l);
@@ -26,12 +26,18 @@ void load_listeners(struct loader *l);
 void load_upstreams(struct loader *l);
 void load_forward(struct loader *l);
 void load_routes(struct loader *l);
+void load_store(struct loader *l);
+void load_admin(struct loader *l);
+void load_debug(struct loader *l);
 void load_lifetimes(struct loader *l); /* limits.session_idle against all transmission parameters */
 
 /* `base` with what the mapping at `parent` (a key "transmission", or absent) says otherwise. */
 struct transmission transmission_read(const struct place *parent,
                                       const struct raw_transmission *raw,
                                       const struct transmission *base);
+
+/* The key keepalive of the mapping at `parent` in microseconds; 0: never. */
+uint64_t keepalive_read(const struct place *parent, const char *text, uint64_t fallback_us);
 
 /* Zeroed memory for `count` things of `bytes` each, or NULL: reported, unless count is 0. */
 void *loader_array(struct loader *l, size_t count, size_t bytes);

@@ -21,6 +21,8 @@
 #define HOUR_MS     3600000
 #define WAIT_MAX_MS (24 * (uint64_t)HOUR_MS)
 
+#define PROBING_RATE_MAX UINT64_C(4000000000) /* in thousandths, as it is kept */
+
 /* ---- transmission ---- */
 
 static void check_wait(const struct place *at, const struct transmission *t)
@@ -49,6 +51,8 @@ struct transmission transmission_read(const struct place *parent,
     const struct quantity nstart = {"nstart", QUANTITY_COUNT, 1, UINT16_MAX, base->nstart};
     const struct quantity leisure = {"default_leisure", QUANTITY_TIME_MS, 0, HOUR_MS,
                                      base->default_leisure_ms};
+    const struct quantity probing = {"probing_rate", QUANTITY_MILLI, 1, PROBING_RATE_MAX,
+                                     base->probing_rate_milli};
     struct transmission t = *base;
 
     if (!raw)
@@ -58,8 +62,17 @@ struct transmission transmission_read(const struct place *parent,
     t.max_retransmit = (uint8_t)quantity_read(&at, &retransmit, raw->max_retransmit);
     t.nstart = (uint16_t)quantity_read(&at, &nstart, raw->nstart);
     t.default_leisure_ms = (uint32_t)quantity_read(&at, &leisure, raw->default_leisure);
+    t.probing_rate_milli = (uint32_t)quantity_read(&at, &probing, raw->probing_rate);
     check_wait(&at, &t);
     return t;
+}
+
+uint64_t keepalive_read(const struct place *parent, const char *text, uint64_t fallback_us)
+{
+    const struct quantity keepalive = {"keepalive", QUANTITY_TIME_US, 1000000,
+                                       UINT64_C(86400000000), fallback_us};
+
+    return quantity_read_or_zero(parent, &keepalive, text);
 }
 
 void load_transmission(struct loader *l)
@@ -70,6 +83,7 @@ void load_transmission(struct loader *l)
 
     l->config->transmission = transmission_read(&l->root, &l->raw->transmission, &defaults);
     l->config->separate_after_us = quantity_read(&l->root, &separate, l->raw->separate_after);
+    l->config->keepalive_us = keepalive_read(&l->root, l->raw->keepalive, 0);
 }
 
 /* ---- workers ---- */

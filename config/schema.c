@@ -53,15 +53,20 @@ static const cyaml_schema_field_t interface_fields[] = {
 };
 
 static const cyaml_schema_field_t transmission_fields[] = {
-    TEXT(ack_timeout, raw_transmission),     TEXT(ack_random_factor, raw_transmission),
-    TEXT(max_retransmit, raw_transmission),  TEXT(nstart, raw_transmission),
-    TEXT(default_leisure, raw_transmission), CYAML_FIELD_END,
+    TEXT(ack_timeout, raw_transmission),
+    TEXT(ack_random_factor, raw_transmission),
+    TEXT(max_retransmit, raw_transmission),
+    TEXT(nstart, raw_transmission),
+    TEXT(default_leisure, raw_transmission),
+    TEXT(probing_rate, raw_transmission),
+    CYAML_FIELD_END,
 };
 
 static const cyaml_schema_field_t listener_fields[] = {
     NEED(uri, raw_listener),
     TEXT(block_size, raw_listener),
     FLAG(multicast, raw_listener),
+    TEXT(keepalive, raw_listener),
     CYAML_FIELD_MAPPING_PTR("transmission", CYAML_FLAG_OPTIONAL, struct raw_listener, transmission,
                             transmission_fields),
     CYAML_FIELD_END,
@@ -156,6 +161,9 @@ static const cyaml_schema_field_t limits_fields[] = {
     TEXT(client_relations, raw_limits),
     TEXT(destinations, raw_limits),
     TEXT(amplification, raw_limits),
+    TEXT(parameter_sets, raw_limits),
+    TEXT(async, raw_limits),
+    TEXT(module_slow, raw_limits),
     CYAML_FIELD_END,
 };
 
@@ -192,6 +200,7 @@ static const cyaml_schema_field_t config_fields[] = {
     CYAML_FIELD_MAPPING("transmission", CYAML_FLAG_OPTIONAL, struct raw_config, transmission,
                         transmission_fields),
     TEXT(separate_after, raw_config),
+    TEXT(keepalive, raw_config),
     CYAML_FIELD_MAPPING("upstream_ports", CYAML_FLAG_OPTIONAL, struct raw_config, upstream_ports,
                         ports_fields),
     CYAML_FIELD_MAPPING("limits", CYAML_FLAG_OPTIONAL, struct raw_config, limits, limits_fields),

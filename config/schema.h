@@ -30,10 +30,11 @@ struct raw_interface {
 
 struct raw_transmission {
     char *ack_timeout, *ack_random_factor, *max_retransmit, *nstart, *default_leisure;
+    char *probing_rate;
 };
 
 struct raw_listener {
-    char *uri, *block_size;
+    char *uri, *block_size, *keepalive;
     bool *multicast;
     struct raw_transmission *transmission;
 };
@@ -74,6 +75,7 @@ struct raw_limits {
     char *sessions, *session_idle, *exchanges, *outbound, *queue, *remembered, *message_memory;
     char *token, *body, *assembly_memory, *transfers, *transfer_idle, *observations, *relations;
     char *client_requests, *client_relations, *destinations, *amplification;
+    char *parameter_sets, *async, *module_slow;
 };
 
 struct raw_cache {
@@ -100,7 +102,7 @@ struct raw_config {
     struct raw_cache cache;
     struct raw_observe observe;
     struct raw_transmission transmission;
-    char *separate_after;
+    char *separate_after, *keepalive;
     struct raw_ports upstream_ports;
     struct raw_limits limits;
 };

@@ -78,17 +78,15 @@ static void read_name(struct loader *l, const struct place *at, unsigned index)
     l->config->upstreams[index].name = loader_text(l, name);
 }
 
-static void read_health(const struct place *at, const struct raw_upstream *raw,
+static void read_health(struct loader *l, const struct place *at, const struct raw_upstream *raw,
                         struct config_upstream *out)
 {
     static const struct quantity retries = {"retries", QUANTITY_COUNT, 0, 8, 1};
-    static const struct quantity keepalive = {"keepalive", QUANTITY_TIME_US, SECOND_US,
-                                              24 * HOUR_US, 0};
     static const struct quantity revive = {"revive", QUANTITY_TIME_US, SECOND_US / 10, HOUR_US,
                                            5 * SECOND_US};
 
     out->retries = (uint8_t)quantity_read(at, &retries, raw->retries);
-    out->keepalive_us = quantity_read_or_zero(at, &keepalive, raw->keepalive);
+    out->keepalive_us = keepalive_read(at, raw->keepalive, l->config->keepalive_us);
     out->revive_us = quantity_read(at, &revive, raw->revive);
 }
 
@@ -110,7 +108,7 @@ void upstream_read(struct loader *l, const struct place *at, const struct raw_up
     out->ports = (uint16_t)quantity_read(at, &ports, raw->ports);
     out->block_szx = block_szx_read(at, raw->block_size);
     out->outstanding = (uint32_t)quantity_read(at, &outstanding, raw->max_outstanding);
-    read_health(at, raw, out);
+    read_health(l, at, raw, out);
 }
 
 void load_upstreams(struct loader *l)
