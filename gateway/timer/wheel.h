@@ -40,6 +40,8 @@ enum timer_kind {
     TIMER_TRANSFER,    /* a client does not go on with a body in blocks */
     TIMER_OBSERVATION, /* an origin has not notified for long */
     TIMER_RELATION,    /* a notification is to be confirmed */
+    TIMER_ASYNC,       /* a module's request is to be answered */
+    TIMER_MODULE,      /* one of a module's own */
     TIMER_KIND_COUNT
 };
 
