@@ -638,6 +638,26 @@ void lcore_counters(const struct lcore *l, struct counters *sum)
     counters_add(sum, worker_counters(l->worker));
 }
 
+static uint64_t peek(const uint64_t *value)
+{
+    return __atomic_load_n(value, __ATOMIC_RELAXED);
+}
+
+void lcore_load(const struct lcore *l, struct worker_load *load)
+{
+    uint64_t begun = peek(&l->now), now = lcore_now_us(l->shared);
+
+    *load = (struct worker_load){
+        .turns = peek(&l->load.turns),
+        .busy_turns = peek(&l->load.busy_turns),
+        .sleeps = peek(&l->load.sleeps),
+        .busy_us = tsc_to_us(l->shared, peek(&l->load.busy_cycles)),
+        .idle_us = tsc_to_us(l->shared, peek(&l->load.idle_cycles)),
+        .longest_us = peek(&l->load.longest_us),
+        .turn_age_us = now > begun ? now - begun : 0,
+    };
+}
+
 void lcore_print(const struct lcore *l, FILE *out)
 {
     const struct lcore_load *load = &l->load;

@@ -17,6 +17,7 @@
 #include "dpdk/port.h"
 #include "dpdk/stack.h"
 #include "dpdk/steer.h"
+#include "gateway/vitals.h"
 #include "gateway/worker.h"
 
 struct resolver;
@@ -104,6 +105,9 @@ bool lcore_is_quiet(const struct lcore *lcore);
 
 /* Adds what the lcore has counted to `sum`. */
 void lcore_counters(const struct lcore *lcore, struct counters *sum);
+
+/* How it spends its time, as seen a moment ago. Any thread. */
+void lcore_load(const struct lcore *lcore, struct worker_load *load);
 
 /* Counters, load and use of limits, each line with the worker's number in front. */
 void lcore_print(const struct lcore *lcore, FILE *out);

@@ -247,6 +247,32 @@ void plant_stop(struct plant *p)
     take_down(p);
 }
 
+static void vitals_counters(const void *context, unsigned worker, struct counters *sum)
+{
+    const struct plant *p = context;
+
+    lcore_counters(p->lcores[worker], sum);
+}
+
+static void vitals_load(const void *context, unsigned worker, struct worker_load *load)
+{
+    const struct plant *p = context;
+
+    lcore_load(p->lcores[worker], load);
+}
+
+static bool vitals_port(const void *context, unsigned interface, struct port_figures *figures)
+{
+    const struct plant *p = context;
+
+    return port_figures(&p->shared.ports[interface], figures);
+}
+
+struct vitals plant_vitals(const struct plant *p)
+{
+    return (struct vitals){p, vitals_counters, vitals_load, vitals_port};
+}
+
 void plant_print(const struct plant *p, FILE *out)
 {
     struct counters sum = {0};

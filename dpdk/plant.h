@@ -34,6 +34,9 @@ unsigned plant_worker_of(const struct plant *plant, const struct flow *flow);
  * Prints the counters. */
 void plant_stop(struct plant *plant);
 
+/* What it says of itself; holds while the plant is up. */
+struct vitals plant_vitals(const struct plant *plant);
+
 /* Counters of each worker, their sum, and the devices' own. */
 void plant_print(const struct plant *plant, FILE *out);
 

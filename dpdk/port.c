@@ -366,17 +366,36 @@ void port_stop(struct port *port)
     port->opened = false;
 }
 
-void port_print(const struct port *port, FILE *out)
+bool port_figures(const struct port *port, struct port_figures *figures)
 {
     struct rte_eth_stats s;
 
     if (rte_eth_stats_get(port->id, &s) != 0)
+        return false;
+    *figures = (struct port_figures){
+        .rx_packets = s.ipackets,
+        .rx_bytes = s.ibytes,
+        .tx_packets = s.opackets,
+        .tx_bytes = s.obytes,
+        .rx_missed = s.imissed,
+        .rx_errors = s.ierrors,
+        .tx_errors = s.oerrors,
+        .rx_no_buffer = s.rx_nombuf,
+    };
+    return true;
+}
+
+void port_print(const struct port *port, FILE *out)
+{
+    struct port_figures f;
+
+    if (!port_figures(port, &f))
         return;
     fprintf(out,
             "interface %s received %llu packets %llu bytes, sent %llu packets %llu bytes, missed "
             "%llu, errors %llu in %llu out, no buffer %llu\n",
-            port->interface->name, (unsigned long long)s.ipackets, (unsigned long long)s.ibytes,
-            (unsigned long long)s.opackets, (unsigned long long)s.obytes,
-            (unsigned long long)s.imissed, (unsigned long long)s.ierrors,
-            (unsigned long long)s.oerrors, (unsigned long long)s.rx_nombuf);
+            port->interface->name, (unsigned long long)f.rx_packets, (unsigned long long)f.rx_bytes,
+            (unsigned long long)f.tx_packets, (unsigned long long)f.tx_bytes,
+            (unsigned long long)f.rx_missed, (unsigned long long)f.rx_errors,
+            (unsigned long long)f.tx_errors, (unsigned long long)f.rx_no_buffer);
 }

@@ -14,6 +14,7 @@
 #include "config/config.h"
 #include "dpdk/stack.h"
 #include "dpdk/steer.h"
+#include "gateway/vitals.h"
 
 /* Buffers that one core keeps for itself. */
 #define PORT_BUFFER_CACHE 256
@@ -39,7 +40,10 @@ int port_start(struct port *port, const struct config *config, unsigned index, s
                struct rte_mempool *pool, struct stack_interface *out);
 void port_stop(struct port *port);
 
-/* One line of the device's own statistics. */
+/* The device's own statistics. False when it has none. */
+bool port_figures(const struct port *port, struct port_figures *figures);
+
+/* The same as one line. */
 void port_print(const struct port *port, FILE *out);
 
 #endif
