@@ -104,6 +104,14 @@
     X(records_put, "records of observe relations given to the store")                            \
     X(records_failed, "registrations answered although, or refused because, the store failed")   \
     X(records_unusable, "records of the store that no relation could be made of")                \
+    X(module_calls, "calls of modules' functions")                                               \
+    X(module_slow, "calls of them that took longer than limits.module_slow")                     \
+    X(module_failures, "answers of modules without a code, or with more than fits (5.00)")       \
+    X(module_states, "new states of observed resources asked of modules")                        \
+    X(module_log_lost, "lines of modules that were not printed: too many in a second")           \
+    X(asyncs, "requests that modules answer later")                                              \
+    X(asyncs_dropped, "of those, freed without an answer, or with their session")                \
+    X(refused_asyncs, "requests that modules could not answer later: a limit or memory")         \
     X(names_asked, "host names given to the resolver")                                           \
     X(names_failed, "host names without a usable address")                                       \
     X(forward_forbidden, "requests to destinations that forward_proxy does not allow (4.03)")    \
