@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "gateway/hash.h"
+#include "gateway/memory.h"
 #include "gateway/proxy/proxy.h"
 #include "gateway/store/store.h"
 
@@ -20,6 +21,8 @@
 
 /* A sweep looks at more relations than it puts: many have a record. */
 #define SWEEP_LOOKS 8
+
+#define CANNOT_KEEP "the registration cannot be kept"
 
 /* Numbers this close to the mark ask for another one. */
 #define MARK_MARGIN 1024
@@ -37,6 +40,14 @@ static uint32_t index_of(const struct proxy *p, const struct relation *r)
 static struct hold *hold_at(const struct proxy *p, uint32_t index)
 {
     return pool_at(&p->persist.holds, index);
+}
+
+/* Tells holds, and relations, apart that follow each other in one place. */
+static uint32_t next_nonce(struct proxy *p)
+{
+    if (++p->persist.nonce > SERIAL_MASK)
+        p->persist.nonce = 1;
+    return p->persist.nonce;
 }
 
 /* ---- records ---- */
@@ -74,6 +85,15 @@ void persist_drop_record(struct proxy *p, struct rope *record)
 {
     if (record->length)
         rope_free(&p->persist.records, record);
+}
+
+void persist_begin(struct proxy *p, struct relation *r)
+{
+    r->held = POOL_NONE;
+    r->record = ROPE_EMPTY;
+    r->kept = KEPT_NOT;
+    if (p->persist.enabled)
+        p->persist.serials[index_of(p, r)] = next_nonce(p);
 }
 
 void persist_attach(struct proxy *p, struct relation *r, struct rope record)
@@ -115,17 +135,15 @@ static bool tell(struct proxy *p, enum store_type type, uint64_t cookie, const s
 
 /* ---- answers that wait ---- */
 
-static void hold_free(struct proxy *p, struct hold *hold)
+static uint32_t nonce_of(const struct proxy *p, const struct hold *hold)
 {
-    hold->nonce = 0;
-    pool_put(&p->persist.holds, hold);
+    return p->persist.hold_nonces[pool_index(&p->persist.holds, hold)];
 }
 
-uint32_t persist_serial(struct proxy *p)
+static void hold_free(struct proxy *p, struct hold *hold)
 {
-    if (++p->persist.nonce > SERIAL_MASK)
-        p->persist.nonce = 1;
-    return p->persist.nonce;
+    p->persist.hold_nonces[pool_index(&p->persist.holds, hold)] = 0;
+    pool_put(&p->persist.holds, hold);
 }
 
 /* A hold with the exchange of the request. NULL when a table is full. */
@@ -144,9 +162,9 @@ static struct hold *hold_open(struct proxy *p, struct relation *r, const struct 
     hold->relation = index_of(p, r);
     hold->wish = *wish;
     hold->wish.record = ROPE_EMPTY;
-    hold->nonce = persist_serial(p);
     hold->next = r->held;
     r->held = pool_index(&p->persist.holds, hold);
+    p->persist.hold_nonces[r->held] = next_nonce(p);
     return hold;
 }
 
@@ -184,7 +202,7 @@ enum persist_verdict persist_keep(struct proxy *p, struct relation *r, const str
     if (!hold)
         return without_record(p, r);
     r->kept = KEPT_ASKED;
-    if (!tell(p, STORE_PUT, (uint64_t)hold->nonce << 32 | r->held, &r->record)) {
+    if (!tell(p, STORE_PUT, (uint64_t)nonce_of(p, hold) << 32 | r->held, &r->record)) {
         /* The exchange is there already: the answer goes through it, as if the store had failed. */
         struct client later = {.exchange = hold->exchange};
         struct wish mine = hold->wish;
@@ -195,8 +213,8 @@ enum persist_verdict persist_keep(struct proxy *p, struct relation *r, const str
         if (without_record(p, r) == PERSIST_ANSWER) {
             relation_confirm(p, index_of(p, r), &later, &mine);
         } else {
+            deliver_code(p, &later, CODE_SERVICE_UNAVAILABLE, CANNOT_KEEP);
             relation_drop(p, index_of(p, r));
-            deliver_code(p, &later, CODE_SERVICE_UNAVAILABLE, "the registration cannot be kept");
         }
         return PERSIST_HELD;
     }
@@ -216,8 +234,8 @@ static void answer_hold(struct proxy *p, uint32_t index, int32_t error)
     if (error == 0) {
         r->kept = KEPT;
     } else if (without_record(p, r) == PERSIST_REFUSED) {
+        deliver_code(p, &to, CODE_SERVICE_UNAVAILABLE, CANNOT_KEEP);
         relation_drop(p, index_of(p, r));
-        deliver_code(p, &to, CODE_SERVICE_UNAVAILABLE, "the registration cannot be kept");
         return;
     }
     relation_confirm(p, index_of(p, r), &to, &wish);
@@ -260,7 +278,8 @@ bool persist_end(struct proxy *p, struct relation *r)
         r->held = hold->next;
         answer_without(p, r, hold);
     }
-    r->serial = 0;
+    if (p->persist.enabled)
+        p->persist.serials[index_of(p, r)] = 0;
     if (r->record.length == 0)
         return true;
     if (p->persist.up && !tell(p, STORE_DELETE, 0, &r->record)) {
@@ -428,13 +447,12 @@ static void done(struct proxy *p, const struct store_head *head)
     uint32_t index = (uint32_t)head->cookie, nonce = (uint32_t)(head->cookie >> 32) & SERIAL_MASK;
 
     if (head->cookie & COOKIE_SWEEP) {
-        struct relation *r = relation_at(p, index);
-
-        if (index < p->relations.fresh && r->serial == nonce && r->kept == KEPT_ASKED)
-            r->kept = head->error ? KEPT_NOT : KEPT;
+        if (index < p->relations.fresh && p->persist.serials[index] == nonce &&
+            relation_at(p, index)->kept == KEPT_ASKED)
+            relation_at(p, index)->kept = head->error ? KEPT_NOT : KEPT;
         if (head->error && p->persist.up && p->persist.sweep_at_us == 0)
             p->persist.sweep_at_us = p->m->now + SWEEP_AGAIN_US;
-    } else if (index < p->persist.holds.fresh && hold_at(p, index)->nonce == nonce) {
+    } else if (index < p->persist.holds.fresh && p->persist.hold_nonces[index] == nonce) {
         answer_hold(p, index, head->error);
     }
 }
@@ -501,11 +519,12 @@ void persist_number(struct proxy *p, uint64_t number)
 /* ---- work in portions ---- */
 
 /* False when the store takes no more now. */
-static bool put_again(struct proxy *p, struct relation *r)
+static bool put_again(struct proxy *p, uint32_t index)
 {
-    uint64_t cookie = COOKIE_SWEEP | (uint64_t)r->serial << 32 | index_of(p, r);
+    struct relation *r = relation_at(p, index);
+    uint64_t cookie = COOKIE_SWEEP | (uint64_t)p->persist.serials[index] << 32 | index;
 
-    if (r->serial == 0 || r->record.length == 0 || r->held != POOL_NONE ||
+    if (p->persist.serials[index] == 0 || r->record.length == 0 || r->held != POOL_NONE ||
         (r->kept == KEPT && !p->persist.sweep_all))
         return true;
     if (!tell(p, STORE_PUT, cookie, &r->record))
@@ -543,7 +562,7 @@ unsigned persist_advance(struct proxy *p, unsigned budget)
     if (ps->deleting.head != POOL_NONE)
         done += delete_some(p, budget);
     for (unsigned looks = budget * SWEEP_LOOKS; looks && ps->cursor < ps->sweep_end; looks--) {
-        if (!put_again(p, relation_at(p, ps->cursor)))
+        if (!put_again(p, ps->cursor))
             break;
         ps->cursor++;
         done++;
@@ -561,6 +580,11 @@ bool persist_has_work(const struct proxy *p)
 
 /* ---- start and end ---- */
 
+static size_t nonces_bytes(uint32_t count)
+{
+    return (size_t)count * sizeof(uint32_t);
+}
+
 int persist_init(struct proxy *p)
 {
     const struct config *config = p->m->config;
@@ -572,15 +596,21 @@ int persist_init(struct proxy *p)
     p->persist.enabled = true;
     err = chunks_init(&p->persist.records,
                       (size_t)config->limits.relations * RECORD_CHUNKS * CHUNK_BYTES);
+    if (!err)
+        err = pool_init(&p->persist.holds, sizeof(struct hold), config->limits.exchanges);
+    p->persist.hold_nonces = memory_reserve(nonces_bytes(config->limits.exchanges));
+    p->persist.serials = memory_reserve(nonces_bytes(config->limits.relations));
     if (err)
         return err;
-    return pool_init(&p->persist.holds, sizeof(struct hold), config->limits.exchanges);
+    return p->persist.hold_nonces && p->persist.serials ? 0 : -ENOMEM;
 }
 
 void persist_fini(struct proxy *p)
 {
     if (!p->persist.enabled)
         return;
+    memory_release(p->persist.serials, nonces_bytes(p->m->config->limits.relations));
+    memory_release(p->persist.hold_nonces, nonces_bytes(p->m->config->limits.exchanges));
     pool_fini(&p->persist.holds);
     chunks_fini(&p->persist.records);
 }

@@ -184,7 +184,6 @@ struct relation {
     bool resumed;       /* of before a restart: it waits for its turn to be told the state */
     uint8_t kept;       /* enum relation_kept */
     uint32_t held;      /* answers that wait for the record: the newest hold, or POOL_NONE */
-    uint32_t serial;    /* tells it from others in its place; 0: the place is free */
     struct rope record; /* in p->persist.records: what the store has of it */
     uint64_t sent_us;   /* when a state was last sent */
     uint64_t acked_us;  /* when a CON was last acknowledged */
@@ -216,8 +215,7 @@ enum relation_kept {
 struct hold {
     struct exchange *exchange;
     uint32_t relation;
-    uint32_t next;  /* an older one of the same relation */
-    uint32_t nonce; /* 0: the place is free */
+    uint32_t next; /* an older one of the same relation */
     struct wish wish;
 };
 
@@ -230,7 +228,8 @@ struct persist {
     bool up;      /* the store takes records */
     bool resumed; /* all records of before the start have been read back */
     uint32_t nonce;
-    struct chunks records; /* of relations, as the store gets them */
+    uint32_t *hold_nonces, *serials; /* of holds and relations by index; 0: the place is free */
+    struct chunks records;           /* of relations, as the store gets them */
     struct pool holds;
     struct list deleting;       /* relations that have gone; the store is still to be told */
     uint32_t cursor, sweep_end; /* relations from `cursor` on are still to be put again */
@@ -241,6 +240,15 @@ struct persist {
     unsigned cancelled_next;
     uint64_t cancelled[PERSIST_CANCELLED];
 };
+
+/* ---- observations of what the gateway itself holds ---- */
+
+/* Who is told that one is gone: local_handle(). */
+struct local_owner {
+    void (*gone)(void *context, uint32_t index);
+    void *context;
+};
+#define LOCAL_OWNERS 3 /* enum local_kind */
 
 /* ---- all of it ---- */
 
@@ -259,6 +267,7 @@ struct proxy {
     uint64_t number_top;  /* no observation that was given up had a higher number */
     bool draining;        /* new requests are refused */
     struct persist persist;
+    struct local_owner locals[LOCAL_OWNERS];
     struct destinations *destinations; /* of the forward proxy, NULL when it is off */
     const char **own_names;            /* hosts of routes, sorted */
     unsigned own_name_count;
@@ -414,8 +423,14 @@ void fetch_server_lost(struct proxy *p, uint32_t fetch);
 /* observation.c */
 int observations_init(struct proxy *p);
 void observations_fini(struct proxy *p);
+/* One without a target, or NULL at the limit. */
+struct observation *observation_new(struct proxy *p);
 /* The observation of a target, made when there is none. POOL_NONE at the limit. */
 uint32_t observation_get(struct proxy *p, uint32_t target);
+/* A new state goes to all clients. The reference is taken over. */
+void observation_set(struct proxy *p, struct observation *o, uint32_t content);
+/* Clients get a last answer: the content (the reference is taken over), or the code. */
+void observation_over(struct proxy *p, struct observation *o, uint32_t content, uint8_t code);
 /* A message with the observation's token. */
 bool observation_response(struct proxy *p, uint32_t observation, uint32_t session,
                           const struct message *msg);
@@ -448,6 +463,10 @@ void observation_defer(struct proxy *p, uint32_t observation, const struct place
                        uint8_t hop_limit, uint64_t delay_us);
 /* The place that its requests go to. */
 struct place observation_place(const struct proxy *p, const struct observation *o);
+
+/* local.c */
+/* An observation of what the gateway itself holds has no relation (any more). */
+void local_left(struct proxy *p, uint32_t observation);
 
 /* relation.c */
 int relations_init(struct proxy *p);
@@ -515,8 +534,8 @@ bool persist_end(struct proxy *p, struct relation *r);
 /* The client has cancelled what it may have registered before a restart. */
 void persist_cancelled(struct proxy *p, const struct session *s, const uint8_t *token,
                        uint32_t token_length);
-/* A number that tells relations apart; never 0. */
-uint32_t persist_serial(struct proxy *p);
+/* A new relation, without a record. */
+void persist_begin(struct proxy *p, struct relation *r);
 /* A parcel of the store's about a relation, or about the store itself; not consumed. */
 void persist_told(struct proxy *p, const struct parcel *parcel);
 /* A record that was read back. True when it is to be handled as a request, which is in `rq` then,

@@ -179,9 +179,7 @@ static struct relation *create(struct proxy *p, struct session *s, const uint8_t
     r->session = session_index(&p->m->sessions, s);
     r->observation = pool_index(&p->observations, o);
     r->outbound = POOL_NONE;
-    r->held = POOL_NONE;
-    r->record = ROPE_EMPTY;
-    r->serial = persist_serial(p);
+    persist_begin(p, r);
     chain_push(&s->side.client.relations, &p->relations, BY_SESSION, index_of(p, r));
     list_push_back(&o->relations, &p->relations, BY_OBSERVATION, index_of(p, r));
     o->relation_count++;
@@ -451,8 +449,8 @@ void relation_accept(struct proxy *p, uint32_t index, const struct client *to,
     case PERSIST_HELD:
         return;
     case PERSIST_REFUSED:
-        relation_drop(p, index);
         deliver_code(p, to, CODE_SERVICE_UNAVAILABLE, "the registration cannot be kept");
+        relation_drop(p, index);
         return;
     }
 }

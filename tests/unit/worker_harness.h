@@ -20,6 +20,7 @@
 #include "gateway/worker.h"
 
 #define SENT_MAX  4096
+#define TOLD_MAX  1024
 #define SECOND_US 1000000ull
 
 struct sent {
@@ -39,6 +40,12 @@ struct harness {
     bool no_buffers;  /* alloc fails */
     unsigned changes; /* told to other workers */
     uint64_t changed_uri;
+    /* Parcels that the worker has given away, in order; NULL: there is nobody to give them to. */
+    struct rte_mempool *parcels;
+    struct parcel *told[TOLD_MAX];
+    unsigned told_to[TOLD_MAX];
+    unsigned told_count, told_taken;
+    bool deaf; /* nobody takes any */
     uint8_t buffer[1500];
 };
 
@@ -113,15 +120,37 @@ static inline void harness_changed(void *context, uint64_t uri)
     h->changed_uri = uri;
 }
 
+static inline bool harness_tell(void *context, unsigned to, struct parcel *parcel)
+{
+    struct harness *h = context;
+
+    if (h->deaf || h->told_count == TOLD_MAX)
+        return false;
+    h->told_to[h->told_count] = to;
+    h->told[h->told_count++] = parcel;
+    return true;
+}
+
+static inline unsigned harness_room(void *context, unsigned to)
+{
+    const struct harness *h = context;
+
+    (void)to;
+    return h->deaf ? 0 : TOLD_MAX - h->told_count;
+}
+
 typedef bool harness_resolve(void *context, const char *name, size_t length, uint32_t id);
 
-/* `resolve` is worker_io's, NULL: there is no resolver. Its context is `h`. */
-static inline void harness_start_with(struct harness *h, const char *yaml, harness_resolve *resolve)
+/* `resolve` is worker_io's, NULL: there is no resolver. Its context is `h`. `parcels`: NULL, or a
+ * pool, and what the worker gives away is kept in h->told. */
+static inline void harness_start_full(struct harness *h, const char *yaml, harness_resolve *resolve,
+                                      struct rte_mempool *parcels)
 {
     struct worker_setup setup = {.index = 0, .count = 1, .seed = {1, 2, 3, 4, 5}};
 
     memset(h, 0, sizeof(*h));
     h->now = 1000 * SECOND_US;
+    h->parcels = parcels;
     h->sent = calloc(SENT_MAX, sizeof(*h->sent));
     h->config = config_load_text("test.yaml", yaml, strlen(yaml), stderr);
     assert_non_null(h->config);
@@ -132,9 +161,17 @@ static inline void harness_start_with(struct harness *h, const char *yaml, harne
                                   .cancel = harness_cancel,
                                   .upstream_port = harness_port,
                                   .changed = harness_changed,
-                                  .resolve = resolve};
+                                  .resolve = resolve,
+                                  .tell = parcels ? harness_tell : NULL,
+                                  .room = parcels ? harness_room : NULL,
+                                  .parcels = parcels};
     h->worker = worker_create(&setup, h->now);
     assert_non_null(h->worker);
+}
+
+static inline void harness_start_with(struct harness *h, const char *yaml, harness_resolve *resolve)
+{
+    harness_start_full(h, yaml, resolve, NULL);
 }
 
 static inline void harness_start(struct harness *h, const char *yaml)
@@ -146,6 +183,8 @@ static inline void harness_stop(struct harness *h)
 {
     assert_int_equal(h->open_buffers, 0);
     worker_destroy(h->worker);
+    for (unsigned i = h->told_taken; i < h->told_count; i++)
+        parcel_free(h->parcels, h->told[i]);
     config_free(h->config);
     free(h->sent);
 }
