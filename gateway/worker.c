@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "gateway/inspect.h"
 #include "gateway/memory.h"
 #include "gateway/proxy/proxy.h"
 #include "gateway/serve/discovery.h"
@@ -302,8 +303,10 @@ void worker_told(struct worker *w, struct parcel *parcel, uint64_t now)
     case PARCEL_RECORD:
         told_record(w, parcel);
         break;
-    case PARCEL_RESOURCE:
     case PARCEL_INSPECT:
+        inspect_told(w, &w->messaging, &w->proxy, parcel);
+        break;
+    case PARCEL_RESOURCE:
     case PARCEL_KIND_COUNT:
         break;
     }

@@ -1,0 +1,358 @@
+#include "gateway/inspect.h"
+
+#include <errno.h>
+#include <stddef.h>
+
+#include "gateway/proxy/proxy.h"
+#include "gateway/session/messaging.h"
+
+/* An answer being written. `work` is what may still be done for it. */
+struct page {
+    const struct worker *w;
+    struct messaging *m;
+    struct proxy *p;
+    const struct inspect_question *q;
+    struct inspect_head head;
+    uint32_t length, work;
+    uint8_t bytes[INSPECT_BYTES];
+};
+
+/* False when it does not fit any more. Rows keep the alignment of uint64_t. */
+static bool add_row(struct page *page, const void *row, size_t bytes)
+{
+    if (bytes > sizeof(page->bytes) - page->length ||
+        (page->q->limit && page->head.count == page->q->limit))
+        return false;
+    memcpy(page->bytes + page->length, row, bytes);
+    page->length += (uint32_t)bytes;
+    page->head.count++;
+    return true;
+}
+
+static void spend(struct page *page, uint32_t work)
+{
+    page->work -= work < page->work ? work : page->work;
+}
+
+static uint64_t since(const struct page *page, uint64_t then_us)
+{
+    return page->m->now > then_us ? page->m->now - then_us : 0;
+}
+
+/* ---- sessions ---- */
+
+static uint32_t check_of(const struct page *page, const struct session *s)
+{
+    return session_hash(&page->m->sessions, &s->flow);
+}
+
+static bool matches(const struct page *page, const struct session *s)
+{
+    const struct inspect_question *q = page->q;
+
+    switch ((enum inspect_match)q->match) {
+    case INSPECT_ALL:
+        return true;
+    case INSPECT_ONE:
+        return session_index(&page->m->sessions, s) == q->index && check_of(page, s) == q->check;
+    case INSPECT_ENDPOINT:
+        if (s->flow.peer_port != q->peer.port)
+            return false;
+        break;
+    case INSPECT_PEER:
+        break;
+    }
+    return address_equal(&s->flow.peer, &q->peer.address);
+}
+
+/* The session that a question names; NULL when it has gone. */
+static struct session *named_session(const struct page *page)
+{
+    const struct session_table *table = &page->m->sessions;
+    struct session *s;
+
+    if (page->q->index >= table->positions)
+        return NULL;
+    s = session_at(table, page->q->index);
+    return s->open && check_of(page, s) == page->q->check ? s : NULL;
+}
+
+static struct inspect_name name_of(const struct page *page, const struct session *s)
+{
+    return (struct inspect_name){session_index(&page->m->sessions, s), check_of(page, s), s->flow};
+}
+
+static uint32_t count_relations(struct page *page, const struct session *s)
+{
+    uint32_t n = 0, index = s->side.client.relations;
+
+    for (; index != POOL_NONE && n < INSPECT_COUNT; n++)
+        index = relation_at(page->p, index)->by_session.next;
+    spend(page, n);
+    return n;
+}
+
+/* The parameters that it would have if they were not its own. */
+static const struct transmission *inherited(const struct page *page, const struct session *s)
+{
+    const struct upstreams *u = &page->p->upstreams;
+
+    if (s->role == SESSION_CLIENT)
+        return &messaging_listener(page->m, s)->transmission;
+    if (s->side.upstream.server == SERVER_NONE)
+        return s->transmission;
+    return &u->servers[s->side.upstream.server].upstream->transmission;
+}
+
+static bool add_session(struct page *page, const struct session *s)
+{
+    const bool upstream = s->role == SESSION_UPSTREAM;
+    const struct gate *gate = upstream ? &s->gate.shared->gate : &s->gate.own;
+    const struct inspect_session row = {
+        .name = name_of(page, s),
+        .silent_us = since(page, s->seen_us),
+        .transmission = *s->transmission,
+        .upstream = upstream,
+        .proven = s->proven,
+        .own = s->transmission != inherited(page, s),
+        .exchanges = s->exchange_count,
+        .remembered = s->remembered_count,
+        .outstanding = gate->outstanding,
+        .waiting = gate->waiting,
+        .relations = upstream ? 0 : count_relations(page, s),
+        .users = upstream ? s->side.upstream.users : 0,
+    };
+
+    return add_row(page, &row, sizeof(row));
+}
+
+/* Calls `each` for the sessions of a page, until it says that no more fits. */
+static void walk_sessions(struct page *page,
+                          bool (*each)(struct page *page, const struct session *))
+{
+    const struct session_table *table = &page->m->sessions;
+    uint32_t i = page->q->match == INSPECT_ONE && page->q->from <= page->q->index ? page->q->index
+                                                                                  : page->q->from;
+
+    for (; i < table->positions && page->work; i++) {
+        const struct session *s = session_at(table, i);
+
+        spend(page, 1);
+        if (s->open && matches(page, s) && !each(page, s))
+            break;
+        if (page->q->match == INSPECT_ONE)
+            i = table->positions - 1;
+    }
+    page->head.next = i < table->positions ? i : INSPECT_END;
+}
+
+static void one_session(struct page *page)
+{
+    const struct session *s = named_session(page);
+
+    if (s)
+        add_session(page, s);
+    else
+        page->head.error = -ENOENT;
+}
+
+/* ---- relations ---- */
+
+/* A relation as it goes into the answer, with room for what follows it. */
+struct relation_row {
+    struct inspect_relation fixed;
+    uint8_t tail[INSPECT_TOKEN_BYTES + INSPECT_OPTIONS_BYTES + 8];
+};
+
+static void put_token(const struct page *page, const struct relation *r, struct relation_row *row)
+{
+    const uint32_t length =
+        r->token_length < INSPECT_TOKEN_BYTES ? r->token_length : INSPECT_TOKEN_BYTES;
+
+    if (r->token_chunk == CHUNK_NONE)
+        memcpy(row->tail, r->token, length);
+    else
+        chunks_read(&page->m->chunks, r->token_chunk, row->tail, length);
+    row->fixed.token_length = (uint16_t)length;
+    row->fixed.token_cut = length < r->token_length;
+}
+
+/* What is observed, as the origin is asked for it. */
+static void put_key(const struct page *page, const struct target *target, struct relation_row *row)
+{
+    const struct chunks *chunks = &page->p->contents.chunks;
+    const uint16_t length = target->options_length < INSPECT_OPTIONS_BYTES ? target->options_length
+                                                                           : INSPECT_OPTIONS_BYTES;
+    struct space space;
+
+    rope_read(chunks, &target->key, NULL, 0, &space, sizeof(space));
+    rope_read(chunks, &target->key, NULL, sizeof(space), row->tail + row->fixed.token_length,
+              length);
+    row->fixed.method = space.method;
+    row->fixed.upstream = space.forward ? INSPECT_FORWARD : space.upstream;
+    row->fixed.options_length = length;
+    row->fixed.options_cut = length < target->options_length;
+}
+
+static bool add_relation(struct page *page, const struct session *s, const struct relation *r)
+{
+    const struct observation *o = observation_at(page->p, r->observation);
+    struct relation_row row = {
+        .fixed = {.session = name_of(page, s),
+                  .state_n = r->state_n,
+                  .sent_us = since(page, r->sent_us),
+                  .acked_us = since(page, r->acked_us),
+                  .observation = r->observation,
+                  .observers = o->relation_count,
+                  .unconfirmed = r->unconfirmed,
+                  .upstream = INSPECT_LOCAL,
+                  .outstanding = r->outbound != POOL_NONE,
+                  .confirmed = r->confirmed,
+                  .kept = r->kept,
+                  .method = CODE_GET,
+                  .observed_state = o->state,
+                  .local_kind = o->local_kind},
+    };
+
+    put_token(page, r, &row);
+    if (o->target != TARGET_NONE)
+        put_key(page, target_at(&page->p->targets, o->target), &row);
+    row.fixed.bytes =
+        (uint32_t)(sizeof(row.fixed) + row.fixed.token_length + row.fixed.options_length + 7) / 8 *
+        8;
+    return add_row(page, &row, row.fixed.bytes);
+}
+
+/* Where the page ends within a session, the next one begins behind what has been told of it. */
+static bool add_relations(struct page *page, const struct session *s)
+{
+    const bool first = session_index(&page->m->sessions, s) == page->q->from;
+    uint32_t index, n = 0;
+
+    if (s->role != SESSION_CLIENT)
+        return true;
+    for (index = s->side.client.relations; index != POOL_NONE; n++) {
+        const struct relation *r = relation_at(page->p, index);
+
+        if ((!first || n >= page->q->skip) && !add_relation(page, s, r)) {
+            page->head.skip = n;
+            return false;
+        }
+        index = r->by_session.next;
+    }
+    spend(page, n);
+    return true;
+}
+
+/* ---- servers ---- */
+
+static void fill_server(const struct page *page, uint32_t index, struct inspect_server *row)
+{
+    const struct upstreams *u = &page->p->upstreams;
+    const struct server *server = &u->servers[index];
+    const bool configured = index < u->server_count;
+
+    *row = (struct inspect_server){
+        .endpoint = server->place.endpoint,
+        .upstream = configured ? server->group : INSPECT_FORWARD,
+        .number = (uint16_t)(index - (configured ? u->first[server->group] : u->server_count)),
+        .down = server->down,
+        .pings = server->pings,
+        .requests = server->fetch_count,
+        .observations = server->observation_count,
+        .outstanding = server->gate.gate.outstanding,
+        .waiting = server->gate.gate.waiting,
+        .heard_us = since(page, server->gate.heard_us),
+        .down_us = server->down ? since(page, server->down_us) : 0,
+    };
+}
+
+/* Behind the configured ones are places for destinations: those without an address are not used. */
+static void walk_servers(struct page *page)
+{
+    const struct upstreams *u = &page->p->upstreams;
+    struct inspect_server row;
+    uint32_t i;
+
+    for (i = page->q->from; i < u->total && page->work; i++) {
+        spend(page, 1);
+        if (!u->servers[i].upstream || !u->servers[i].place.endpoint.port)
+            continue;
+        fill_server(page, i, &row);
+        if (!add_row(page, &row, sizeof(row)))
+            break;
+    }
+    page->head.next = i < u->total ? i : INSPECT_END;
+}
+
+static void tell_usage(struct page *page)
+{
+    struct worker_usage usage;
+
+    worker_usage(page->w, &usage);
+    add_row(page, &usage, sizeof(usage));
+}
+
+/* ---- changing ---- */
+
+/* ---- answering ---- */
+
+static void answer(struct page *page, const struct parcel *question)
+{
+    switch ((enum inspect_type)question->type) {
+    case INSPECT_SESSIONS:
+        walk_sessions(page, add_session);
+        return;
+    case INSPECT_SESSION:
+        one_session(page);
+        return;
+    case INSPECT_RELATIONS:
+        walk_sessions(page, add_relations);
+        return;
+    case INSPECT_SERVERS:
+        walk_servers(page);
+        return;
+    case INSPECT_USAGE:
+        tell_usage(page);
+        return;
+    case INSPECT_SET:
+    case INSPECT_LOSS:
+    case INSPECT_SET_LOSS:
+        break;
+    }
+    page->head.error = -ENOTSUP;
+}
+
+static void send(const struct page *page, uint16_t type)
+{
+    const struct worker_io *io = &page->m->io;
+    const uint32_t rows = page->head.error ? 0 : page->length;
+    struct parcel *parcel =
+        parcel_new(io->parcels, PARCEL_INSPECT, type, (uint32_t)sizeof(page->head) + rows);
+
+    if (!parcel)
+        return;
+    parcel_write(parcel, 0, &page->head, sizeof(page->head));
+    parcel_write(parcel, sizeof(page->head), page->bytes, rows);
+    if (!io->tell(io->context, PARCEL_CONTROL, parcel))
+        parcel_free(io->parcels, parcel);
+}
+
+void inspect_told(const struct worker *w, struct messaging *m, struct proxy *p,
+                  const struct parcel *question)
+{
+    struct inspect_question q;
+    struct page page;
+
+    if (!m->io.tell || !parcel_read(question, 0, &q, sizeof(q)))
+        return;
+    page.w = w;
+    page.m = m;
+    page.p = p;
+    page.q = &q;
+    page.head = (struct inspect_head){.serial = q.serial, .next = INSPECT_END};
+    page.length = 0;
+    page.work = INSPECT_SCAN;
+    answer(&page, question);
+    send(&page, question->type);
+}
