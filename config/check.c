@@ -224,15 +224,16 @@ static void check_present(const struct place *at, const cyaml_schema_field_t *fi
 
 static void check_mapping(const struct place *at, const cyaml_schema_value_t *schema)
 {
+    bool or_none = schema->flags & SCHEMA_OR_NONE;
+    bool scalar = at->node->kind == NODE_SCALAR;
     char list[LIST_BYTES];
 
     if (at->node->kind == NODE_MAPPING)
         check_present(at, schema->mapping.fields);
-    else
-        place_error(at, "is %s; write a mapping with the keys %s",
-                    at->node->kind == NODE_SCALAR && !at->node->text[0] ? "empty"
-                                                                        : kind_name(at->node),
-                    list_keys(schema->mapping.fields, list));
+    else if (!or_none || !scalar || strcmp(at->node->text, "none") != 0)
+        place_error(at, "is %s; write %sa mapping with the keys %s",
+                    scalar && !at->node->text[0] ? "empty" : kind_name(at->node),
+                    or_none ? "none, or " : "", list_keys(schema->mapping.fields, list));
 }
 
 static void check_value(const struct place *at, const cyaml_schema_value_t *schema)

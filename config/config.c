@@ -77,7 +77,7 @@ static struct config *load_document(const char *text, size_t length, const struc
     schema_check(&at);
     if (report->errors)
         return NULL;
-    raw = schema_load(text, length, report);
+    raw = schema_load(text, length, root, report);
     if (!raw)
         return NULL;
     config = load_checked(raw, root, report);

@@ -2,6 +2,7 @@
 
 #include <stdarg.h>
 #include <string.h>
+#include <strings.h>
 
 #define PATH_BYTES    256
 #define MESSAGE_BYTES 1024
@@ -48,12 +49,41 @@ static void print_path(const struct place *at, FILE *out)
         fprintf(out, "[%u]", at->index);
 }
 
+/* The length of "redis://" or "rediss://" at `text`, 0 when it does not begin so, and for the URL
+ * that messages show. */
+static size_t url_scheme(const char *text)
+{
+    static const char *const schemes[] = {"redis://", "rediss://"};
+
+    if (strncmp(text, REDIS_URL_SHOWN, strlen(REDIS_URL_SHOWN)) == 0)
+        return 0;
+    for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++)
+        if (strncasecmp(text, schemes[i], strlen(schemes[i])) == 0)
+            return strlen(schemes[i]);
+    return 0;
+}
+
+/* Where the value ends that `text` is in. It may hold quotation marks itself, or have been cut off:
+ * rather too much is masked than a letter of a password shown. */
+static const char *value_end(const char *text)
+{
+    const char *quote = strrchr(text, '"');
+
+    return quote ? quote : text + strlen(text);
+}
+
 /* A value from the file may hold anything; an error stays one line of text. */
 static void print_escaped(const char *text, FILE *out)
 {
     for (const char *p = text; *p; p++) {
         unsigned char c = (unsigned char)*p;
+        size_t scheme = url_scheme(p);
 
+        if (scheme) {
+            fprintf(out, "%.*s***", (int)scheme, p);
+            p = value_end(p + scheme) - 1;
+            continue;
+        }
         if (c < 0x20 || c == 0x7f)
             fprintf(out, "\\x%02x", c);
         else

@@ -31,8 +31,12 @@ struct place place_root(struct report *report, const struct node *node);
 struct place place_key(const struct place *parent, const char *key);
 struct place place_entry(const struct place *parent, unsigned index);
 
+/* How messages show a URL of Redis. */
+#define REDIS_URL_SHOWN "redis://[USER:PASSWORD@]HOST[:PORT][/DB]"
+
 /* Writes "FILE:LINE: KEY: " and the message as one line: what is wrong; what to write instead.
- * Control characters of values are escaped. */
+ * Control characters of values are escaped. Any other URL of Redis, which may hold a password and
+ * may stand in the wrong place of a file, is masked. */
 void place_error(const struct place *at, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

@@ -1,5 +1,6 @@
 /* Routes: which path of which host goes to which upstream, or is answered here. */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 
 #include "config/loader.h"
@@ -70,7 +71,7 @@ static void read_strip(const struct place *at, const struct raw_route *raw,
 
     if (!raw->strip)
         return;
-    if (raw->respond && !raw->to)
+    if (!raw->to)
         key_error(at, "strip", "only a route with to has it; remove it");
     else if (*raw->strip && segments > UINT8_MAX)
         key_error(at, "strip", "the path has %u segments; write one of at most %d, or false",
@@ -96,26 +97,33 @@ static void read_target(struct loader *l, const struct place *at, const char *na
         key_error(at, "to", "no upstream is named \"%.80s\"; add it under upstreams", name);
 }
 
-static void read_content_format(const struct place *at, const char *text,
-                                struct config_respond *out)
+static bool is_content_format(const struct place *at, const char *text, uint16_t *out)
 {
-    int err = text ? value_content_format(text, &out->content_format) : -ENOENT;
+    int err = value_content_format(text, out);
 
-    out->has_content_format = !err;
     if (err == -ERANGE)
-        key_error(at, "content_format", "\"%.80s\" is out of range; write 0 to 65535", text);
-    else if (err == -EINVAL)
-        key_error(at, "content_format",
-                  "\"%.80s\" is no registered media type; write one such as text/plain, or its "
-                  "number",
-                  text);
+        place_error(at, "\"%.80s\" is out of range; write 0 to 65535", text);
+    else if (err)
+        place_error(at,
+                    "\"%.80s\" is no registered media type; write one such as text/plain, or its "
+                    "number",
+                    text);
+    return !err;
+}
+
+/* Nothing that such a route has there would ever be asked. */
+static void check_discovery(const struct place *route, const struct config_route *out)
+{
+    if (out->path && strcmp(out->path, DISCOVERY_PATH) == 0)
+        key_error(route, "path",
+                  "the gateway itself answers " DISCOVERY_PATH "; write another path");
 }
 
 static void read_respond(struct loader *l, const struct place *route, const struct raw_respond *raw,
                          struct config_route *out)
 {
     static const struct quantity max_age = {"max_age", QUANTITY_TIME_S, 0, UINT32_MAX, 0};
-    struct place at = place_key(route, "respond");
+    struct place at = place_key(route, "respond"), format = place_key(&at, "content_format");
     struct config_respond *respond = &out->respond;
     size_t length = strlen(raw->payload);
 
@@ -125,30 +133,114 @@ static void read_respond(struct loader *l, const struct place *route, const stru
                   length, l->config->limits.body);
     respond->payload = (uint8_t *)loader_text(l, raw->payload);
     respond->payload_length = respond->payload ? (uint32_t)length : 0;
-    read_content_format(&at, raw->content_format, respond);
+    respond->has_content_format =
+        raw->content_format &&
+        is_content_format(&format, raw->content_format, &respond->content_format);
     respond->has_max_age = raw->max_age != NULL;
     respond->max_age_s = (uint32_t)quantity_read(&at, &max_age, raw->max_age);
-    if (out->path && strcmp(out->path, DISCOVERY_PATH) == 0)
-        key_error(route, "path",
-                  "the gateway itself answers " DISCOVERY_PATH "; write another path");
+    check_discovery(route, out);
+}
+
+static void read_formats(struct loader *l, const struct place *resources,
+                         const struct raw_resources *raw, struct config_resources *out)
+{
+    struct place list = place_key(resources, "formats");
+
+    out->formats = loader_array(l, raw->formats_count, sizeof(*out->formats));
+    for (unsigned i = 0; out->formats && i < raw->formats_count; i++) {
+        struct place at = place_entry(&list, i);
+        uint16_t format;
+
+        if (!is_content_format(&at, raw->formats[i], &format))
+            continue;
+        for (unsigned j = 0; j < out->format_count; j++)
+            if (out->formats[j] == format)
+                place_error(&at, "\"%.80s\" is there twice; remove one of them", raw->formats[i]);
+        out->formats[out->format_count++] = format;
+    }
+}
+
+static void read_resources(struct loader *l, const struct place *route,
+                           const struct raw_resources *raw, struct config_route *out)
+{
+    static const struct quantity max = {"max", QUANTITY_COUNT, 1, 16777216, 10000};
+    static const struct quantity size = {"size", QUANTITY_SIZE, UINT64_C(64) << 10,
+                                         UINT64_C(256) << 30, UINT64_C(16) << 20};
+    struct place at = place_key(route, "resources");
+    struct config_resources *resources = &out->resources;
+
+    out->kind = CONFIG_ROUTE_RESOURCES;
+    resources->create = raw->create ? *raw->create : true;
+    resources->max = (uint32_t)quantity_read(&at, &max, raw->max);
+    resources->bytes = quantity_read(&at, &size, raw->size);
+    read_formats(l, &at, raw, resources);
+    check_discovery(route, out);
+}
+
+/* Whether the file is there is for the machine to say that runs it: dlopen() does. */
+static void read_module(struct loader *l, const struct place *route, const struct raw_module *raw,
+                        struct config_route *out)
+{
+    struct place at = place_key(route, "module");
+    size_t length = strlen(raw->file);
+
+    out->kind = CONFIG_ROUTE_MODULE;
+    if (raw->file[0] != '/' || raw->file[length - 1] == '/' || length >= PATH_MAX)
+        key_error(&at, "file",
+                  "\"%.80s\" is not the absolute path of a file; write one of at most %d bytes, "
+                  "such as /usr/lib/coapgw/modules/time.so",
+                  raw->file, PATH_MAX - 1);
+    out->module.file = loader_text(l, raw->file);
+    out->module.options = loader_text(l, raw->options);
+    check_discovery(route, out);
+}
+
+/* The one of its four keys that says what a route does, or the last of several; NULL: none. */
+static const char *find_deed(const struct raw_route *raw, unsigned *count)
+{
+    const struct {
+        const void *value;
+        const char *key;
+    } deeds[] = {{raw->to, "to"},
+                 {raw->respond, "respond"},
+                 {raw->resources, "resources"},
+                 {raw->module, "module"}};
+    const char *found = NULL;
+
+    *count = 0;
+    for (size_t i = 0; i < sizeof(deeds) / sizeof(deeds[0]); i++) {
+        if (deeds[i].value) {
+            found = deeds[i].key;
+            ++*count;
+        }
+    }
+    return found;
 }
 
 static void read_route(struct loader *l, const struct place *at, unsigned index)
 {
     const struct raw_route *raw = &l->raw->routes[index];
     struct config_route *out = &l->config->routes[index];
+    unsigned count;
+    const char *deed = find_deed(raw, &count);
 
     read_host(l, at, raw->host, out);
     read_path(l, at, raw->path, out);
-    if (raw->to && raw->respond)
-        key_error(at, "respond", "a route has to or respond, not both; remove one of them");
+    if (!deed)
+        place_error(at, "has none of to, respond, resources and module; add one of them");
+    else if (count > 1)
+        key_error(at, deed,
+                  "a route has only one of to, respond, resources and module; remove the others");
     else if (raw->to)
         read_target(l, at, raw->to, out);
     else if (raw->respond)
         read_respond(l, at, raw->respond, out);
+    else if (raw->resources)
+        read_resources(l, at, raw->resources, out);
     else
-        place_error(at, "has neither to nor respond; add one of them");
-    read_strip(at, raw, out);
+        read_module(l, at, raw->module, out);
+    if (deed)
+        read_strip(at, raw, out);
 }
 
 /* ---- duplicates ---- */

@@ -26,6 +26,8 @@ static const cyaml_strval_t huge_words[] = {
 static const cyaml_strval_t balance_words[] = {{"hash", CONFIG_BALANCE_HASH},
                                                {"round_robin", CONFIG_BALANCE_ROUND_ROBIN}};
 
+static const cyaml_strval_t failure_words[] = {{"serve", RAW_SERVE}, {"reject", RAW_REJECT}};
+
 static const cyaml_schema_value_t text_entry = {
     CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 1, TEXT_MAX),
 };
@@ -126,6 +128,20 @@ static const cyaml_schema_field_t respond_fields[] = {
     CYAML_FIELD_END,
 };
 
+static const cyaml_schema_field_t resources_fields[] = {
+    FLAG(create, raw_resources),
+    TEXT(max, raw_resources),
+    TEXT(size, raw_resources),
+    LIST(formats, CYAML_FLAG_OPTIONAL, raw_resources, &text_entry, 1, 256),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t module_fields[] = {
+    NEED(file, raw_module),
+    CYAML_FIELD_STRING_PTR("options", CYAML_FLAG_OPTIONAL, struct raw_module, options, 0, 1024),
+    CYAML_FIELD_END,
+};
+
 static const cyaml_schema_field_t route_fields[] = {
     TEXT(host, raw_route),
     NEED(path, raw_route),
@@ -133,6 +149,9 @@ static const cyaml_schema_field_t route_fields[] = {
     FLAG(strip, raw_route),
     CYAML_FIELD_MAPPING_PTR("respond", CYAML_FLAG_OPTIONAL, struct raw_route, respond,
                             respond_fields),
+    CYAML_FIELD_MAPPING_PTR("resources", CYAML_FLAG_OPTIONAL, struct raw_route, resources,
+                            resources_fields),
+    CYAML_FIELD_MAPPING_PTR("module", CYAML_FLAG_OPTIONAL, struct raw_route, module, module_fields),
     CYAML_FIELD_END,
 };
 
@@ -164,6 +183,29 @@ static const cyaml_schema_field_t limits_fields[] = {
     TEXT(parameter_sets, raw_limits),
     TEXT(async, raw_limits),
     TEXT(module_slow, raw_limits),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t store_fields[] = {
+    NEED(url, raw_store),
+    TEXT(username, raw_store),
+    TEXT(password_file, raw_store),
+    TEXT(prefix, raw_store),
+    TEXT(service, raw_store),
+    TEXT(timeout, raw_store),
+    WORD(on_failure, raw_store, failure_words),
+    TEXT(save_freq, raw_store),
+    TEXT(resume_spread, raw_store),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t admin_fields[] = {
+    TEXT(listen, raw_admin),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t debug_fields[] = {
+    TEXT(packet_loss, raw_debug),
     CYAML_FIELD_END,
 };
 
@@ -201,6 +243,11 @@ static const cyaml_schema_field_t config_fields[] = {
                         transmission_fields),
     TEXT(separate_after, raw_config),
     TEXT(keepalive, raw_config),
+    CYAML_FIELD_MAPPING_PTR("store", CYAML_FLAG_OPTIONAL | SCHEMA_OR_NONE, struct raw_config, store,
+                            store_fields),
+    CYAML_FIELD_MAPPING_PTR("admin", CYAML_FLAG_OPTIONAL | SCHEMA_OR_NONE, struct raw_config, admin,
+                            admin_fields),
+    CYAML_FIELD_MAPPING("debug", CYAML_FLAG_OPTIONAL, struct raw_config, debug, debug_fields),
     CYAML_FIELD_MAPPING("upstream_ports", CYAML_FLAG_OPTIONAL, struct raw_config, upstream_ports,
                         ports_fields),
     CYAML_FIELD_MAPPING("limits", CYAML_FLAG_OPTIONAL, struct raw_config, limits, limits_fields),
@@ -247,14 +294,36 @@ static cyaml_config_t loader_setup(struct complaint *complaint)
     };
 }
 
-struct raw_config *schema_load(const char *text, size_t length, struct report *report)
+#define FIELDS (sizeof(config_fields) / sizeof(config_fields[0]))
+
+/* libcyaml has no value that is either a mapping or a word: it skips the key where the word is. */
+static void skip_words(const struct node *root, cyaml_schema_field_t fields[FIELDS])
 {
+    static const cyaml_schema_value_t skipped = {.type = CYAML_IGNORE,
+                                                 .flags = CYAML_FLAG_OPTIONAL};
+
+    memcpy(fields, config_fields, sizeof(config_fields));
+    for (size_t i = 0; i + 1 < FIELDS; i++) {
+        const struct node *node = node_find(root, fields[i].key);
+
+        if (node && node->kind == NODE_SCALAR && (fields[i].value.flags & SCHEMA_OR_NONE))
+            fields[i].value = skipped;
+    }
+}
+
+struct raw_config *schema_load(const char *text, size_t length, const struct node *root,
+                               struct report *report)
+{
+    cyaml_schema_field_t fields[FIELDS];
+    cyaml_schema_value_t schema = config_schema;
     struct complaint complaint = {0};
     cyaml_config_t setup = loader_setup(&complaint);
     cyaml_data_t *data = NULL;
-    cyaml_err_t err =
-        cyaml_load_data((const uint8_t *)text, length, &setup, &config_schema, &data, NULL);
+    cyaml_err_t err;
 
+    skip_words(root, fields);
+    schema.mapping.fields = fields;
+    err = cyaml_load_data((const uint8_t *)text, length, &setup, &schema, &data, NULL);
     if (err == CYAML_OK && data)
         return data;
     report_error(report, complaint.line, "file", "%s (%s); correct it as coapgw.yaml shows",

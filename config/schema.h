@@ -61,10 +61,23 @@ struct raw_respond {
     char *payload, *content_format, *max_age;
 };
 
+struct raw_resources {
+    bool *create;
+    char *max, *size;
+    char **formats;
+    unsigned formats_count;
+};
+
+struct raw_module {
+    char *file, *options;
+};
+
 struct raw_route {
     char *host, *path, *to;
     bool *strip;
     struct raw_respond *respond;
+    struct raw_resources *resources;
+    struct raw_module *module;
 };
 
 struct raw_ports {
@@ -86,6 +99,22 @@ struct raw_observe {
     char *confirm_every, *confirm_after;
 };
 
+enum raw_on_failure { RAW_SERVE, RAW_REJECT };
+
+struct raw_store {
+    char *url, *username, *password_file, *prefix, *service, *timeout;
+    enum raw_on_failure on_failure;
+    char *save_freq, *resume_spread;
+};
+
+struct raw_admin {
+    char *listen;
+};
+
+struct raw_debug {
+    char *packet_loss;
+};
+
 struct raw_config {
     char *instance, *workers, *cores;
     enum config_idle idle;
@@ -103,15 +132,22 @@ struct raw_config {
     struct raw_observe observe;
     struct raw_transmission transmission;
     char *separate_after, *keepalive;
+    struct raw_store *store; /* NULL when it is "none", too */
+    struct raw_admin *admin;
+    struct raw_debug debug;
     struct raw_ports upstream_ports;
     struct raw_limits limits;
 };
 
 extern const cyaml_schema_value_t config_schema;
 
-/* Loads what schema_check() has passed. NULL with an error reported: what libcyaml says, with the
- * line that it names. To be freed with schema_free(). */
-struct raw_config *schema_load(const char *text, size_t length, struct report *report);
+/* A flag of keys at the top: in the place of the mapping there may be the word "none". */
+#define SCHEMA_OR_NONE (1u << 30)
+
+/* Loads what schema_check() has passed; `root` is the document that it has seen. NULL with an error
+ * reported: what libcyaml says, with the line that it names. To be freed with schema_free(). */
+struct raw_config *schema_load(const char *text, size_t length, const struct node *root,
+                               struct report *report);
 void schema_free(struct raw_config *raw);
 
 /* Checks the structure of a document against the same tables: unknown, duplicate and missing keys,

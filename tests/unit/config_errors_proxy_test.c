@@ -18,6 +18,10 @@
 #define NO_DESTINATION                                                                          \
     "is no destination; write ADDRESS, ADDRESS/LENGTH, a host name, or *. and a host name for " \
     "all below it"
+#define ONE_DEED "a route has only one of to, respond, resources and module; remove the others"
+#define NO_MODULE                                                                   \
+    "is not the absolute path of a file; write one of at most 4095 bytes, such as " \
+    "/usr/lib/coapgw/modules/time.so"
 #define NO_NAME_SERVER \
     "is not a name server; write ADDRESS or ADDRESS:PORT, an IPv6 address in brackets"
 
@@ -74,9 +78,15 @@ static const struct error_case cases[] = {
     {BASE9 "    revive: 0s\n",
      "10: upstreams[0].revive: \"0s\" is out of range; write 100ms to 1h"},
     /* routes */
-    {BASE9 "routes:\n  - path: /\n", "11: routes[0]: has neither to nor respond; add one of them"},
+    {BASE9 "routes:\n  - path: /\n",
+     "11: routes[0]: has none of to, respond, resources and module; add one of them"},
     {BASE9 "routes:\n  - path: /\n    to: o\n    respond: {payload: x}\n",
-     "13: routes[0].respond: a route has to or respond, not both; remove one of them"},
+     "13: routes[0].respond: " ONE_DEED},
+    {BASE9 "routes:\n  - path: /\n    resources: {}\n    to: o\n",
+     "12: routes[0].resources: " ONE_DEED},
+    {BASE9 "routes:\n  - path: /\n    module: {file: /m.so}\n    resources: {}\n"
+           "    respond: {payload: x}\n    to: o\n",
+     "12: routes[0].module: " ONE_DEED},
     {BASE9 "routes:\n  - path: /\n    to: p\n",
      "12: routes[0].to: no upstream is named \"p\"; write the name of one, such as o"},
     {BASE6 "routes:\n  - path: /\n    to: p\n",
@@ -112,13 +122,66 @@ static const struct error_case cases[] = {
      "with a unit (s, m, h)"},
     {BASE6 "routes: [{path: /x, respond: {payload: x, max_age: 4294967296s}}]\n",
      "7: routes[0].respond.max_age: \"4294967296s\" is out of range; write 0 to 4294967295s"},
-    {BASE6 "limits: {body: 1KiB}\nroutes:\n  - path: /x\n    respond:\n      payload: " X64 X64 X64
-         X64 X64 X64 X64 X64 X64 X64 X64 X64 X64 X64 X64 X64 "x\n",
+    {BASE6 "limits: {body: 1KiB}\nroutes:\n  - path: /x\n    respond:\n      payload: " X1024 "x\n",
      "11: routes[0].respond.payload: has 1025 bytes; write at most 1024, or a larger limits.body"},
     {BASE9 "routes: [{path: /a, to: o, strip: 1}]\n",
      "10: routes[0].strip: \"1\" is not known; write true or false"},
     {BASE6 "routes:\n  - path: /a\n    strip: true\n    respond: {payload: x}\n",
      "9: routes[0].strip: only a route with to has it; remove it"},
+    {BASE6 "routes:\n  - path: /a\n    resources: {}\n    strip: true\n",
+     "10: routes[0].strip: only a route with to has it; remove it"},
+    {BASE6 "routes:\n  - path: /a\n    module: {file: /m.so}\n    strip: false\n",
+     "10: routes[0].strip: only a route with to has it; remove it"},
+    /* what the gateway holds, and modules */
+    {BASE6 "routes: [{path: /.well-known/core, resources: {}}]\n",
+     "7: routes[0].path: the gateway itself answers /.well-known/core; write another path"},
+    {BASE6 "routes: [{path: /.well-known/core/, module: {file: /m.so}}]\n",
+     "7: routes[0].path: the gateway itself answers /.well-known/core; write another path"},
+    {BASE6 "routes:\n  - path: /a\n    resources:\n",
+     "9: routes[0].resources: is empty; write a mapping with the keys create, max, size or "
+     "formats"},
+    {BASE6 "routes: [{path: /a, resources: {limit: 3}}]\n",
+     "7: routes[0].resources.limit: is not a known key; write one of create, max, size or "
+     "formats"},
+    {BASE6 "routes: [{path: /a, resources: {create: yes}}]\n",
+     "7: routes[0].resources.create: \"yes\" is not known; write true or false"},
+    {BASE6 "routes: [{path: /a, resources: {max: 0}}]\n",
+     "7: routes[0].resources.max: \"0\" is out of range; write 1 to 16777216"},
+    {BASE6 "routes: [{path: /a, resources: {max: 16777217}}]\n",
+     "7: routes[0].resources.max: \"16777217\" is out of range; write 1 to 16777216"},
+    {BASE6 "routes: [{path: /a, resources: {max: some}}]\n",
+     "7: routes[0].resources.max: \"some\" is not a number; write decimal digits only"},
+    {BASE6 "routes: [{path: /a, resources: {size: 65535B}}]\n",
+     "7: routes[0].resources.size: \"65535B\" is out of range; write 64KiB to 256GiB"},
+    {BASE6 "routes: [{path: /a, resources: {size: 257GiB}}]\n",
+     "7: routes[0].resources.size: \"257GiB\" is out of range; write 64KiB to 256GiB"},
+    {BASE6 "routes: [{path: /a, resources: {size: 16M}}]\n",
+     "7: routes[0].resources.size: \"16M\" is not a size; write a number with a unit (B, KiB, MiB, "
+     "GiB, kB, MB, GB)"},
+    {BASE6 "routes: [{path: /a, resources: {formats: []}}]\n",
+     "7: routes[0].resources.formats: is empty; write at least 1"},
+    {BASE6 "routes: [{path: /a, resources: {formats: text/plain}}]\n",
+     "7: routes[0].resources.formats: is a value; write a list, each entry on a line that begins "
+     "with \"- \""},
+    {BASE6 "routes:\n  - path: /a\n    resources:\n      formats:\n        - 60\n        - x/y\n",
+     "12: routes[0].resources.formats[1]: \"x/y\" is no registered media type; write one such as "
+     "text/plain, or its number"},
+    {BASE6 "routes: [{path: /a, resources: {formats: [65536]}}]\n",
+     "7: routes[0].resources.formats[0]: \"65536\" is out of range; write 0 to 65535"},
+    {BASE6 "routes: [{path: /a, resources: {formats: [0, 60, text/plain]}}]\n",
+     "7: routes[0].resources.formats[2]: \"text/plain\" is there twice; remove one of them"},
+    {BASE6 "routes: [{path: /a, module: /m.so}]\n",
+     "7: routes[0].module: is a value; write a mapping with the keys file or options"},
+    {BASE6 "routes: [{path: /a, module: {options: x}}]\n",
+     "7: routes[0].module.file: is missing; add it"},
+    {BASE6 "routes: [{path: /a, module: {file: m.so}}]\n",
+     "7: routes[0].module.file: \"m.so\" " NO_MODULE},
+    {BASE6 "routes: [{path: /a, module: {file: /lib/}}]\n",
+     "7: routes[0].module.file: \"/lib/\" " NO_MODULE},
+    {BASE6 "routes: [{path: /a, module: {file: /m.so, option: x}}]\n",
+     "7: routes[0].module.option: is not a known key; write options"},
+    {BASE6 "routes:\n  - path: /a\n    module:\n      file: /m.so\n      options: " X1024 "x\n",
+     "11: routes[0].module.options: has 1025 bytes; write at most 1024"},
     /* the forward proxy */
     {BASE6 "forward_proxy:\n",
      "7: forward_proxy: is empty; write a mapping with the keys " FORWARD_KEYS},

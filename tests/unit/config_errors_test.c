@@ -16,9 +16,11 @@
 #include "config/schema.h"
 #include "tests/unit/config_harness.h"
 
-#define KEYS                                                                             \
-    "instance, workers, cores, idle, memory, interfaces, listeners, upstreams, routes, " \
-    "forward_proxy, cache, observe, transmission, separate_after, upstream_ports or limits"
+#define KEYS                                                                                 \
+    "instance, workers, cores, idle, memory, interfaces, listeners, upstreams, routes, "     \
+    "forward_proxy, cache, observe, transmission, separate_after, keepalive, store, admin, " \
+    "debug, "                                                                                \
+    "upstream_ports or limits"
 
 static const struct error_case cases[] = {
     /* the file */
@@ -58,19 +60,20 @@ static const struct error_case cases[] = {
     {"a:\n [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\n",
      "2: syntax: lists and mappings are nested too deeply; close some brackets"},
     /* keys */
-    {BASE6 "keepalive: 30s\n", "7: keepalive: is not a known key; write one of " KEYS},
+    {BASE6 "persistence: x\n", "7: persistence: is not a known key; write one of " KEYS},
     {BASE6 "cash: {size: 64MiB}\n", "7: cash: is not a known key; write cache"},
     {BASE6 "cache: {bytes: 64MiB}\n",
      "7: cache.bytes: is not a known key; write one of size or stale_if_error"},
     {BASE6 "forward_proxy:\n  allow: [10.0.0.0/8]\n  dns_server: [10.0.0.1]\n",
      "9: forward_proxy.dns_server: is not a known key; write dns_servers"},
-    {BASE6 "store: {url: x}\n", "7: store: is not a known key; write one of " KEYS},
-    {BASE6 "admin: {listen: x}\n", "7: admin: is not a known key; write one of " KEYS},
-    {BASE6 "routes:\n  - path: /s\n    resources: {create: true}\n    to: o\n" UP3,
-     "9: routes[0].resources: is not a known key; write one of host, path, to, strip or respond"},
-    {BASE6 "transmission: {probing_rate: 1}\n",
-     "7: transmission.probing_rate: is not a known key; write one of ack_timeout, "
-     "ack_random_factor, max_retransmit, nstart or default_leisure"},
+    {BASE6 "routes:\n  - path: /s\n    responds: {payload: x}\n    to: o\n" UP3,
+     "9: routes[0].responds: is not a known key; write respond"},
+    {BASE6 "routes: [{path: /s, code: x}]\n",
+     "7: routes[0].code: is not a known key; write one of host, path, to, strip, respond, "
+     "resources or module"},
+    {BASE6 "transmission: {max_latency: 1}\n",
+     "7: transmission.max_latency: is not a known key; write one of ack_timeout, "
+     "ack_random_factor, max_retransmit, nstart, default_leisure or probing_rate"},
     {BASE6 "worker: 2\n", "7: worker: is not a known key; write workers"},
     {BASE6 "limits:\n  sesions: 2\n", "8: limits.sesions: is not a known key; write sessions"},
     {IF4 "    adress: []\n" LISTEN2,
@@ -97,7 +100,8 @@ static const struct error_case cases[] = {
      "7: limits: is a value; write a mapping with the keys sessions, "
      "session_idle, exchanges, outbound, queue, remembered, message_memory, "
      "token, body, assembly_memory, transfers, transfer_idle, observations, relations, "
-     "client_requests, client_relations, destinations or amplification"},
+     "client_requests, client_relations, destinations, amplification, parameter_sets, async or "
+     "module_slow"},
     {BASE6 "memory:\nworkers: 1\n",
      "7: memory: is empty; write a mapping with the keys huge_pages or size"},
     {IF4 "listeners: coap://10.9.0.2\n",
@@ -106,8 +110,8 @@ static const struct error_case cases[] = {
     {IF4 "listeners:\n",
      "5: listeners: is empty; write a list, each entry on a line that begins with \"- \""},
     {IF4 "listeners:\n  - coap://10.9.0.2\n",
-     "6: listeners[0]: is a value; write a mapping with the keys uri, block_size, multicast or "
-     "transmission"},
+     "6: listeners[0]: is a value; write a mapping with the keys uri, block_size, multicast, "
+     "keepalive or transmission"},
     {BASE6 "idle: poll\n", "7: idle: \"poll\" is not known; write adaptive or spin"},
     {BASE6 "memory:\n  huge_pages: yes\n",
      "8: memory.huge_pages: \"yes\" is not known; write auto, never or always"},
@@ -175,6 +179,21 @@ static const struct error_case cases[] = {
      "7: transmission.nstart: \"0\" is out of range; write 1 to 65535"},
     {BASE6 "    transmission: {default_leisure: 61m}\n",
      "7: listeners[0].transmission.default_leisure: \"61m\" is out of range; write 0 to 1h"},
+    {BASE6 "transmission: {probing_rate: 0}\n",
+     "7: transmission.probing_rate: \"0\" is out of range; write 0.001 to 4000000.0"},
+    {BASE6 "transmission: {probing_rate: 4000000.001}\n",
+     "7: transmission.probing_rate: \"4000000.001\" is out of range; write 0.001 to 4000000.0"},
+    {BASE6 "    transmission: {probing_rate: 0.0005}\n",
+     "7: listeners[0].transmission.probing_rate: \"0.0005\" is not a decimal number; write up to "
+     "three places"},
+    {BASE9 "    transmission: {probing_rate: 1B}\n",
+     "10: upstreams[0].transmission.probing_rate: \"1B\" is not a decimal number; write up to "
+     "three places"},
+    {BASE6 "keepalive: 500ms\n", "7: keepalive: \"500ms\" is out of range; write 0, or 1s to 24h"},
+    {BASE6 "keepalive: 30\n", "7: keepalive: \"30\" is not a duration; write a number with a unit "
+                              "(us, ms, s, m, h)"},
+    {BASE6 "    keepalive: 25h\n",
+     "7: listeners[0].keepalive: \"25h\" is out of range; write 0, or 1s to 24h"},
     {BASE6 "transmission: {max_retransmit: 15}\n",
      "7: transmission: MAX_TRANSMIT_WAIT would be 196605s; write a smaller ack_timeout, "
      "ack_random_factor or max_retransmit, so that it is at most 24h"},
@@ -215,6 +234,18 @@ static const struct error_case cases[] = {
      "7: limits.destinations: \"0\" is out of range; write 1 to 65535"},
     {BASE6 "limits: {amplification: 1001}\n",
      "7: limits.amplification: \"1001\" is out of range; write 0 to 1000"},
+    {BASE6 "limits: {parameter_sets: 65537}\n",
+     "7: limits.parameter_sets: \"65537\" is out of range; write 0 to 65536"},
+    {BASE6 "limits: {async: 0}\n", "7: limits.async: \"0\" is out of range; write 1 to 16777216"},
+    {BASE6 "limits: {async: 16777217}\n",
+     "7: limits.async: \"16777217\" is out of range; write 1 to 16777216"},
+    {BASE6 "limits: {module_slow: 0}\n",
+     "7: limits.module_slow: \"0\" is out of range; write 1us to 10s"},
+    {BASE6 "limits: {module_slow: 10001ms}\n",
+     "7: limits.module_slow: \"10001ms\" is out of range; write 1us to 10s"},
+    {BASE6 "limits: {module_slow: 1}\n",
+     "7: limits.module_slow: \"1\" is not a duration; write a number with a unit (us, ms, s, m, "
+     "h)"},
     {BASE6 "limits: {message_memory: 1KiB}\n",
      "7: limits.message_memory: \"1KiB\" is out of range; write 64KiB to 256GiB"},
 };
@@ -241,13 +272,13 @@ static void test_all_structural_errors(void **state)
                   "    devise: tap:x\n"
                   "    addresses: 10.0.0.1\n"
                   "idle: [spin]\n"
-                  "admin: x\n",
+                  "idler: x\n",
                   "t.yaml:3: interfaces[0].devise: is not a known key; write device\n"
                   "t.yaml:4: interfaces[0].addresses: is a value; write a list, each entry on a "
                   "line that begins with \"- \"\n"
                   "t.yaml:2: interfaces[0].device: is missing; add it\n"
                   "t.yaml:5: idle: is a list; write a single value\n"
-                  "t.yaml:6: admin: is not a known key; write one of " KEYS "\n"
+                  "t.yaml:6: idler: is not a known key; write idle\n"
                   "t.yaml:1: listeners: is missing; add it\n");
 }
 
@@ -344,10 +375,11 @@ static void assert_complaint(const char *text, const char *expected)
 {
     FILE *out = fmemopen(errors, sizeof(errors), "w");
     struct report report = {.out = out, .file = "t.yaml"};
+    const struct node root = {.kind = NODE_MAPPING};
 
     assert_non_null(out);
     memset(errors, 0, sizeof(errors));
-    assert_null(schema_load(text, strlen(text), &report));
+    assert_null(schema_load(text, strlen(text), &root, &report));
     fclose(out);
     assert_int_equal(report.errors, 1);
     assert_memory_equal(errors, expected, strlen(expected));

@@ -25,8 +25,10 @@
 #define BASE9 IF4 LISTEN2 UP3
 #define DEV(device, addresses) \
     "interfaces:\n  - {name: a, device: \"" device "\", addresses: [" addresses "]}\n" LISTEN2
-#define X16 "xxxxxxxxxxxxxxxx"
-#define X64 X16 X16 X16 X16
+#define X16   "xxxxxxxxxxxxxxxx"
+#define X64   X16 X16 X16 X16
+#define X256  X64 X64 X64 X64
+#define X1024 X256 X256 X256 X256
 
 struct error_case {
     const char *text;

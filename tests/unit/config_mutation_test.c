@@ -15,6 +15,7 @@
 
 #define EXAMPLE TESTS_DIR "/../config/coapgw.yaml"
 #define FULL    TESTS_DIR "/unit/config/full.yaml"
+#define SECRET  "S3cr" /* what the password there begins with: no error may show it */
 
 static void assert_forward_sound(const struct config_forward *forward)
 {
@@ -25,6 +26,15 @@ static void assert_forward_sound(const struct config_forward *forward)
                 forward->upstream.outstanding && forward->upstream.block_szx <= 6);
 }
 
+static void assert_store_sound(const struct config_store *store)
+{
+    assert_true(store->kind == CONFIG_STORE_TCP    ? store->host && store->port && !store->path
+                : store->kind == CONFIG_STORE_UNIX ? store->path && store->path[0] == '/'
+                                                   : !store->host && !store->path);
+    assert_true(!store->username || store->password);
+    assert_true(store->prefix && store->service && store->timeout_ms >= 10 && store->save_freq);
+}
+
 /* What holds of any text: a configuration whose references are all good, or errors of which each is
  * a line with a place, what is wrong and what to write. */
 static void assert_sound(const char *text, size_t length)
@@ -33,6 +43,7 @@ static void assert_sound(const char *text, size_t length)
 
     if (!config) {
         assert_true(errors[0] != '\0');
+        assert_null(strcasestr(errors, SECRET));
         for (char *line = errors; *line; line = strchr(line, '\n') + 1) {
             char *end = strchr(line, '\n');
 
@@ -53,8 +64,9 @@ static void assert_sound(const char *text, size_t length)
             assert_true(config->upstreams[i].servers[j].local < config->local_count);
     for (unsigned i = 0; i < config->route_count; i++)
         assert_true(config->routes[i].path &&
-                    (config->routes[i].kind == CONFIG_ROUTE_RESPOND ||
+                    (config->routes[i].kind != CONFIG_ROUTE_UPSTREAM ||
                      config->routes[i].upstream < config->upstream_count));
+    assert_store_sound(&config->store);
     assert_true(config->limits.assembly_bytes >= config->limits.body);
     assert_forward_sound(&config->forward);
     config_free(config);

@@ -77,7 +77,7 @@ static void test_forward_manner(void **state)
     assert_int_equal(upstream->block_szx, 5);
     assert_int_equal(upstream->outstanding, 99);
     assert_int_equal(upstream->retries, 0);
-    assert_int_equal(upstream->keepalive_us, 0);
+    assert_int_equal(upstream->keepalive_us, 45000000); /* of the one for all */
     assert_int_equal(upstream->transmission.ack_timeout_ms, 3000);
     assert_int_equal(upstream->transmission.max_retransmit, 3); /* of the one for all */
     config_free(config);

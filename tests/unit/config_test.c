@@ -83,6 +83,8 @@ static void assert_default_process(const struct config *config)
     assert_int_equal(config->upstream_port_shift, 12);
     assert_int_equal(config->separate_after_us, 500000);
     assert_transmission(&config->transmission, 2000, 1500, 4, 1, 5000);
+    assert_int_equal(config->transmission.probing_rate_milli, 1000);
+    assert_int_equal(config->keepalive_us, 0);
 }
 
 static void assert_default_proxy(const struct config *config)
@@ -94,7 +96,30 @@ static void assert_default_proxy(const struct config *config)
     for (unsigned i = 0; i < config->listener_count; i++) {
         assert_int_equal(config->listeners[i].block_szx, 6);
         assert_true(config->listeners[i].multicast);
+        assert_int_equal(config->listeners[i].keepalive_us, 0);
+        assert_int_equal(config->listeners[i].transmission.probing_rate_milli, 1000);
     }
+}
+
+static void assert_default_operation(const struct config *config, const char *service)
+{
+    const struct config_store *store = &config->store;
+
+    assert_int_equal(store->kind, CONFIG_STORE_NONE);
+    assert_null(store->host);
+    assert_null(store->path);
+    assert_null(store->username);
+    assert_null(store->password);
+    assert_string_equal(store->prefix, "coapgw");
+    assert_string_equal(store->service, service);
+    assert_int_equal(store->timeout_ms, 500);
+    assert_false(store->reject);
+    assert_int_equal(store->save_freq, 10);
+    assert_int_equal(store->resume_spread_us, 10000000);
+    assert_true(config->admin.enabled);
+    assert_address(&config->admin.listen.address, "127.0.0.1");
+    assert_int_equal(config->admin.listen.port, 9683);
+    assert_false(config->packet_loss.active);
 }
 
 static void assert_default_limits(const struct config_limits *limits)
@@ -117,6 +142,9 @@ static void assert_default_limits(const struct config_limits *limits)
     assert_int_equal(limits->client_relations, 1024);
     assert_int_equal(limits->destinations, 1024);
     assert_int_equal(limits->amplification, 3);
+    assert_int_equal(limits->parameter_sets, 1024);
+    assert_int_equal(limits->async, 16384);
+    assert_int_equal(limits->module_slow_us, 1000);
 }
 
 static void assert_default_interface(const struct config_interface *interface)
@@ -140,6 +168,7 @@ static void test_minimal(void **state)
     assert_default_process(config);
     assert_default_proxy(config);
     assert_default_limits(&config->limits);
+    assert_default_operation(config, "10.9.0.2:5683");
     assert_int_equal(config->interface_count, 1);
     assert_default_interface(&config->interfaces[0]);
     assert_false(config->interfaces[0].has_gateway);
@@ -284,6 +313,7 @@ static void test_example(void **state)
     assert_default_process(config);
     assert_default_proxy(config);
     assert_default_limits(&config->limits);
+    assert_default_operation(config, "10.99.0.2:5683");
     assert_example_network(config);
     assert_example_service(config);
     config_free(config);
@@ -345,6 +375,7 @@ static void test_example_comments_are_defaults(void **state)
     assert_default_process(config);
     assert_default_proxy(config);
     assert_default_limits(&config->limits);
+    assert_default_operation(config, "10.99.0.2:5683");
     assert_example_network(config);
     assert_example_service(config);
     config_free(config);
@@ -388,6 +419,8 @@ static void test_full_process(void **state)
     assert_int_equal(config->upstream_port_shift, 9);
     assert_int_equal(config->separate_after_us, 1500);
     assert_transmission(&config->transmission, 2500, 1125, 3, 5, 750);
+    assert_int_equal(config->transmission.probing_rate_milli, 12345);
+    assert_int_equal(config->keepalive_us, 45000000);
     assert_int_equal(limits->sessions, 5000);
     assert_int_equal(limits->session_idle_us, 7200000000);
     assert_int_equal(limits->exchanges, 1000);
@@ -397,6 +430,9 @@ static void test_full_process(void **state)
     assert_int_equal(limits->message_bytes, 2000000);
     assert_int_equal(limits->token, 16);
     assert_int_equal(limits->body, 3072);
+    assert_int_equal(limits->parameter_sets, 0);
+    assert_int_equal(limits->async, 1);
+    assert_int_equal(limits->module_slow_us, 250);
     config_free(config);
 }
 
@@ -506,6 +542,11 @@ static void test_full_listeners(void **state)
     assert_transmission(&listeners[1].transmission, 1000, 1125, 3, 9, 750);
     assert_local(config, listeners[2].local, "192.0.2.9");
     assert_int_equal(listeners[2].port, 5700);
+    assert_int_equal(listeners[0].keepalive_us, 45000000); /* the one for all */
+    assert_int_equal(listeners[1].keepalive_us, 30000000);
+    assert_int_equal(listeners[2].keepalive_us, 0);
+    assert_int_equal(listeners[0].transmission.probing_rate_milli, 12345);
+    assert_int_equal(listeners[1].transmission.probing_rate_milli, 1);
     config_free(config);
 }
 
@@ -515,7 +556,9 @@ static void test_full_upstreams(void **state)
     const struct config_upstream *near = &config->upstreams[0], *far = &config->upstreams[1];
 
     (void)state;
-    assert_int_equal(config->upstream_count, 2);
+    assert_int_equal(config->upstream_count, 3);
+    assert_health(&config->upstreams[2], 1, 45000000, 5000000);
+    assert_int_equal(near->transmission.probing_rate_milli, 12345);
     assert_string_equal(near->name, "near");
     assert_int_equal(near->balance, CONFIG_BALANCE_ROUND_ROBIN);
     assert_false(near->reliable);
@@ -544,7 +587,7 @@ static void test_full_routes(void **state)
     const struct config_route *routes = config->routes;
 
     (void)state;
-    assert_int_equal(config->route_count, 4);
+    assert_int_equal(config->route_count, 6);
     assert_string_equal(routes[0].host, "gateway.example");
     assert_string_equal(routes[0].path, "/a%2Fb/c");
     assert_int_equal(routes[0].upstream, 1);
