@@ -4,13 +4,15 @@
 
 #include "gateway/hash.h"
 
-int contents_init(struct contents *c, uint32_t count, uint64_t cache_bytes, uint64_t assembly_bytes)
+int contents_init(struct contents *c, uint32_t count, uint64_t cache_bytes, uint64_t assembly_bytes,
+                  uint64_t held_chunks)
 {
     int err = pool_init(&c->pool, sizeof(struct content), count);
 
-    c->cached = 0;
+    c->cached = c->held = c->reserved = 0;
     c->assembly_max = (uint32_t)(assembly_bytes / CHUNK_BYTES);
-    return err ? err : chunks_init(&c->chunks, cache_bytes + assembly_bytes);
+    return err ? err
+               : chunks_init(&c->chunks, cache_bytes + assembly_bytes + held_chunks * CHUNK_BYTES);
 }
 
 void contents_fini(struct contents *c)
@@ -64,23 +66,35 @@ static void read_freshness(struct content *content, const struct message *respon
     content->received_us = now_us;
 }
 
-uint32_t content_create(struct contents *c, const struct message *response, uint64_t now_us)
+static struct content *content_new(struct contents *c, uint8_t code)
 {
     struct content *content = pool_get(&c->pool);
+
+    if (!content)
+        return NULL;
+    content->rope = ROPE_EMPTY;
+    content->refs = 1;
+    content->options_length = 0;
+    content->payload_length = 0;
+    content->code = code;
+    content->own_etag = content->own = content->held = false;
+    content->pins = 0;
+    content->cursor = ROPE_START;
+    content->etag.length = 0;
+    return content;
+}
+
+uint32_t content_create(struct contents *c, const struct message *response, uint64_t now_us)
+{
+    struct content *content = content_new(c, response->code);
     uint8_t options[CONTENT_OPTIONS_MAX + 64]; /* without some, others take a byte or two more */
     size_t length;
 
     if (!content)
         return CONTENT_NONE;
     length = keep_options(response, options, sizeof(options));
-    content->rope = ROPE_EMPTY;
-    content->refs = 1;
     content->options_length = (uint16_t)length;
     content->payload_length = response->payload_length;
-    content->code = response->code;
-    content->own_etag = false;
-    content->cursor = ROPE_START;
-    content->etag.length = 0;
     if (message_has(response, SLOT_ETAG)) {
         content->etag.length = (uint8_t)response->first[SLOT_ETAG].length;
         memcpy(content->etag.bytes, response->first[SLOT_ETAG].value, content->etag.length);
@@ -94,14 +108,85 @@ uint32_t content_create(struct contents *c, const struct message *response, uint
     return CONTENT_NONE;
 }
 
+static bool append(struct contents *c, struct content *content, const void *bytes, size_t length)
+{
+    uint32_t growth = rope_growth(&content->rope, length);
+
+    if (!content->held)
+        return contents_append(c, &content->rope, bytes, length);
+    if (!rope_append(&c->chunks, &content->rope, bytes, length))
+        return false;
+    c->held += growth;
+    return true;
+}
+
+uint32_t content_own(struct contents *c, uint8_t code, const uint8_t *options, uint16_t length,
+                     bool held)
+{
+    struct content *content = content_new(c, code);
+
+    if (!content)
+        return CONTENT_NONE;
+    content->own = true;
+    content->held = held;
+    content->has_max_age = false;
+    content->max_age_s = MAX_AGE_DEFAULT_S;
+    content->received_us = 0;
+    content->options_length = length;
+    if (append(c, content, options, length))
+        return pool_index(&c->pool, content);
+    pool_put(&c->pool, content);
+    return CONTENT_NONE;
+}
+
 bool content_extend(struct contents *c, uint32_t index, const void *payload, size_t length)
 {
     struct content *content = content_at(c, index);
 
-    if (!contents_append(c, &content->rope, payload, length))
+    if (!append(c, content, payload, length))
         return false;
     content->payload_length += (uint32_t)length;
     return true;
+}
+
+void content_let_go(struct contents *c, uint32_t index)
+{
+    struct content *content = content_at(c, index);
+    uint32_t chunks = rope_chunks(&content->rope);
+
+    if (!content->held)
+        return;
+    content->held = false;
+    c->held -= chunks;
+    if (content->pins)
+        c->reserved -= chunks;
+}
+
+bool content_pin(struct contents *c, uint32_t index)
+{
+    struct content *content = content_at(c, index);
+    uint32_t chunks = rope_chunks(&content->rope);
+
+    if (content->held && content->pins == 0) {
+        if (contents_assembling(c) + chunks > c->assembly_max)
+            return false;
+        c->reserved += chunks;
+    }
+    content->pins++;
+    content->refs++;
+    return true;
+}
+
+void content_unpin(struct contents *c, uint32_t index)
+{
+    struct content *content;
+
+    if (index == CONTENT_NONE)
+        return;
+    content = content_at(c, index);
+    if (--content->pins == 0 && content->held)
+        c->reserved -= rope_chunks(&content->rope);
+    content_release(c, index);
 }
 
 void content_release(struct contents *c, uint32_t index)
@@ -113,6 +198,7 @@ void content_release(struct contents *c, uint32_t index)
     content = content_at(c, index);
     if (--content->refs)
         return;
+    content_let_go(c, index);
     rope_free(&c->chunks, &content->rope);
     pool_put(&c->pool, content);
 }

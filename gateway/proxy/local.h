@@ -43,6 +43,10 @@ void local_body(const struct proxy *p, const struct local_request *l, uint32_t o
 void local_deliver(struct proxy *p, struct local_request *l, uint32_t content,
                    uint32_t observation);
 
+/* Whether a GET can be answered with a representation (RFC 7252 5.10.8, 5.10.4): 0; 4.12 when its
+ * conditions are not met, 4.06 when it accepts another format only. `format` -1: it has none. */
+uint8_t local_refusal(const struct message *msg, int32_t format, const struct etag *etag);
+
 /* Answers with a code and a diagnostic payload, which may be NULL. */
 void local_code(struct proxy *p, struct local_request *l, uint8_t code, const char *diagnostic);
 
@@ -51,6 +55,8 @@ void local_code(struct proxy *p, struct local_request *l, uint8_t code, const ch
 struct exchange *local_later(struct proxy *p, struct local_request *l, struct wish *wish);
 void local_deliver_later(struct proxy *p, struct exchange *x, const struct wish *wish,
                          uint32_t content);
+void local_code_later(struct proxy *p, struct exchange *x, const struct wish *wish, uint8_t code,
+                      const char *diagnostic);
 
 /* ---- representations ---- */
 
@@ -67,6 +73,10 @@ struct local_answer {
  * while it is put together with content_extend(). CONTENT_NONE when memory is short. */
 uint32_t local_content(struct proxy *p, const struct local_answer *answer);
 
+/* The same, but it counts as held (see content.h) until content_let_go(): who makes it bounds how
+ * much that is, within what proxy_init() has reserved. */
+uint32_t local_held_content(struct proxy *p, const struct local_answer *answer);
+
 /* ---- observing ---- */
 
 enum local_kind { LOCAL_NONE, LOCAL_RESOURCE, LOCAL_MODULE, LOCAL_KIND_COUNT };
@@ -77,14 +87,14 @@ void local_handle(struct proxy *p, enum local_kind kind,
 
 /* A new observation, whose state is `content` (a reference is taken). POOL_NONE at the limit. It
  * goes when the last relation leaves, or at once when local_deliver() could take nobody in: the
- * owner's gone() is called in either case. */
+ * owner's gone() is called in either case, and must not touch it any more. */
 uint32_t local_observe(struct proxy *p, enum local_kind kind, uint32_t index, uint32_t content);
 
 /* A new state; the reference is taken over. */
 void local_state(struct proxy *p, uint32_t observation, uint32_t content);
 
 /* The resource is gone: all who observe get a response with this error code, and the observation
- * goes. gone() is called at once. */
+ * goes. gone() is called at once, from within. */
 void local_end(struct proxy *p, uint32_t observation, uint8_t code);
 
 #endif

@@ -4,7 +4,7 @@
 #include <stddef.h>
 
 #include "gateway/memory.h"
-#include "gateway/proxy/proxy.h"
+#include "gateway/proxy/local.h"
 
 #define BY_SERVER offsetof(struct observation, by_server)
 #define BY_FANOUT offsetof(struct observation, by_fanout)
@@ -63,21 +63,17 @@ uint32_t observation_next_number(struct observation *o)
 
 /* ---- life ---- */
 
-uint32_t observation_get(struct proxy *p, uint32_t index)
+struct observation *observation_new(struct proxy *p)
 {
-    struct target *target = target_at(&p->targets, index);
-    struct observation *o;
+    struct observation *o = p->observations.capacity ? pool_get(&p->observations) : NULL;
 
-    if (target->observation != POOL_NONE)
-        return target->observation;
-    o = p->observations.capacity ? pool_get(&p->observations) : NULL;
     if (!o) {
         p->m->counters->refused_observations++;
-        return POOL_NONE;
+        return NULL;
     }
     *o = (struct observation){
         .relations = LIST_NONE,
-        .target = index,
+        .target = TARGET_NONE,
         .server = SERVER_NONE,
         .session = POOL_NONE,
         .fetch = POOL_NONE,
@@ -88,6 +84,20 @@ uint32_t observation_get(struct proxy *p, uint32_t index)
     };
     timer_init(&o->timer, TIMER_OBSERVATION);
     observation_keep_up(p, o);
+    return o;
+}
+
+uint32_t observation_get(struct proxy *p, uint32_t index)
+{
+    struct target *target = target_at(&p->targets, index);
+    struct observation *o;
+
+    if (target->observation != POOL_NONE)
+        return target->observation;
+    o = observation_new(p);
+    if (!o)
+        return POOL_NONE;
+    o->target = index;
     target->refs++;
     target->observation = index_of(p, o);
     p->observation_nonces[index_of(p, o)] = (uint32_t)random_u64(&p->m->random) | 1;
@@ -126,7 +136,8 @@ static void detach(struct proxy *p, struct observation *o)
 {
     if (p->number_top < o->number)
         p->number_top = o->number;
-    if (target_at(&p->targets, o->target)->observation == index_of(p, o))
+    if (o->target != TARGET_NONE &&
+        target_at(&p->targets, o->target)->observation == index_of(p, o))
         target_at(&p->targets, o->target)->observation = POOL_NONE;
 }
 
@@ -141,7 +152,8 @@ void observation_free(struct proxy *p, uint32_t index)
         list_remove(&p->fanout, &p->observations, BY_FANOUT, index);
     content_release(&p->contents, o->content);
     p->observation_nonces[index] = 0;
-    target_release(&p->targets, o->target);
+    if (o->target != TARGET_NONE)
+        target_release(&p->targets, o->target);
     pool_put(&p->observations, o);
 }
 
@@ -258,6 +270,10 @@ void observation_left(struct proxy *p, uint32_t index)
 
     if (o->relation_count || o->holders)
         return;
+    if (o->local_kind != LOCAL_NONE) {
+        local_left(p, index);
+        return;
+    }
     abort_rest(p, o);
     if (o->fetch != POOL_NONE)
         return; /* it comes by here when that is over */
@@ -284,8 +300,7 @@ static void arm(struct proxy *p, struct observation *o)
     wheel_arm(&p->m->wheel, &o->timer, p->m->now + content->max_age_s * UINT64_C(1000000) + late);
 }
 
-/* Takes the reference over. */
-static void set_state(struct proxy *p, struct observation *o, uint32_t content)
+void observation_set(struct proxy *p, struct observation *o, uint32_t content)
 {
     content_release(&p->contents, o->content);
     o->content = content;
@@ -294,13 +309,17 @@ static void set_state(struct proxy *p, struct observation *o, uint32_t content)
     (void)observation_next_number(o);
     observation_keep_up(p, o);
     persist_number(p, o->number);
-    arm(p, o);
     if (o->relation_count)
         relation_fan_out(p, o);
 }
 
-/* Clients get a last answer: the content (the reference is taken over), or the code. */
-static void over(struct proxy *p, struct observation *o, uint32_t content, uint8_t code)
+static void set_state(struct proxy *p, struct observation *o, uint32_t content)
+{
+    observation_set(p, o, content);
+    arm(p, o);
+}
+
+void observation_over(struct proxy *p, struct observation *o, uint32_t content, uint8_t code)
 {
     o->state = OBSERVATION_OVER;
     o->last_code = code;
@@ -321,14 +340,14 @@ static void end(struct proxy *p, struct observation *o, uint32_t content)
 {
     unbind(p, o);
     p->observation_nonces[index_of(p, o)] = 0;
-    over(p, o, content, 0);
+    observation_over(p, o, content, 0);
 }
 
 /* We end it; the origin is told where it has accepted. */
 static void give_up(struct proxy *p, struct observation *o, uint8_t code)
 {
     o->forsaken = o->session != POOL_NONE;
-    over(p, o, CONTENT_NONE, code);
+    observation_over(p, o, CONTENT_NONE, code);
 }
 
 bool observation_is_fresh(const struct proxy *p, const struct observation *o)

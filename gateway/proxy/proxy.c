@@ -178,12 +178,27 @@ bool proxy_has_work(const struct proxy *p)
 
 /* ---- start and end ---- */
 
-/* Answers that can be kept: as many as the cache has room for of the shortest, and those that are
- * under way. */
-static uint32_t content_count(const struct config *config)
+/* Representations that the gateway may hold, and their chunks: options and payload fill the last
+ * one but in part. A worker's share of the limits may be a little more than the limits. */
+static void count_held(const struct config *config, uint64_t *contents, uint64_t *chunks)
+{
+    *contents = *chunks = 0;
+    for (unsigned i = 0; i < config->route_count; i++) {
+        const struct config_route *route = &config->routes[i];
+
+        if (route->kind != CONFIG_ROUTE_RESOURCES)
+            continue;
+        *contents += route->resources.max;
+        *chunks += route->resources.bytes / CHUNK_PAYLOAD + UINT64_C(2) * route->resources.max;
+    }
+}
+
+/* Answers that can be kept: as many as the cache has room for of the shortest, those that are under
+ * way, and what the gateway itself holds. */
+static uint32_t content_count(const struct config *config, uint64_t held)
 {
     uint64_t count = config->cache.bytes / CHUNK_BYTES + config->limits.transfers +
-                     config->limits.exchanges + config->limits.observations;
+                     config->limits.exchanges + config->limits.observations + held;
 
     return count < UINT32_MAX / 2 ? (uint32_t)count : UINT32_MAX / 2;
 }
@@ -191,14 +206,15 @@ static uint32_t content_count(const struct config *config)
 static int init_parts(struct proxy *p)
 {
     const struct config *config = p->m->config;
-    uint32_t contents = content_count(config);
+    uint64_t held, held_chunks;
     int err;
 
-    if ((err = contents_init(&p->contents, contents, config->cache.bytes,
-                             config->limits.assembly_bytes)))
+    count_held(config, &held, &held_chunks);
+    if ((err = contents_init(&p->contents, content_count(config, held), config->cache.bytes,
+                             config->limits.assembly_bytes, held_chunks)))
         return err;
-    if ((err = targets_init(&p->targets, &p->contents, contents, config->cache.bytes,
-                            &p->m->counters->cache_evictions)))
+    if ((err = targets_init(&p->targets, &p->contents, content_count(config, 0),
+                            config->cache.bytes, &p->m->counters->cache_evictions)))
         return err;
     if ((err = upstreams_init(&p->upstreams, p->m,
                               config->forward.enabled ? config->limits.destinations : 0)))

@@ -33,7 +33,7 @@ static void close_transfer(struct proxy *p, struct transfer *t)
     wheel_cancel(&p->m->wheel, &t->expiry);
     chain_remove(&s->side.client.transfers, &p->transfers, BY_SESSION,
                  pool_index(&p->transfers, t));
-    content_release(&p->contents, t->content);
+    content_unpin(&p->contents, t->content);
     rope_free(&p->contents.chunks, &t->upload);
     pool_put(&p->transfers, t);
 }
@@ -120,8 +120,14 @@ void transfer_pin(struct proxy *p, struct session *s, const struct wish *wish, u
             return;
         }
     }
-    content_hold(&p->contents, content);
-    content_release(&p->contents, t->content);
+    if (t->content != content) {
+        if (!content_pin(&p->contents, content)) {
+            p->m->counters->refused_transfers++;
+            close_transfer(p, t);
+            return;
+        }
+        content_unpin(&p->contents, t->content);
+    }
     t->content = content;
     t->body = wish->body;
     touch(p, t);

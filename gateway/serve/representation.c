@@ -5,6 +5,7 @@
 
 #include "gateway/coap/block.h"
 #include "gateway/hash.h"
+#include "gateway/session/unsupported.h"
 
 #define UNDERSTOOD                                                                      \
     (SLOT_BIT(SLOT_IF_MATCH) | SLOT_BIT(SLOT_URI_HOST) | SLOT_BIT(SLOT_IF_NONE_MATCH) | \
@@ -78,43 +79,13 @@ static bool has_empty(const struct message *msg, enum option_slot slot)
     return false;
 }
 
-/* "option 65001 not supported", without formatted printing: this is the packet path. */
-static const char *bad_option_text(uint16_t number, char text[32])
-{
-    char digits[6];
-    unsigned n = 0;
-    char *at = text;
-
-    do
-        digits[n++] = (char)('0' + number % 10);
-    while (number /= 10);
-    memcpy(at, "option ", 7);
-    at += 7;
-    while (n)
-        *at++ = digits[--n];
-    memcpy(at, " not supported", 15);
-    return text;
-}
-
 bool representation_bad_option(struct messaging *m, const struct request *rq)
 {
-    const struct message *msg = rq->message;
-    uint32_t critical = msg->present & option_critical_slots & ~UNDERSTOOD;
-    uint16_t number = msg->unknown_critical;
-    char text[32];
+    uint16_t number = unsupported_option(rq->message, UNDERSTOOD);
 
-    if (critical && !number)
-        number = option_table[__builtin_ctz(critical)].number;
-    if (!number)
-        return false;
-    if (msg->type == TYPE_CON) {
-        reply_code(m, rq, CODE_BAD_OPTION, bad_option_text(number, text));
-        return true;
-    }
-    m->counters->drop_bad_option++;
-    if (!rq->multicast)
-        messaging_send_empty(m, &rq->session->flow, TYPE_RST, msg->mid);
-    return true;
+    if (number)
+        unsupported_refuse(m, rq, number);
+    return number;
 }
 
 /* RFC 7959 2.4: the block that was asked for, or the first when the whole is too long. */

@@ -333,7 +333,7 @@ static void keys_with_the_same_hash_are_told_apart(void **state)
     uint32_t index[5];
 
     (void)state;
-    assert_int_equal(contents_init(&contents, 16, 1 << 16, 1 << 16), 0);
+    assert_int_equal(contents_init(&contents, 16, 1 << 16, 1 << 16, 0), 0);
     assert_int_equal(targets_init(&targets, &contents, 16, 1 << 16, &evictions), 0);
     for (unsigned i = 0; i < 5; i++) {
         set_key(&keys[i], options[i], payloads[i], 7, 9);
@@ -380,7 +380,7 @@ static void eviction_takes_nothing_from_those_who_use_it(void **state)
     uint32_t first, second, content;
 
     (void)state;
-    assert_int_equal(contents_init(&contents, 16, 2 * CHUNK_BYTES, 1 << 16), 0);
+    assert_int_equal(contents_init(&contents, 16, 2 * CHUNK_BYTES, 1 << 16, 0), 0);
     assert_int_equal(targets_init(&targets, &contents, 16, 2 * CHUNK_BYTES, &evictions), 0);
     set_key(&key, "a", "", 1, 1);
     first = target_add(&targets, &key);

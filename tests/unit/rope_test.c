@@ -23,7 +23,7 @@ static int setup(void **state)
 
     for (size_t i = 0; i < sizeof(bytes); i++)
         bytes[i] = (uint8_t)(i * 11 + i / CHUNK_PAYLOAD);
-    assert_int_equal(contents_init(c, 8, CACHE_MAX, CHUNKS * CHUNK_BYTES - CACHE_MAX), 0);
+    assert_int_equal(contents_init(c, 8, CACHE_MAX, CHUNKS * CHUNK_BYTES - CACHE_MAX, 0), 0);
     *state = c;
     return 0;
 }
