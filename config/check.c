@@ -191,8 +191,8 @@ static void unknown_key(const struct place *at, const cyaml_schema_field_t *fiel
     const char *near = nearest_key(fields, at->key);
     char list[LIST_BYTES];
 
-    if (near)
-        place_error(at, "is not a known key; write %s", near);
+    if (near || !fields[1].key)
+        place_error(at, "is not a known key; write %s", near ? near : fields->key);
     else
         place_error(at, "is not a known key; write one of %s", list_keys(fields, list));
 }
@@ -231,9 +231,10 @@ static void check_mapping(const struct place *at, const cyaml_schema_value_t *sc
     if (at->node->kind == NODE_MAPPING)
         check_present(at, schema->mapping.fields);
     else if (!or_none || !scalar || strcmp(at->node->text, "none") != 0)
-        place_error(at, "is %s; write %sa mapping with the keys %s",
+        place_error(at, "is %s; write %sa mapping with the key%s %s",
                     scalar && !at->node->text[0] ? "empty" : kind_name(at->node),
-                    or_none ? "none, or " : "", list_keys(schema->mapping.fields, list));
+                    or_none ? "none, or " : "", schema->mapping.fields[1].key ? "s" : "",
+                    list_keys(schema->mapping.fields, list));
 }
 
 static void check_value(const struct place *at, const cyaml_schema_value_t *schema)

@@ -63,10 +63,34 @@ static inline struct config *load_exact(const char *text, size_t length)
     return config;
 }
 
+/* `before` and a block of FILE that is commented out as a whole, without its marks: from the line
+ * `first` on, as far as the comment goes. To be freed. */
+static inline char *read_shown(const char *file, const char *first, const char *before)
+{
+    size_t indent = strspn(first, " ");
+    FILE *in = fopen(file, "r");
+    char *text = calloc(1, TEXT_BYTES), line[256];
+    bool in_block = false;
+
+    assert_non_null(in);
+    assert_non_null(text);
+    strcpy(text, before);
+    while (fgets(line, sizeof(line), in)) {
+        in_block = strcmp(line, first) == 0 ||
+                   (in_block && strspn(line, " ") == indent && line[indent] == '#');
+        if (in_block)
+            snprintf(text + strlen(text), TEXT_BYTES - strlen(text), "%.*s%s", (int)indent, line,
+                     line + indent + 2);
+    }
+    fclose(in);
+    assert_true(strlen(text) > strlen(before));
+    return text;
+}
+
 /* Each text is refused with its error and no other. */
 static inline void assert_cases(const struct error_case *cases, size_t count)
 {
-    char expected[2048];
+    char expected[4096];
     unsigned failed = 0;
 
     for (size_t i = 0; i < count; i++) {

@@ -125,29 +125,9 @@ static void test_forward_prolongs_sessions(void **state)
     config_free(config);
 }
 
-/* The block of the example that is a comment as a whole, without its marks. */
-static char *read_shown(void)
-{
-    static const char start[] = "# forward_proxy:\n";
-    FILE *file = fopen(EXAMPLE, "r");
-    char *text = calloc(1, TEXT_BYTES), line[256];
-    bool in_block = false;
-
-    assert_non_null(file);
-    assert_non_null(text);
-    strcpy(text, BASE6);
-    while (fgets(line, sizeof(line), file)) {
-        in_block = strcmp(line, start) == 0 || (in_block && line[0] == '#');
-        if (in_block)
-            strcat(text, line + 2);
-    }
-    fclose(file);
-    return text;
-}
-
 static void test_forward_shown(void **state)
 {
-    char *text = read_shown();
+    char *text = read_shown(EXAMPLE, "# forward_proxy:\n", BASE6);
     struct config *config = load_right(text);
     const struct config_forward *forward = &config->forward;
 

@@ -370,7 +370,7 @@ static void test_example_comments_are_defaults(void **state)
     struct config *config;
 
     (void)state;
-    assert_int_equal(uncomment(text, true), 16);
+    assert_int_equal(uncomment(text, true), 17);
     config = load_text(text);
     assert_default_process(config);
     assert_default_proxy(config);
@@ -388,7 +388,7 @@ static void test_example_comments_load(void **state)
     struct config *config;
 
     (void)state;
-    assert_int_equal(uncomment(text, false), 20);
+    assert_int_equal(uncomment(text, false), 21);
     config = load_text(text);
     assert_int_equal(config->interfaces[0].vlan, 100);
     assert_address(&config->interfaces[0].gateway6, "fd99::1");
