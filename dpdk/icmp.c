@@ -152,10 +152,11 @@ static void write_message(uint8_t *body, uint8_t type, uint8_t flags, const stru
     memcpy(body + 2, &sum, sizeof(sum));
 }
 
+static const struct address all_nodes = {{0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}};
+
 void discovery_answer(struct rte_mbuf *mbuf, const struct frame *f,
                       const struct discovery_message *m, const struct rte_ether_addr *mac)
 {
-    static const struct address all_nodes = {{0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}};
     uint8_t *ip = rte_pktmbuf_mtod(mbuf, uint8_t *) + f->l2_bytes;
     struct address source = m->target, destination = m->duplicate_check ? all_nodes : f->source;
     uint16_t have = (uint16_t)(rte_pktmbuf_data_len(mbuf) - f->l2_bytes);
@@ -193,6 +194,22 @@ bool discovery_ask(struct rte_mbuf *mbuf, const struct stack_interface *interfac
     frame_write_ip6(ip, sender, destination, ND_MESSAGE_BYTES, IPPROTO_ICMPV6, ND_HOP_LIMIT);
     write_message(ip + sizeof(struct rte_ipv6_hdr), ICMP6_SOLICITATION, 0, target,
                   OPTION_SOURCE_MAC, &interface->mac, sender, destination);
+    return true;
+}
+
+bool discovery_announce(struct rte_mbuf *mbuf, const struct stack_interface *interface,
+                        const struct address *address)
+{
+    struct rte_ether_addr mac = frame_group_mac(&all_nodes);
+    uint8_t *ip = frame_begin(mbuf, interface, RTE_ETHER_TYPE_IPV6,
+                              sizeof(struct rte_ipv6_hdr) + ND_MESSAGE_BYTES);
+
+    if (!ip)
+        return false;
+    frame_set_destination(mbuf, &mac);
+    frame_write_ip6(ip, address, &all_nodes, ND_MESSAGE_BYTES, IPPROTO_ICMPV6, ND_HOP_LIMIT);
+    write_message(ip + sizeof(struct rte_ipv6_hdr), ICMP6_ADVERTISEMENT, ADVERT_OVERRIDE, address,
+                  OPTION_TARGET_MAC, &interface->mac, address, &all_nodes);
     return true;
 }
 

@@ -54,6 +54,11 @@ bool discovery_ask(struct rte_mbuf *mbuf, const struct stack_interface *interfac
                    const struct address *sender, const struct address *target,
                    const struct rte_ether_addr *known);
 
+/* Writes an advertisement to all nodes that nobody has asked for (RFC 4861 7.2.6): `address` is
+ * here. */
+bool discovery_announce(struct rte_mbuf *mbuf, const struct stack_interface *interface,
+                        const struct address *address);
+
 /* ---- echo and errors ---- */
 
 /* True for a valid echo request. */

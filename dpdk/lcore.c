@@ -514,6 +514,8 @@ static int run(void *argument)
     unsigned done;
 
     prctl(PR_SET_TIMERSLACK, 1000); /* ns: sleeps of microseconds are meant */
+    if (l->index == 0)
+        stack_announce(l->stack);
     atomic_fetch_add(&shared->running, 1);
     while (!atomic_load_explicit(&shared->stop, memory_order_relaxed)) {
         l->now = time_at(shared, tsc);

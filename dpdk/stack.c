@@ -265,6 +265,8 @@ void stack_advance(struct stack *s, uint64_t now)
     fragments_advance(s->fragments, now);
     if (s->membership)
         membership_advance(s->membership, now);
+    if (now >= s->announce_us)
+        stack_announce_due(s);
 }
 
 uint64_t stack_next_us(const struct stack *s)
@@ -272,6 +274,8 @@ uint64_t stack_next_us(const struct stack *s)
     uint64_t neighbours = neighbours_next_us(s->neighbours);
     uint64_t groups = s->membership ? membership_next_us(s->membership) : UINT64_MAX;
 
+    if (groups > s->announce_us)
+        groups = s->announce_us;
     return neighbours < groups ? neighbours : groups;
 }
 
@@ -325,6 +329,7 @@ struct stack *stack_create(const struct stack_setup *setup, uint64_t now)
         return NULL;
     s->setup = *setup;
     s->now = now;
+    s->announce_us = UINT64_MAX;
     memcpy(&s->fragment_seed, steer_key(setup->steer), sizeof(s->fragment_seed));
     s->fragments = fragments_create(s->setup.counters);
     if (!s->fragments || stack_out_init(s) != 0 || init_groups(s) != 0) {

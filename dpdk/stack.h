@@ -106,6 +106,11 @@ void stack_take_over(struct stack *stack, struct rte_mbuf **mbufs, unsigned n, u
 void stack_advance(struct stack *stack, uint64_t now);
 uint64_t stack_next_us(const struct stack *stack);
 
+/* Tells the neighbours that our addresses are here: another machine may have had them until now,
+ * and switches and neighbours would go on to send there (RFC 5227 2.3, RFC 4861 7.2.6). Goes out
+ * with the next stack_advance(), and twice again a second apart. To be called for one stack. */
+void stack_announce(struct stack *stack);
+
 /* The gateway is stopping: the routers are told, by the stack of worker 0, that its groups are
  * left. Packets to them are still taken. */
 void stack_leave(struct stack *stack);

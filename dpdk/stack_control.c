@@ -9,6 +9,11 @@
 #define SPREAD_PER_SECOND 10000
 #define SPREAD_BURST      256
 
+/* RFC 5227 1.1 has two announcements, RFC 4861 10 up to three: one may be lost while a link comes
+ * up. */
+#define ANNOUNCEMENTS 3
+#define ANNOUNCE_US   1000000u
+
 /* True, and a token less, when there is one. A bucket is empty at first. */
 static bool take(struct bucket *b, uint32_t per_second, uint32_t burst, uint64_t now)
 {
@@ -46,6 +51,41 @@ static void spread(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf)
         *stack_mark_of(copy) = (struct stack_mark){.interface = interface, .reason = STACK_LEARN};
         s->setup.hand_over(s->setup.context, i, copy);
     }
+}
+
+void stack_announce(struct stack *s)
+{
+    s->announce_us = s->now;
+}
+
+/* One address; one that no buffer is free for is announced the next time. */
+static void announce(struct stack *s, const struct local_address *local)
+{
+    const struct stack_interface *interface = stack_interface_of(s, local->interface);
+    struct rte_mbuf *mbuf = rte_pktmbuf_alloc(s->setup.pool);
+    bool written;
+
+    if (!mbuf) {
+        s->setup.counters->drop_no_buffer++;
+        return;
+    }
+    if (address_is_v4(&local->address))
+        written = arp_ask(mbuf, interface, &local->address, &local->address, NULL);
+    else
+        written = discovery_announce(mbuf, interface, &local->address);
+    if (!written) {
+        rte_pktmbuf_free(mbuf);
+        return;
+    }
+    s->setup.counters->announced++;
+    stack_send(s, local->interface, mbuf);
+}
+
+void stack_announce_due(struct stack *s)
+{
+    for (unsigned i = 0; i < s->setup.config->local_count; i++)
+        announce(s, &s->setup.config->locals[i]);
+    s->announce_us = ++s->announced < ANNOUNCEMENTS ? s->now + ANNOUNCE_US : UINT64_MAX;
 }
 
 /* Who asks for us will be answered soon: HEARD_REQUEST makes an entry. An answer comes to any queue

@@ -12,8 +12,6 @@
 
 #define NO_LOCAL UINT16_MAX
 
-#define NO_LOCAL UINT16_MAX
-
 /* The worker that announces groups for all. */
 #define MEMBERSHIP_WORKER 0
 
@@ -40,6 +38,8 @@ struct stack {
     struct fragments *fragments;
     uint64_t fragment_seed; /* the same for all workers */
     uint64_t now;
+    uint64_t announce_us;  /* when our addresses are announced next; UINT64_MAX: never */
+    unsigned announced;    /* how often they have been */
     struct bucket echoes;  /* replies to pings */
     struct bucket spreads; /* ARP and discovery packets that other workers were told of */
     uint16_t ip_id;
@@ -97,6 +97,9 @@ void stack_receive_icmp(struct stack *s, uint16_t interface, struct rte_mbuf *mb
 
 void stack_receive_membership(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf,
                               const struct frame *f);
+
+/* Says that our addresses are here, when that is due. */
+void stack_announce_due(struct stack *s);
 
 /* A copy of what another worker has received and answered. Takes it. */
 void stack_learn_from(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf);

@@ -49,6 +49,7 @@
     X(learn_limited, "ARP and ND packets that other workers were not told of: rate limit")   \
     X(nd_answered, "neighbour solicitations answered")                                       \
     X(nd_asked, "neighbour solicitations sent")                                              \
+    X(announced, "announcements of our addresses at start, ARP and neighbour discovery")     \
     X(echo_answered, "pings answered")                                                       \
     X(icmp_errors, "ICMP errors about packets of ours")                                      \
     X(membership_heard, "IGMP and MLD queries, and reports of others, that concern us")      \

@@ -35,6 +35,43 @@ static void meet(struct bench *b, const char *neighbour)
 
 /* ---- tests ---- */
 
+/* RFC 5227 2.3, RFC 4861 7.2.6: another machine may have had the addresses until now. */
+static void our_addresses_are_announced(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    start(&b, 1, "");
+    stack_announce(b.stack[0]);
+    for (unsigned round = 0; round < 3; round++) {
+        const struct rte_ether_hdr *ether;
+        struct discovery_message here;
+        struct arp arp_here;
+        struct frame f;
+
+        advance(&b, round ? SECOND_US : 10000);
+        assert_int_equal(b.sent_count, 2);
+        f = sent_frame(&b, 0, FRAME_ARP);
+        ether = rte_pktmbuf_mtod(b.sent[0], struct rte_ether_hdr *);
+        assert_true(rte_is_broadcast_ether_addr(&ether->dst_addr));
+        assert_true(arp_read(&f, &arp_here) && arp_here.request);
+        assert_memory_equal(arp_here.sender.bytes, address_of(OUR_IP).bytes, 16);
+        assert_memory_equal(arp_here.target.bytes, address_of(OUR_IP).bytes, 16);
+        assert_true(rte_is_same_ether_addr(&arp_here.sender_mac, &our_mac));
+        f = sent_frame(&b, 1, FRAME_ICMP6);
+        assert_memory_equal(f.source.bytes, address_of("fd99::2").bytes, 16);
+        assert_memory_equal(f.destination.bytes, address_of("ff02::1").bytes, 16);
+        assert_true(discovery_read(&f, &here) && !here.solicitation && here.has_mac);
+        assert_memory_equal(here.target.bytes, address_of("fd99::2").bytes, 16);
+        assert_int_equal(f.payload[4], 0x20); /* override, and nobody has asked */
+        drop_sent(&b);
+    }
+    advance(&b, 5 * SECOND_US);
+    assert_int_equal(b.sent_count, 0);
+    assert_int_equal(b.counters[0].announced, 6);
+    stop(&b);
+}
+
 static void requests_are_answered_from_our_own_address(void **state)
 {
     static const struct {
@@ -261,6 +298,7 @@ static void telling_of_neighbours_has_a_limit(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(our_addresses_are_announced),
         cmocka_unit_test(requests_are_answered_from_our_own_address),
         cmocka_unit_test(other_groups_are_dropped),
         cmocka_unit_test(frames_to_all_are_for_groups),
