@@ -547,6 +547,7 @@ static int make_parts(struct lcore *l)
 {
     struct lcore_shared *shared = l->shared;
     struct worker_setup ws = {.config = shared->config,
+                              .modules = shared->modules,
                               .index = l->index,
                               .count = shared->config->workers,
                               .shared_key = shared->shared_key,

@@ -20,6 +20,7 @@
 #include "gateway/vitals.h"
 #include "gateway/worker.h"
 
+struct modules;
 struct resolver;
 struct rte_mempool;
 
@@ -50,8 +51,9 @@ struct lcore_shared {
     struct lcore_resolver resolver;
     struct lcore_office store, control;
     struct rte_mempool *parcels;
-    uint64_t mid_key;   /* see worker_setup */
-    struct port *ports; /* by interface */
+    struct modules *modules; /* see worker_setup */
+    uint64_t mid_key;        /* see worker_setup */
+    struct port *ports;      /* by interface */
     struct stack_interface *interfaces;
     struct steer *steer;
     struct rte_mempool *pool;

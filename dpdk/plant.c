@@ -11,6 +11,7 @@
 #include "dpdk/eal.h"
 #include "dpdk/host.h"
 #include "dpdk/privilege.h"
+#include "gateway/serve/module_table.h"
 
 /* Parcels of 2 KiB: for the store thread and the administration, and for each worker's own. */
 #define PARCELS_SHARED   4096
@@ -138,6 +139,10 @@ static int make_lcores(struct plant *p)
         return fail("rings between workers", err);
     for (unsigned i = 0; i < p->config->workers; i++) {
         p->lcores[i] = lcore_create(&p->shared, i);
+        if (!p->lcores[i] && errno == ECANCELED && p->shared.modules) {
+            fprintf(stderr, "coapgw: %s\n", p->shared.modules->failure);
+            return -ECANCELED;
+        }
         if (!p->lcores[i]) {
             fprintf(stderr,
                     "coapgw: worker %u: its tables do not fit: lower limits or raise "
@@ -204,6 +209,7 @@ int plant_start(struct plant *p, const struct config *config, const struct plant
     p->shared.resolver = links->resolver;
     p->shared.store = links->store;
     p->shared.control = links->control;
+    p->shared.modules = links->modules;
     p->shared.mid_key = links->mid_key;
     err = eal_start(config);
     if (err)

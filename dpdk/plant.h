@@ -17,7 +17,8 @@ struct plant {
 struct plant_links {
     struct lcore_resolver resolver;
     struct lcore_office store, control;
-    uint64_t mid_key; /* see worker_setup */
+    struct modules *modules; /* see worker_setup */
+    uint64_t mid_key;        /* the same */
 };
 
 /* Brings everything up; packets flow when it returns. `links` is copied. 0, or a negative errno

@@ -51,7 +51,7 @@ extern "C" {
 #define COAPGW_LOG_LINES        10u       /* a second; those beyond are counted and not printed */
 #define COAPGW_REASON_BYTES     200u      /* why check() or start() failed, with the final zero */
 #define COAPGW_ADDRESS_BYTES    64u       /* "[2001:db8::1]:5683", with the final zero */
-#define COAPGW_OPTION_BYTES_MAX 1024u     /* all options of a response together, encoded */
+#define COAPGW_OPTION_BYTES_MAX 512u      /* all options of a response together, encoded */
 #define COAPGW_DELAY_MS_MAX     86400000u /* of timers and asynchronous requests: a day */
 
 /* ---- names for numbers ---- */
@@ -169,11 +169,11 @@ enum coapgw_parameter {
 /* What happens in the instance's worker. A module gets those whose COAPGW_EVENT() bit is in
  * coapgw_module.events. Functions for requests and responses cannot be called here. */
 enum coapgw_event_kind {
-    COAPGW_SESSION_OPENED, /* a client's first message */
-    COAPGW_SESSION_CLOSED, /* the handle is refused from now on, but for session_data() within this
-                              call: asynchronous requests have gone already */
-    COAPGW_PING,           /* a client pinged us (RFC 7252 4.3) */
-    COAPGW_PONG,           /* a ping of ours was answered */
+    COAPGW_SESSION_OPENED,   /* a client's first message */
+    COAPGW_SESSION_CLOSED,   /* the handle is refused when this call has returned; asynchronous
+                                requests   of its client have gone already */
+    COAPGW_PING,             /* a client pinged us (RFC 7252 4.3) */
+    COAPGW_PONG,             /* a ping of ours was answered */
     COAPGW_KEEPALIVE_FAILED, /* it was not, after all retransmissions: the session is closed next */
     COAPGW_NACK,             /* a confirmable message to the client failed: `reason`, `mid` */
     COAPGW_RELATION_ADDED, /* a client observes: `name` is the token, `data` its request as it came
@@ -246,8 +246,8 @@ struct coapgw_api {
     /* The state of a path below the route has changed; NULL: all of them may have. handle() is
      * called again, soon and not from within this call, once for each different request by which
      * clients observe (path, query, Accept, a FETCH's body, other options), and the result goes to
-     * all of them. An error code, or an answer that is not observable(), is the last word to them
-     * (RFC 7641 4.2). Calls that come faster than clients can be told are joined: the last state
+     * all of them. Any code but 2.05 ends it: they get an error as the last word (RFC 7641 4.2).
+     * Calls that come faster than clients can be told are joined: the last state
      * always arrives. -EINVAL for a path that is too long. */
     int (*notify)(struct coapgw_instance *instance, const struct coapgw_bytes *path, size_t count);
 
@@ -266,7 +266,8 @@ struct coapgw_api {
      *
      * -EEXIST: this client's request with the same token is registered already. -ENOSPC: too many
      * are (limits.async). -ENOMEM: no room for the copy (limits.assembly_memory). -EINVAL: not in
-     * the first pass, or the delay is beyond COAPGW_DELAY_MS_MAX. */
+     * the first pass, nobody waits for an answer (`resumed`), or the delay is beyond
+     * COAPGW_DELAY_MS_MAX. */
     int (*async_register)(const struct coapgw_request *request, uint32_t delay_ms,
                           coapgw_async *async);
     /* From now on; 0: until told. In the second pass, instead of an answer, it waits once more. */
@@ -276,7 +277,7 @@ struct coapgw_api {
     /* By session and token; -ENOENT: there is none of this instance. */
     int (*async_find)(struct coapgw_instance *instance, coapgw_session session, const void *token,
                       size_t token_length, coapgw_async *async);
-    /* Without a second pass: the client gets 5.03. */
+    /* Without a second pass: the client gets 5.03, a little later. `async` has gone at once. */
     int (*async_free)(struct coapgw_instance *instance, coapgw_async async);
     /* Data of the module's own. `destroy`, unless NULL, is called once with it: when it is
      * replaced, or the request ends, is freed, or its session is closed, or the gateway stops. It
@@ -296,7 +297,7 @@ struct coapgw_api {
     int (*session_set)(struct coapgw_instance *instance, coapgw_session session,
                        enum coapgw_parameter parameter, uint64_t value_milli);
     /* A pointer of the module's own for each session; NULL at first. It is the module's to free, at
-     * COAPGW_SESSION_CLOSED and, for those that are still open, in stop(). */
+     * COAPGW_SESSION_CLOSED, which comes before stop() for all sessions that have one. */
     int (*session_set_data)(struct coapgw_instance *instance, coapgw_session session, void *data);
     void *(*session_data)(struct coapgw_instance *instance, coapgw_session session);
 

@@ -17,8 +17,11 @@
 #include "gateway/datagram.h"
 #include "gateway/random.h"
 
+struct modules;
+
 struct worker_setup {
     const struct config *config; /* shared by all workers, not changed while they run */
+    struct modules *modules;     /* shared, too; NULL when no route is a module's */
     struct worker_io io;         /* copied */
     unsigned index, count;       /* this worker and how many there are */
     uint8_t seed[RANDOM_SEED_BYTES];
@@ -30,8 +33,9 @@ struct worker_setup {
 
 struct worker;
 
-/* NULL when memory is short (errno is set). All memory is reserved here. rte_eal_init() must have
- * been called: the session table is an rte_hash. */
+/* NULL when memory is short (errno is set), or when a module does not start: errno is ECANCELED
+ * then, and modules->failure says why. All memory is reserved here. rte_eal_init() must have been
+ * called: the session table is an rte_hash. */
 struct worker *worker_create(const struct worker_setup *setup, uint64_t now);
 
 /* Frees everything; sends nothing. */

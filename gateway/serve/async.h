@@ -35,8 +35,9 @@ struct async {
     uint32_t token_length;
     uint32_t token_chunk; /* a token longer than 8 bytes */
     uint8_t token[TOKEN_INLINE_BYTES];
-    bool over;  /* it has had its second pass, or was given up: nothing is done with it any more */
-    void *data; /* the module's, with what frees it; NULL: nothing does */
+    bool observe; /* its request is a registration */
+    bool freed;   /* by the module, which knows of it no more: the client is still to be told */
+    void *data;   /* the module's, with what frees it; NULL: nothing does */
     void (*destroy)(void *data);
     /* Of who registered it. */
     struct exchange *exchange; /* NULL: the first pass has not returned yet */

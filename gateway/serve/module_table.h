@@ -44,6 +44,9 @@ struct modules {
     char failure[512]; /* why no worker could be made with them; "" when it was not their fault */
 };
 
+/* The functions that modules get. */
+extern const struct coapgw_api module_api;
+
 /* Nothing loaded yet. NULL when memory is short. */
 struct modules *modules_create(const struct config *config);
 void modules_destroy(struct modules *modules);
