@@ -13,8 +13,8 @@
  *
  * Keys (readable with redis-cli; {...} is a hash tag, so that they lie in one slot of a cluster):
  *
- *   {PREFIX:SERVICE}:observe:LISTEN|PEER|TOKEN   hash: v listen peer transport packet created
- *   {PREFIX:SERVICE}:resource:NAME               hash: v format etag payload version
+ *   {PREFIX:SERVICE}:observe:LISTEN|PEER|TOKEN   hash: v listen peer transport packet created check
+ *   {PREFIX:SERVICE}:resource:NAME               hash: v format etag payload version check
  *   {PREFIX:SERVICE}:counter                     hash: observe (see STORE_MARK)
  *   {PREFIX:SERVICE}:secret                      string: 32 hexadecimal digits
  *   {PREFIX:SERVICE}:owner                       string: who writes, see below
@@ -22,6 +22,21 @@
  *
  * LISTEN and PEER are ADDRESS:PORT, TOKEN is hexadecimal. A gateway that starts writes itself into
  * `owner`; one that finds another one there stops writing: the newest owns the service address.
+ *
+ * What a worker may rely on, of what is said to it:
+ * - At first the store is down. Before each STORE_UP comes a STORE_MARK, unless it has not changed;
+ *   before each STORE_UP but the first comes a STORE_DOWN.
+ * - Each STORE_PUT with a cookie is answered with one STORE_DONE; while the store is down with
+ *   -ENOTCONN at once. One with 0 that comes after a STORE_UP is about a record that was written
+ *   since. Answers come in no certain order.
+ * - Commands of one worker reach Redis in the order in which they were given. A STORE_DELETE that
+ * is given while the store is down is dropped: see `verify`.
+ * - What is refused with another error than -ENOTCONN may be put again by the worker, and need not:
+ *   STORE_DOWN and STORE_UP follow, once Redis writes again. The same for a STORE_DELETE.
+ * - STORE_RECORD come after STORE_UP, a resource to every worker and all resources before the first
+ *   relation; the same one may come twice. After each STORE_UP all records are read. STORE_RESUMED
+ *   comes once, behind the last record of the first reading that was complete. Until then `verify`
+ *   is set for what this process has put, deleted or been given already, afterwards for all.
  *
  * Parcels of kind PARCEL_RECORD begin with one of the structures below, in memory layout. */
 #ifndef COAPGW_GATEWAY_STORE_STORE_H
@@ -38,7 +53,8 @@
 enum store_type {
     /* Worker to store. */
     STORE_PUT,      /* struct store_head and a record. Answered with STORE_DONE when cookie != 0 */
-    STORE_DELETE,   /* the same; of the record only what names it counts. No answer */
+    STORE_DELETE,   /* the same; of the record only what names it counts: of a relation's packet
+                       the header and the token. No answer */
     STORE_MARK_ASK, /* struct store_head: numbers near the mark are in use: it is to be moved on */
     /* Store to worker. */
     STORE_DONE,    /* struct store_head: the record with this cookie is kept, or why not */
@@ -47,8 +63,9 @@ enum store_type {
     STORE_UP,   /* struct store_head: records can be kept from now on. What has not been confirmed
                    since the last STORE_UP is to be put again */
     STORE_DOWN, /* struct store_head: they cannot */
-    STORE_MARK, /* struct store_head: `mark`, and in `cookie` the floor: the mark that was found when
-                   the service was first looked at. Numbers of before the start are not above it */
+    STORE_MARK, /* struct store_head: `mark`, and in `cookie` the floor: the mark that was found
+                   when the service was first looked at. Numbers of before the start are not above
+                   it */
 };
 
 enum store_what { STORE_RELATION, STORE_RESOURCE };
@@ -56,11 +73,14 @@ enum store_what { STORE_RELATION, STORE_RESOURCE };
 struct store_head {
     uint64_t cookie; /* the worker's own; 0: no answer is wanted */
     uint64_t mark;   /* STORE_MARK, STORE_MARK_ASK: Observe numbers, before they are cut to 24 bits.
-                        In the store is always a number at or beyond all that have been sent */
+                        In the store is always a number at or beyond all that have been sent.
+                        STORE_MARK has in `cookie` the number that was found at the start of the
+                        process: all that was sent before is not beyond it; 0: nothing was found */
     int32_t error;   /* STORE_DONE: 0; -ETIMEDOUT, -ENOTCONN, -EIO, -ENOSPC */
     uint8_t what;    /* enum store_what, of a record */
     bool verify;     /* STORE_RECORD: the worker may have ended it while Redis was away: where it
-                        does not have it, it answers with STORE_DELETE */
+                        does not have it, it answers with STORE_DELETE; of a resource that is for
+                        its owner to do */
     uint8_t zero[2];
 };
 
@@ -100,10 +120,11 @@ struct store *store_create(const struct config *config);
 /* Before the workers are made: reads the service's secret, which message IDs and names are derived
  * from so that they go on after a restart, or makes one. Waits for Redis up to
  * config->store.timeout and a little; where it cannot be had, the secret is random, and that is
- * said. 0, or a negative errno. Main thread. */
+ * said. SIGPIPE has to be ignored. 0, or a negative errno. Main thread. */
 int store_secret(struct store *store, uint8_t secret[16]);
 
-/* Starts the thread. 0 or a negative errno. Main thread. */
+/* Starts the thread. The parcels have to be there until store_destroy() is through. 0 or a negative
+ * errno. Main thread. */
 int store_start(struct store *store, const struct store_setup *setup);
 
 /* Writes what is in the rings and on the way, up to a second, ends the thread and frees all. No
@@ -125,7 +146,7 @@ struct store_status {
     uint64_t read, rejected, foreign; /* records read back; not understood; of other listeners */
     uint64_t connects;
     uint32_t under_way; /* commands at Redis without a reply */
-    char error[128];    /* why it is not connected; "" */
+    char error[128];    /* why it is not connected, or why Redis does not write; "" */
 };
 void store_status(const struct store *store, struct store_status *status);
 

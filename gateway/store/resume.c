@@ -1,0 +1,373 @@
+/* Records out of Redis: names with SCAN, then each with HGETALL, a bounded number at a time; first
+ * all resources, then all relations.
+ *
+ * A record goes to the worker that owns its flow; a resource to every worker. When there is no room
+ * in a worker's ring, or no parcel, the record is asked for again a little later: what is waiting
+ * are names only. Names of one answer to SCAN are worked off before the next one is asked for. */
+#include <stdlib.h>
+
+#include <rte_mempool.h>
+
+#include "gateway/store/store_parts.h"
+
+/* Records that are asked for and not answered; and names that are known, before more are. */
+#define FLYING_MAX 256
+#define NAMES_LOW  256
+
+#define SCAN_COUNT "512"
+
+/* Before what found no room is tried again. */
+#define PAUSE_MS 2
+
+/* Words of a record: fields of later versions may come on top. */
+#define WORDS_MAX (4 * RECORD_FIELDS_MAX)
+
+struct entry {
+    STAILQ_ENTRY(entry) link;
+    unsigned generation;
+    unsigned worker; /* a resource: the next one to be given it */
+    size_t length;
+    char name[]; /* the whole key */
+};
+
+/* ---- names ---- */
+
+static bool add_name(struct reading *r, const char *name, size_t length)
+{
+    struct entry *e = malloc(sizeof(*e) + length);
+
+    if (!e)
+        return false;
+    e->generation = r->generation;
+    e->worker = 0;
+    e->length = length;
+    memcpy(e->name, name, length);
+    STAILQ_INSERT_TAIL(&r->names, e, link);
+    r->names_count++;
+    return true;
+}
+
+static void scanned(redisAsyncContext *ac, void *answer, void *argument)
+{
+    struct store *s = redis_answered(ac);
+    struct reading *r = &s->reading;
+    const redisReply *reply = answer, *names;
+
+    if (!reply || (unsigned)(uintptr_t)argument != r->generation || !r->on)
+        return;
+    r->scanning = false;
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements != 2 ||
+        reply->element[0]->type != REDIS_REPLY_STRING ||
+        reply->element[1]->type != REDIS_REPLY_ARRAY) {
+        redis_fail(&s->redis, redis_reply_text(reply));
+        return;
+    }
+    names = reply->element[1];
+    for (size_t i = 0; i < names->elements; i++)
+        if (names->element[i]->type == REDIS_REPLY_STRING &&
+            !add_name(r, names->element[i]->str, names->element[i]->len)) {
+            redis_fail(&s->redis, "out of memory"); /* to begin anew later */
+            return;
+        }
+    snprintf(r->cursor, sizeof(r->cursor), "%s", reply->element[0]->str);
+    r->scanned = strcmp(r->cursor, "0") == 0;
+}
+
+static void scan(struct store *s)
+{
+    struct reading *r = &s->reading;
+
+    r->scanning = redis_say(&s->redis, scanned, (void *)(uintptr_t)r->generation, "SCAN", r->cursor,
+                            "MATCH", s->service.patterns[r->phase], "COUNT", SCAN_COUNT, NULL);
+}
+
+/* ---- one record ---- */
+
+static void set_aside_done(redisAsyncContext *ac, void *answer, void *argument)
+{
+    (void)answer;
+    (void)argument;
+    (void)redis_answered(ac);
+}
+
+/* Under another name, for who wants to know what it was. */
+static void set_aside(struct store *s, const struct entry *e)
+{
+    static const char mark[] = "rejected:";
+    const size_t tag = s->service.tag_length;
+    const size_t length = e->length + strlen(mark);
+    char *name = malloc(length);
+
+    store_count(&s->counts.rejected);
+    s->reading.rejected++;
+    if (!name)
+        return;
+    s->reading.renamed = true;
+    memcpy(name, e->name, tag);
+    memcpy(name + tag, mark, strlen(mark));
+    memcpy(name + tag + strlen(mark), e->name + tag, e->length - tag);
+    (void)redis_command(&s->redis, set_aside_done, NULL, 3,
+                        (const char *const[]){"RENAME", e->name, name},
+                        (const size_t[]){strlen("RENAME"), e->length, length});
+    free(name);
+}
+
+static bool parse(const struct store *s, const struct entry *e, const redisReply *reply,
+                  struct record *record)
+{
+    const size_t tag = s->service.tag_length;
+    const char *words[WORDS_MAX];
+    size_t lengths[WORDS_MAX];
+
+    if (reply->type != REDIS_REPLY_ARRAY || reply->elements > WORDS_MAX || e->length <= tag)
+        return false;
+    for (size_t i = 0; i < reply->elements; i++) {
+        if (reply->element[i]->type != REDIS_REPLY_STRING)
+            return false;
+        words[i] = reply->element[i]->str;
+        lengths[i] = reply->element[i]->len;
+    }
+    return record_parse(record, s->reading.phase, e->name + tag, e->length - tag, words, lengths,
+                        (unsigned)reply->elements) == 0;
+}
+
+/* The flow of a relation; false when it is of another listener. */
+static bool flow_of(const struct config *config, const struct store_relation *relation,
+                    struct flow *flow)
+{
+    for (unsigned i = 0; i < config->listener_count; i++) {
+        const struct config_listener *l = &config->listeners[i];
+
+        if (l->port == relation->listen.port && l->transport == relation->transport &&
+            address_equal(&config->locals[l->local].address, &relation->listen.address)) {
+            *flow = flow_make(l->local, l->port, &relation->peer, l->transport);
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool give(struct store *s, unsigned worker, const struct record *record, bool verify)
+{
+    struct channel *channel = &s->channels[worker];
+    const struct store_head head = {.what = (uint8_t)record->what, .verify = verify};
+    struct parcel *parcel;
+
+    if (!service_is_up(s, worker) || writes_are_owed(s, worker) ||
+        !channel_has_room(channel, CHANNEL_RESERVE))
+        return false;
+    parcel = parcel_new(s->setup.parcels, PARCEL_RECORD, STORE_RECORD,
+                        (uint32_t)sizeof(head) + record_bytes(record));
+    if (!parcel)
+        return false;
+    parcel->from = PARCEL_STORE;
+    (void)parcel_write(parcel, 0, &head, sizeof(head));
+    record_to_parcel(record, parcel, sizeof(head));
+    if (channel_give(channel, parcel))
+        return true;
+    parcel_free(s->setup.parcels, parcel);
+    return false;
+}
+
+/* False: there is no room now. */
+static bool give_relation(struct store *s, const struct record *record, bool verify)
+{
+    struct flow flow;
+
+    if (!flow_of(s->config, &record->relation, &flow)) {
+        store_count(&s->counts.foreign);
+        s->reading.foreign++;
+        return true;
+    }
+    if (!give(s, s->setup.worker_of(s->setup.context, &flow), record, verify))
+        return false;
+    store_count(&s->counts.read);
+    s->reading.counts[STORE_RELATION]++;
+    return true;
+}
+
+static bool give_resource(struct store *s, struct entry *e, const struct record *record,
+                          bool verify)
+{
+    for (; e->worker < s->workers; e->worker++)
+        if (!give(s, e->worker, record, verify))
+            return false;
+    store_count(&s->counts.read);
+    s->reading.counts[STORE_RESOURCE]++;
+    return true;
+}
+
+/* One that does not fit into the whole pool would be tried for ever. */
+static bool is_too_long(const struct store *s, const struct record *record)
+{
+    return (uint64_t)sizeof(struct store_head) + record_bytes(record) >
+           (uint64_t)s->setup.parcels->size / 2 * PARCEL_DATA_BYTES;
+}
+
+/* True when the record has been dealt with. */
+static bool use(struct store *s, struct entry *e, const redisReply *reply)
+{
+    const size_t tag = s->service.tag_length;
+    struct record record;
+    bool verify;
+
+    if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 0)
+        return true; /* deleted meanwhile */
+    if (!parse(s, e, reply, &record)) {
+        set_aside(s, e);
+        return true;
+    }
+    if (is_too_long(s, &record)) {
+        store_count(&s->counts.rejected);
+        s->reading.rejected++;
+        return true;
+    }
+    /* What this process knows of, or was given before, it may have ended since. */
+    verify = atomic_load(&s->resumed) || seen_has(&s->seen, e->name + tag, e->length - tag);
+    if (record.what == STORE_RELATION ? !give_relation(s, &record, verify)
+                                      : !give_resource(s, e, &record, verify))
+        return false;
+    if (!verify)
+        seen_add(&s->seen, e->name + tag, e->length - tag);
+    return true;
+}
+
+static void fetched(redisAsyncContext *ac, void *answer, void *argument)
+{
+    struct store *s = redis_answered(ac);
+    struct reading *r = &s->reading;
+    struct entry *e = argument;
+    const redisReply *reply = answer;
+
+    r->flying--;
+    if (!reply || !r->on || e->generation != r->generation) {
+        free(e);
+    } else if (reply->type == REDIS_REPLY_ERROR &&
+               strncmp(reply->str, "WRONGTYPE", strlen("WRONGTYPE")) != 0) {
+        free(e);
+        redis_fail(&s->redis, reply->str);
+    } else if (use(s, e, reply)) {
+        free(e);
+    } else {
+        STAILQ_INSERT_HEAD(&r->names, e, link);
+        r->names_count++;
+        r->pause_until_ms = s->now_ms + PAUSE_MS;
+    }
+}
+
+static bool fetch(struct store *s)
+{
+    struct reading *r = &s->reading;
+    struct entry *e = STAILQ_FIRST(&r->names);
+
+    if (!redis_command(&s->redis, fetched, e, 2, (const char *const[]){"HGETALL", e->name},
+                       (const size_t[]){strlen("HGETALL"), e->length}))
+        return false;
+    STAILQ_REMOVE_HEAD(&r->names, link);
+    r->names_count--;
+    r->flying++;
+    return true;
+}
+
+/* ---- all records ---- */
+
+static void say_resumed(const struct reading *r)
+{
+    fprintf(stderr,
+            "coapgw: store: read back: %llu observe relations, %llu resources; %llu relations of "
+            "other listeners, %llu records set aside\n",
+            (unsigned long long)r->counts[STORE_RELATION],
+            (unsigned long long)r->counts[STORE_RESOURCE], (unsigned long long)r->foreign,
+            (unsigned long long)r->rejected);
+}
+
+static void end_reading(struct store *s)
+{
+    struct reading *r = &s->reading;
+    bool first = !atomic_load(&s->resumed);
+
+    r->on = false;
+    if (first) {
+        say_resumed(r);
+        atomic_store(&s->resumed, true);
+        seen_clear(&s->seen);
+    }
+    /* A record that was put while its damaged predecessor was set aside may have gone with it. */
+    if (r->renamed && atomic_load(&s->counts.puts) != r->puts_before)
+        service_dirty(s, NULL);
+}
+
+static void begin_phase(struct reading *r, enum store_what phase)
+{
+    r->phase = phase;
+    r->scanning = r->scanned = false;
+    snprintf(r->cursor, sizeof(r->cursor), "0");
+}
+
+void reading_start(struct store *s)
+{
+    struct reading *r = &s->reading;
+
+    reading_stop(s);
+    r->on = true;
+    r->pause_until_ms = 0;
+    r->counts[0] = r->counts[1] = r->foreign = r->rejected = 0;
+    r->renamed = false;
+    r->puts_before = atomic_load(&s->counts.puts);
+    begin_phase(r, STORE_RESOURCE);
+}
+
+void reading_stop(struct store *s)
+{
+    struct reading *r = &s->reading;
+    struct entry *e;
+
+    r->on = false;
+    r->generation++;
+    while ((e = STAILQ_FIRST(&r->names)) != NULL) {
+        STAILQ_REMOVE_HEAD(&r->names, link);
+        free(e);
+    }
+    r->names_count = 0;
+}
+
+void reading_init(struct store *s)
+{
+    STAILQ_INIT(&s->reading.names);
+}
+
+void reading_advance(struct store *s)
+{
+    struct reading *r = &s->reading;
+
+    if (!r->on || !s->service.up || s->now_ms < r->pause_until_ms)
+        return;
+    while (r->names_count && r->flying < FLYING_MAX && redis_output(&s->redis) < REDIS_OUTPUT_BYTES)
+        if (!fetch(s))
+            return;
+    if (r->scanning)
+        return;
+    if (!r->scanned) {
+        if (r->names_count < NAMES_LOW)
+            scan(s);
+    } else if (r->names_count == 0 && r->flying == 0) {
+        if (r->phase == STORE_RESOURCE)
+            begin_phase(r, STORE_RELATION);
+        else
+            end_reading(s);
+    }
+}
+
+/* Answers of Redis wake the thread. What is not waiting for one, waits for room. */
+uint64_t reading_due_ms(const struct store *s)
+{
+    const struct reading *r = &s->reading;
+
+    if (!r->on || !s->service.up)
+        return UINT64_MAX;
+    if (s->now_ms < r->pause_until_ms)
+        return r->pause_until_ms;
+    if (r->flying || r->scanning)
+        return UINT64_MAX;
+    return s->now_ms + (redis_output(&s->redis) < REDIS_OUTPUT_BYTES ? 0 : 1);
+}

@@ -1,0 +1,120 @@
+/* The service's secret, read or made before the workers are: with a connection of its own, by the
+ * main thread. */
+#include <errno.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "gateway/store/store_parts.h"
+
+/* On top of the configured timeout. */
+#define GRACE_MS 100
+
+#define DIGITS 32
+
+struct task {
+    struct redis redis;
+    const char *key;
+    char digits[DIGITS + 1];
+    bool done;
+};
+
+static bool is_secret(const redisReply *reply)
+{
+    return reply->type == REDIS_REPLY_STRING && reply->len == DIGITS &&
+           strspn(reply->str, "0123456789abcdef") == DIGITS;
+}
+
+static void made(redisAsyncContext *ac, void *answer, void *argument)
+{
+    (void)answer; /* GET says what counts */
+    (void)argument;
+    (void)redis_answered(ac);
+}
+
+static void got(redisAsyncContext *ac, void *answer, void *argument)
+{
+    struct task *t = redis_answered(ac);
+    const redisReply *reply = answer;
+
+    (void)argument;
+    if (!reply)
+        return;
+    if (is_secret(reply)) {
+        memcpy(t->digits, reply->str, DIGITS);
+        t->done = true;
+    } else {
+        redis_fail(&t->redis,
+                   reply->type == REDIS_REPLY_STRING ? "it is damaged" : redis_reply_text(reply));
+    }
+}
+
+static void ask(void *context)
+{
+    struct task *t = context;
+
+    (void)redis_say(&t->redis, made, NULL, "SET", t->key, t->digits, "NX", NULL);
+    (void)redis_say(&t->redis, got, NULL, "GET", t->key, NULL);
+}
+
+static void lost(void *context)
+{
+    (void)context; /* it is tried again until there is no time left */
+}
+
+static void run(struct task *t, uint64_t deadline_ms)
+{
+    uint64_t now = store_clock_ms();
+
+    while (!t->done && now < deadline_ms) {
+        uint64_t due;
+
+        redis_advance(&t->redis, now);
+        due = redis_due_ms(&t->redis);
+        if (due > deadline_ms)
+            due = deadline_ms;
+        (void)redis_wait(&t->redis, -1, due > now ? (due - now) * 1000 : 0);
+        now = store_clock_ms();
+    }
+}
+
+static void to_hex(char digits[DIGITS + 1], const uint8_t secret[16])
+{
+    for (unsigned i = 0; i < 16; i++)
+        sprintf(digits + (size_t)2 * i, "%02x", secret[i]);
+}
+
+static void from_hex(uint8_t secret[16], const char *digits)
+{
+    for (unsigned i = 0; i < 16; i++) {
+        unsigned byte = 0;
+
+        (void)sscanf(digits + (size_t)2 * i, "%2x", &byte);
+        secret[i] = (uint8_t)byte;
+    }
+}
+
+int store_secret(struct store *s, uint8_t secret[16])
+{
+    struct task t = {.done = false};
+    const struct redis_setup setup = {&s->config->store, &t, ask, lost};
+
+    if (getrandom(secret, 16, 0) != 16)
+        return -EIO;
+    if (!s->enabled)
+        return 0;
+    t.key = s->service.secret_key;
+    to_hex(t.digits, secret);
+    redis_init(&t.redis, &setup, store_clock_ms());
+    run(&t, store_clock_ms() + s->config->store.timeout_ms + GRACE_MS);
+    if (t.done)
+        from_hex(secret, t.digits);
+    else
+        fprintf(stderr,
+                "coapgw: store: no secret from %s: %s; a random one is used: for some minutes "
+                "clients may take messages for ones of before the start\n",
+                t.redis.where, t.redis.error[0] ? t.redis.error : "no answer in time");
+    to_hex(s->service.secret, secret);
+    redis_fini(&t.redis);
+    return 0;
+}
