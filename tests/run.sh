@@ -102,7 +102,7 @@ conformance() {
 }
 
 sources() {
-    find config dpdk gateway bench tests tools -name "$1" -print0
+    find config dpdk gateway modules bench tests tools -name "$1" -print0
 }
 
 format_check() {
