@@ -142,9 +142,11 @@ static inline unsigned harness_room(void *context, unsigned to)
 typedef bool harness_resolve(void *context, const char *name, size_t length, uint32_t id);
 
 /* `resolve` is worker_io's, NULL: there is no resolver. Its context is `h`. `parcels`: NULL, or a
- * pool, and what the worker gives away is kept in h->told. */
-static inline void harness_start_full(struct harness *h, const char *yaml, harness_resolve *resolve,
-                                      struct rte_mempool *parcels)
+ * pool, and what the worker gives away is kept in h->told. `prepare` may change the rest of what
+ * the worker is made with; NULL: nothing. */
+static inline void harness_start_prepared(struct harness *h, const char *yaml,
+                                          harness_resolve *resolve, struct rte_mempool *parcels,
+                                          void (*prepare)(struct worker_setup *setup))
 {
     struct worker_setup setup = {.index = 0, .count = 1, .seed = {1, 2, 3, 4, 5}};
 
@@ -165,8 +167,16 @@ static inline void harness_start_full(struct harness *h, const char *yaml, harne
                                   .tell = parcels ? harness_tell : NULL,
                                   .room = parcels ? harness_room : NULL,
                                   .parcels = parcels};
+    if (prepare)
+        prepare(&setup);
     h->worker = worker_create(&setup, h->now);
     assert_non_null(h->worker);
+}
+
+static inline void harness_start_full(struct harness *h, const char *yaml, harness_resolve *resolve,
+                                      struct rte_mempool *parcels)
+{
+    harness_start_prepared(h, yaml, resolve, parcels, NULL);
 }
 
 static inline void harness_start_with(struct harness *h, const char *yaml, harness_resolve *resolve)
