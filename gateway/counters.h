@@ -64,6 +64,11 @@
     X(sessions_refused, "peers that could have no session because all were busy")                \
     X(requests, "requests accepted for handling, duplicates not counted")                        \
     X(responses, "responses received for our requests")                                          \
+    X(keepalive_pings, "pings sent to silent clients, retransmissions not counted")              \
+    X(keepalive_pongs, "answers to them")                                                        \
+    X(keepalive_postponed, "pings to clients put off because too many were under way")           \
+    X(keepalive_failed, "sessions removed because their client did not answer")                  \
+    X(lost_on_purpose, "messages not sent because of packet loss for tests, counted as sent")    \
     X(duplicates, "messages recognised as duplicates")                                           \
     X(duplicates_replayed, "duplicates answered with the stored answer")                         \
     X(pings, "CoAP pings answered")                                                              \
@@ -72,6 +77,7 @@
     X(unkept_responses, "separate responses sent as NON because they could not be kept")         \
     X(retransmissions, "retransmissions of confirmable messages")                                \
     X(give_ups, "confirmable messages without an ACK after all retransmissions")                 \
+    X(probing_waits, "NON requests that waited for probing_rate: their server was silent")       \
     X(nstart_waits, "confirmable messages that had to wait for NSTART")                          \
     X(resets_sent, "RST messages sent")                                                          \
     X(unreachables, "ICMP errors matched to an exchange")                                        \
@@ -113,6 +119,14 @@
     X(asyncs, "requests that modules answer later")                                              \
     X(asyncs_dropped, "of those, freed without an answer, or with their session")                \
     X(refused_asyncs, "requests that modules could not answer later: a limit or memory")         \
+    X(resource_writes, "changes of held resources that this worker decided as their owner")      \
+    X(resource_states, "changes of held resources that this worker heard of from their owners")  \
+    X(resources_refused, "writes to held resources refused (5.03): a limit, or something full")  \
+    X(resource_timeouts, "writes to held resources whose outcome did not come in time")          \
+    X(resource_records, "records of held resources given to the store")                          \
+    X(resources_restored, "held resources taken in from the store")                              \
+    X(resource_records_unusable, "records of the store that no held resource could be made of")  \
+    X(drop_resource_state, "changes of held resources that were lost: replicas differ")          \
     X(names_asked, "host names given to the resolver")                                           \
     X(names_failed, "host names without a usable address")                                       \
     X(forward_forbidden, "requests to destinations that forward_proxy does not allow (4.03)")    \

@@ -5,6 +5,7 @@
 
 #include "gateway/inspect.h"
 #include "gateway/memory.h"
+#include "gateway/proxy/part.h"
 #include "gateway/proxy/proxy.h"
 #include "gateway/serve/discovery.h"
 #include "gateway/serve/representation.h"
@@ -120,7 +121,7 @@ static void on_session_closed(void *context, struct session *s)
 {
     struct worker *w = context;
 
-    upstreams_closed(&w->proxy.upstreams, s);
+    part_session(&w->proxy, s);
 }
 
 /* ---- start and end ---- */
@@ -328,7 +329,7 @@ bool worker_is_quiet(const struct worker *w)
 {
     const struct messaging *m = &w->messaging;
 
-    return pool_used(&m->exchanges) == 0 && pool_used(&m->outbound) == 0 &&
+    return pool_used(&m->exchanges) == 0 && pool_used(&m->outbound) == m->pings &&
            pool_used(&m->leisure) == 0;
 }
 

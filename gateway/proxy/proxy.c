@@ -55,6 +55,7 @@ void proxy_settled(struct proxy *p, enum owner_kind kind, uint32_t owner,
     case OWNER_RELATION:
         relation_settled(p, owner, outcome);
         break;
+    case OWNER_PING:
     case OWNER_NONE:
         break;
     }

@@ -9,6 +9,7 @@
  *   upstream.c     servers, their ports and their health
  *   observation.c  resources observed at origins
  *   relation.c     clients that observe, and the fan-out of notifications
+ *   part.c         a session that goes, and what hangs on it
  *   persist.c      relations that survive a restart: their records, and what waits for those
  *   local.c        requests for what the gateway itself holds
  *   forward.c      the forward proxy: where a request goes, and whether it may
@@ -379,6 +380,8 @@ uint32_t transfer_find(struct proxy *p, struct session *s, const struct wish *wi
 void transfer_done(struct proxy *p, struct session *s, const struct wish *wish);
 /* It is not what the client will fetch more blocks of: it has been told of a newer one. */
 void transfer_unpin(struct proxy *p, struct session *s, uint64_t name);
+/* The client has gone, and what it had begun with it. */
+void transfer_close_all(struct proxy *p, struct session *s);
 /* The client will fetch more blocks of it: it is kept. */
 void transfer_pin(struct proxy *p, struct session *s, const struct wish *wish, uint32_t content);
 

@@ -150,6 +150,12 @@ void transfer_unpin(struct proxy *p, struct session *s, uint64_t name)
         close_transfer(p, t);
 }
 
+void transfer_close_all(struct proxy *p, struct session *s)
+{
+    while (s->side.client.transfers != POOL_NONE)
+        close_transfer(p, pool_at(&p->transfers, s->side.client.transfers));
+}
+
 /* ---- bodies in blocks ---- */
 
 /* RFC 7959 2.9.3: how large a body may be. */

@@ -14,11 +14,19 @@
 
 /* ---- start and end ---- */
 
+static void gate_init(struct gate_shared *gate, const struct transmission *transmission)
+{
+    gate->gate = GATE_EMPTY;
+    gate->transmission = transmission;
+    timer_init(&gate->probe, TIMER_PROBE);
+}
+
 static void server_init(struct upstreams *u, struct server *server,
                         const struct config_upstream *upstream, uint16_t group)
 {
     server->upstream = upstream;
-    server->gate.gate = GATE_EMPTY;
+    gate_init(&server->gate, &upstream->transmission);
+    server->gate.keepalive_us = upstream->keepalive_us;
     server->group = group;
     server->ports = upstream->ports;
     server->ping_session = POOL_NONE;
@@ -68,7 +76,7 @@ int upstreams_init(struct upstreams *u, struct messaging *m, unsigned destinatio
 
     memset(u, 0, sizeof(*u));
     u->m = m;
-    u->left.gate = GATE_EMPTY;
+    gate_init(&u->left, &config->transmission);
     wheel_handle(&m->wheel, TIMER_SERVER, on_server_timer, u);
     for (unsigned i = 0; i < config->upstream_count; i++)
         total += config->upstreams[i].server_count;
@@ -136,6 +144,8 @@ void upstreams_move(struct upstreams *u, uint32_t index, const struct config_ser
         server->sessions[n] = 0;
     }
     leave_gate(u, &server->gate.gate);
+    wheel_cancel(&u->m->wheel, &server->gate.probe);
+    server->gate.unanswered_us = 0;
     wheel_cancel(&u->m->wheel, &server->timer);
     server->down = false;
     server->pings = 0;
@@ -252,6 +262,7 @@ static struct session *open_port(struct upstreams *u, uint32_t index, uint16_t n
     struct session *s;
     struct flow flow;
     uint32_t hash = find_port(u, server, n, &flow, &s);
+    bool opened = false;
 
     if (!flow.local_port)
         return NULL;
@@ -261,6 +272,9 @@ static struct session *open_port(struct upstreams *u, uint32_t index, uint16_t n
             return NULL;
         s->role = SESSION_UPSTREAM;
         s->side.upstream.users = 0;
+        opened = true;
+    } else {
+        (void)messaging_set_transmission(m, s, NULL); /* they were meant for another peer */
     }
     if (s->outbound == POOL_NONE) { /* what is under way stays with its gate */
         s->gate.shared = &server->gate;
@@ -269,6 +283,8 @@ static struct session *open_port(struct upstreams *u, uint32_t index, uint16_t n
     s->side.upstream.server = index;
     s->place = n;
     server->sessions[n] = session_index(&m->sessions, s) + 1;
+    if (opened)
+        messaging_event(m, s, SESSION_OPENED, 0);
     return s;
 }
 
@@ -312,23 +328,33 @@ static uint32_t server_index(const struct upstreams *u, const struct server *ser
 }
 
 /* One that is sent again has the same message ID, so that an answer counts that takes longer than
- * the time between two; but only for as long as a CON would be sent again. */
-static void ping(struct upstreams *u, struct server *server)
+ * the time between two; but only for as long as a CON would be sent again. False when there is no
+ * session or message ID to be had. */
+static bool ping(struct upstreams *u, struct server *server)
 {
     uint64_t span_us = transmission_max_span_ms(&server->upstream->transmission) * 1000;
     struct session *s;
 
-    if (server->ping_session != POOL_NONE && u->m->now - server->ping_us < span_us) {
+    if (server->ping_session != POOL_NONE &&
+        (server->pings || u->m->now - server->ping_us < span_us)) {
         s = session_at(&u->m->sessions, server->ping_session);
     } else {
         s = upstreams_session(u, server_index(u, server), &server->ping_mid);
         if (!s)
-            return;
+            return false;
         server->ping_session = session_index(&u->m->sessions, s);
         server->ping_us = u->m->now;
     }
     u->m->counters->server_pings++;
     messaging_send_empty(u->m, &s->flow, TYPE_CON, server->ping_mid);
+    return true;
+}
+
+static void tell(struct upstreams *u, const struct server *server, enum session_event event)
+{
+    if (server->ping_session != POOL_NONE)
+        messaging_event(u->m, session_at(&u->m->sessions, server->ping_session), event,
+                        server->ping_mid);
 }
 
 static unsigned has_lost(const struct server *server)
@@ -384,6 +410,7 @@ bool upstreams_pong(struct upstreams *u, const struct session *s, uint16_t mid, 
     server = &u->servers[index];
     if (server->ping_session != session_index(&u->m->sessions, s) || server->ping_mid != mid)
         return false;
+    tell(u, server, alive ? SESSION_PONG : SESSION_KEEPALIVE_FAILED);
     server->ping_session = POOL_NONE;
     if (!alive) {
         upstreams_failed(u, index);
@@ -399,7 +426,8 @@ bool upstreams_pong(struct upstreams *u, const struct session *s, uint16_t mid, 
 static void keep_alive(struct upstreams *u, struct server *server)
 {
     const struct transmission *t = &server->upstream->transmission;
-    uint64_t due = server->gate.heard_us + server->upstream->keepalive_us, gap;
+    uint64_t keepalive_us = server->upstream->keepalive_us;
+    uint64_t due = server->gate.heard_us + keepalive_us, gap;
 
     if (due > u->m->now) {
         server->pings = 0;
@@ -407,15 +435,21 @@ static void keep_alive(struct upstreams *u, struct server *server)
         return;
     }
     if (server->pings > t->max_retransmit) {
+        tell(u, server, SESSION_KEEPALIVE_FAILED);
         upstreams_failed(u, server_index(u, server));
         return;
     }
-    gap = ((uint64_t)t->ack_timeout_ms * 1000) << server->pings;
-    if (gap > server->upstream->keepalive_us)
-        gap = server->upstream->keepalive_us;
-    server->pings++;
-    wheel_arm(&u->m->wheel, &server->timer, u->m->now + gap);
-    ping(u, server);
+    if (server->pings == 0) {
+        server->ping_session = POOL_NONE;
+        gap = transmission_initial_timeout_ms(t, &u->m->random) * UINT64_C(1000);
+    } else {
+        gap = server->ping_gap_us * 2;
+    }
+    if (ping(u, server)) { /* what could not be sent says nothing about the server */
+        server->pings++;
+        server->ping_gap_us = gap;
+    }
+    wheel_arm(&u->m->wheel, &server->timer, u->m->now + (gap < keepalive_us ? gap : keepalive_us));
 }
 
 static void on_server_timer(void *context, struct timer *timer, uint64_t now_us)
@@ -429,5 +463,5 @@ static void on_server_timer(void *context, struct timer *timer, uint64_t now_us)
         return;
     }
     wheel_arm(&u->m->wheel, &server->timer, now_us + server->upstream->revive_us);
-    ping(u, server);
+    (void)ping(u, server);
 }

@@ -33,6 +33,7 @@ struct server {
     bool down;
     uint8_t pings; /* unanswered, in a row */
     uint16_t ping_mid;
+    uint64_t ping_gap_us;  /* what follows the last one, before keepalive caps it */
     uint32_t ping_session; /* POOL_NONE: the last ping was answered, or cannot be any more */
     uint64_t ping_us;      /* when it was sent first */
     uint64_t down_us;

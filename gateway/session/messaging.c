@@ -30,6 +30,11 @@ void messaging_send(struct messaging *m, const struct flow *flow, struct outgoin
 {
     m->counters->tx_type[(out->data[0] >> 4) & 3]++;
     m->counters->tx_code[out->data[1]]++;
+    if (__builtin_expect(m->loss.active, 0) && loss_strikes(&m->loss, &m->random)) {
+        m->counters->lost_on_purpose++;
+        m->io.cancel(m->io.context, out);
+        return;
+    }
     m->io.send(m->io.context, flow, out, length);
 }
 
@@ -55,6 +60,13 @@ static void reject(struct messaging *m, const struct flow *flow, const struct me
 
 /* ---- sessions ---- */
 
+/* Anything that comes from a server ends the limit for one that does not answer. */
+static void heard(struct messaging *m, const struct session *s)
+{
+    if (__builtin_expect(s->gate.shared->unanswered_us != 0, 0))
+        outbound_heard(m, s->gate.shared);
+}
+
 static const struct config_listener *listener_of(const struct messaging *m, const struct flow *flow)
 {
     for (unsigned i = 0; i < m->config->listener_count; i++) {
@@ -65,54 +77,6 @@ static const struct config_listener *listener_of(const struct messaging *m, cons
             return l;
     }
     return NULL;
-}
-
-struct session *messaging_open_session(struct messaging *m, const struct flow *flow, uint32_t hash,
-                                       const struct transmission *transmission)
-{
-    struct session *s = session_add(&m->sessions, flow, hash);
-
-    if (!s) {
-        struct session *victim = session_victim(&m->sessions, m->mid_key, m->now);
-
-        if (!victim)
-            return NULL;
-        dedup_forget(&m->dedup, victim);
-        wheel_cancel(&m->wheel, &victim->idle);
-        session_remove(&m->sessions, victim);
-        m->counters->sessions_evicted++;
-        s = session_add(&m->sessions, flow, hash);
-        if (!s)
-            return NULL;
-    }
-    s->transmission = transmission;
-    s->seen_us = m->now;
-    s->next_mid = session_first_mid(flow, m->mid_key, m->now);
-    wheel_arm(&m->wheel, &s->idle, m->now + m->config->limits.session_idle_us);
-    m->counters->sessions_opened++;
-    return s;
-}
-
-static void on_idle(void *context, struct timer *timer, uint64_t now_us)
-{
-    struct messaging *m = context;
-    struct session *s =
-        (struct session *)(void *)((uint8_t *)timer - offsetof(struct session, idle));
-    uint64_t idle_us = m->config->limits.session_idle_us;
-
-    if (!session_is_unused(s)) {
-        wheel_arm(&m->wheel, &s->idle, now_us + idle_us);
-        return;
-    }
-    if (s->seen_us + idle_us > now_us) {
-        wheel_arm(&m->wheel, &s->idle, s->seen_us + idle_us);
-        return;
-    }
-    if (s->role == SESSION_UPSTREAM)
-        m->ops.session_closed(m->ops.context, s);
-    dedup_forget(&m->dedup, s);
-    session_remove(&m->sessions, s);
-    m->counters->sessions_expired++;
 }
 
 /* A client without a session whom the table has no room for: answered without any state. */
@@ -188,18 +152,20 @@ static void receive_request(struct messaging *m, const struct flow *flow, struct
             m->counters->drop_no_listener++;
             return;
         }
-        s = messaging_open_session(m, flow, hash, &l->transmission);
+        s = messaging_open_client(m, flow, hash, l);
         if (!s) {
             refuse_stateless(m, flow, msg);
             return;
         }
-        s->place = (uint16_t)(l - m->config->listeners);
     } else if (s->role == SESSION_UPSTREAM) {
         /* We are no server on this flow: there is no context for a request (RFC 7252 4.2). */
         m->counters->drop_upstream_request++;
+        heard(m, s);
         if (msg->type == TYPE_CON)
             reject(m, flow, msg);
         return;
+    } else if (s->closing) {
+        messaging_reopen(m, s);
     }
     s->seen_us = m->now;
     serve_request(m, s, msg, multicast);
@@ -246,6 +212,7 @@ static void receive_response(struct messaging *m, const struct flow *flow, struc
         return;
     }
     s->seen_us = m->now;
+    heard(m, s);
     if (msg->type == TYPE_CON) {
         receive_con_response(m, s, msg);
         return;
@@ -266,34 +233,64 @@ static void receive_response(struct messaging *m, const struct flow *flow, struc
         reject(m, flow, msg);
 }
 
-static void receive_empty(struct messaging *m, const struct flow *flow, struct session *s,
-                          const struct message *msg)
+static void receive_ping(struct messaging *m, const struct flow *flow, struct session *s,
+                         const struct message *msg)
+{
+    if (!s && !listener_of(m, flow)) {
+        m->counters->drop_no_listener++;
+        return;
+    }
+    m->counters->pings++;
+    if (s) {
+        s->seen_us = m->now;
+        messaging_event(m, s, SESSION_PINGED, msg->mid);
+    }
+    reject(m, flow, msg);
+}
+
+/* An ACK or RST. True when it is known what it is about. */
+static bool settle_empty(struct messaging *m, struct session *s, const struct message *msg)
 {
     bool known;
 
-    if (s)
+    if (msg->type == TYPE_ACK)
+        return outbound_settle(m, s, msg->mid, OUTBOUND_ACKED);
+    /* First to the layer above: what is rejected with it must not be let go by settling. */
+    known = m->ops.reset(m->ops.context, s, msg->mid, false);
+    return outbound_settle(m, s, msg->mid, OUTBOUND_RESET) || known;
+}
+
+/* The answer to a ping of ours is no use that a client makes of its session, and neither is what
+ * comes too late for anything: it may be the second answer to a ping that was sent twice. */
+static void receive_settling(struct messaging *m, struct session *s, const struct message *msg)
+{
+    uint32_t pings = m->pings;
+
+    if (s && s->role == SESSION_UPSTREAM) {
         s->seen_us = m->now;
+        heard(m, s);
+    }
+    if (!s || !settle_empty(m, s, msg)) {
+        m->counters->drop_unmatched_ack += msg->type == TYPE_ACK;
+        m->counters->drop_unmatched_rst += msg->type == TYPE_RST;
+    } else if (m->pings == pings) {
+        s->seen_us = m->now;
+    }
+}
+
+static void receive_empty(struct messaging *m, const struct flow *flow, struct session *s,
+                          const struct message *msg)
+{
     switch ((enum message_type)msg->type) {
     case TYPE_CON:
-        if (!s && !listener_of(m, flow)) {
-            m->counters->drop_no_listener++;
-            return;
-        }
-        m->counters->pings++;
-        reject(m, flow, msg);
+        receive_ping(m, flow, s, msg);
         return;
     case TYPE_NON:
         m->counters->drop_request_type++;
         return;
     case TYPE_ACK:
-        if (!s || !outbound_settle(m, s, msg->mid, OUTBOUND_ACKED))
-            m->counters->drop_unmatched_ack++;
-        return;
     case TYPE_RST:
-        /* First to the layer above: what is rejected with it must not be let go by settling. */
-        known = s && m->ops.reset(m->ops.context, s, msg->mid, false);
-        if (!(s && outbound_settle(m, s, msg->mid, OUTBOUND_RESET)) && !known)
-            m->counters->drop_unmatched_rst++;
+        receive_settling(m, s, msg);
         return;
     }
 }
@@ -314,11 +311,13 @@ static void receive_malformed(struct messaging *m, const struct datagram *d, str
         outbound_settle(m, s, msg->mid, OUTBOUND_MALFORMED);
 }
 
-/* A multicast request is answered at a random time within the leisure (RFC 7252 8.2). */
+/* A multicast request is answered at a random time within the leisure (RFC 7252 8.2), both ends
+ * included. */
 static void receive_multicast(struct messaging *m, const struct datagram *d,
-                              const struct message *msg)
+                              const struct session *s, const struct message *msg)
 {
     const struct config_listener *l = listener_of(m, &d->flow);
+    const struct transmission *t;
     struct leisure *leisure;
     uint32_t delay_us;
 
@@ -341,7 +340,8 @@ static void receive_multicast(struct messaging *m, const struct datagram *d,
     leisure->length = d->length;
     leisure->flow = d->flow;
     timer_init(&leisure->timer, TIMER_LEISURE);
-    delay_us = random_below(&m->random, l->transmission.default_leisure_ms + 1) * 1000u;
+    t = s && s->role == SESSION_CLIENT ? s->transmission : &l->transmission;
+    delay_us = random_below(&m->random, t->default_leisure_ms + 1) * 1000u;
     wheel_arm(&m->wheel, &leisure->timer, m->now + delay_us);
 }
 
@@ -384,7 +384,7 @@ void messaging_receive(struct messaging *m, const struct datagram *d, struct ses
     m->counters->rx_type[msg.type]++;
     m->counters->rx_code[msg.code]++;
     if (d->multicast)
-        receive_multicast(m, d, &msg);
+        receive_multicast(m, d, s, &msg);
     else if (code_is_request(msg.code))
         receive_request(m, &d->flow, s, hash, &msg, false);
     else if (msg.code == CODE_EMPTY)
@@ -472,6 +472,9 @@ static int init_memory(struct messaging *m, uint32_t sessions)
         return err;
     if ((err = pool_init(&m->exchanges, sizeof(struct exchange), limits->exchanges)))
         return err;
+    if (limits->parameter_sets &&
+        (err = pool_init(&m->parameters, sizeof(struct transmission), limits->parameter_sets)))
+        return err;
     return pool_init(&m->leisure, sizeof(struct leisure), LEISURE_MAX);
 }
 
@@ -490,9 +493,11 @@ int messaging_init(struct messaging *m, const struct messaging_setup *setup, uin
     m->mid_key = random_u64(&m->random);
     if (setup->mid_key)
         m->mid_key = setup->mid_key;
+    messaging_set_loss(m, &setup->config->packet_loss);
     wheel_init(&m->wheel, now);
-    wheel_handle(&m->wheel, TIMER_SESSION_IDLE, on_idle, m);
+    wheel_handle(&m->wheel, TIMER_SESSION_IDLE, life_on_timer, m);
     wheel_handle(&m->wheel, TIMER_RETRANSMIT, outbound_on_timer, m);
+    wheel_handle(&m->wheel, TIMER_PROBE, outbound_on_probe, m);
     wheel_handle(&m->wheel, TIMER_SEPARATE, exchange_on_timer, m);
     wheel_handle(&m->wheel, TIMER_LEISURE, on_leisure, m);
     err = init_memory(m, setup->sessions);
@@ -504,6 +509,7 @@ int messaging_init(struct messaging *m, const struct messaging_setup *setup, uin
 void messaging_fini(struct messaging *m)
 {
     echo_destroy(m->echo);
+    pool_fini(&m->parameters);
     pool_fini(&m->leisure);
     pool_fini(&m->exchanges);
     mid_index_fini(&m->outbound_index);

@@ -55,21 +55,23 @@ enum owner_kind {
     OWNER_NONE,     /* a separate response: nobody waits for its end */
     OWNER_FETCH,    /* a request to an origin */
     OWNER_RELATION, /* a notification */
+    OWNER_PING,     /* an Empty CON to a client: this layer waits for its end */
 };
 
 /* A CON until it is acknowledged, or a NON request until it is answered: both count against NSTART
  * (RFC 7252 4.7). The message is kept as plain bytes in the message memory. */
 struct outbound {
     struct mid_key key;
-    uint32_t chunk;
+    uint32_t chunk; /* CHUNK_NONE: an Empty message */
     uint16_t length;
     uint8_t type; /* TYPE_CON or TYPE_NON */
-    uint8_t retransmits;
+    uint8_t retransmits, max_retransmit;
     uint8_t owner_kind;
-    bool sent; /* false: waits for NSTART */
+    bool sent; /* false: waits for NSTART, or for the probing rate */
     uint32_t owner;
-    uint64_t timeout_us; /* of the transmission under way */
+    uint64_t timeout_us; /* of the transmission under way, before keepalive caps it */
     uint64_t sent_us;    /* when that began */
+    uint64_t first_us;   /* when the first one began */
     struct timer timer;
     struct links by_session, by_gate;
 };
@@ -91,9 +93,23 @@ bool outbound_was_sent(const struct messaging *m, uint32_t index);
 /* Its message ID. */
 uint16_t outbound_mid(const struct messaging *m, uint32_t index);
 
-/* What waits for a server that was held goes now. */
+/* What waits for a server that was held goes now. `t` is what the server's sessions have. */
 void outbound_release(struct messaging *m, struct gate_shared *shared,
                       const struct transmission *t);
+
+/* Pings a client: an Empty CON, which is sent again as any CON. Nothing may be outstanding to it.
+ * False when there is no room or no message ID for it. */
+bool outbound_ping(struct messaging *m, struct session *s);
+
+/* True while a CON to a client has not been acknowledged in its first timeout and nothing else has
+ * come since it was sent. More that is not confirmable would go nowhere, and is not covered by a
+ * request of the client's: such a peer gets CONs only, which NSTART limits (RFC 7252 4.7, RFC 7641
+ * 4.5.1). */
+bool outbound_is_silent(const struct messaging *m, const struct session *s);
+
+/* Something was received from a server that NON requests have been sent to: PROBING_RATE limits
+ * them no more. */
+void outbound_heard(struct messaging *m, struct gate_shared *shared);
 
 /* Nobody waits for its end any more. It goes on, as the peer has to acknowledge it before another
  * may be sent. */
@@ -209,6 +225,9 @@ bool exchange_reply_end(struct messaging *m, struct exchange *x, struct reply *r
 /* Acknowledges its request, unless that has been done: what answers it comes separately. */
 void exchange_acknowledge(struct messaging *m, struct exchange *x);
 
+/* Frees it without a word. */
+void exchange_abandon(struct messaging *m, struct exchange *x);
+
 /* It has been answered in another way: frees it. */
 void exchange_close(struct messaging *m, struct exchange *x);
 
@@ -217,6 +236,19 @@ void exchange_reply_code(struct messaging *m, struct exchange *x, uint8_t code,
                          const char *diagnostic);
 
 /* ---- the layer ---- */
+
+/* What happens to sessions, of clients and of ours to origins. */
+enum session_event {
+    SESSION_OPENED,           /* a client's first message, or ours to an origin */
+    SESSION_CLOSED,           /* nothing hangs on it any more but requests that end silently */
+    SESSION_PINGED,           /* the client pinged us (RFC 7252 4.3) */
+    SESSION_PONG,             /* it answered a ping of ours */
+    SESSION_KEEPALIVE_FAILED, /* it did not: SESSION_CLOSED follows for a client's */
+    SESSION_NACK_TIMED_OUT,   /* a message of ours got no ACK after all retransmissions, */
+    SESSION_NACK_RESET,       /* a RST, */
+    SESSION_NACK_UNREACHABLE, /* an ICMP error, */
+    SESSION_NACK_MALFORMED,   /* an ACK with a format error */
+};
 
 struct messaging_ops {
     void *context;
@@ -232,8 +264,13 @@ struct messaging_ops {
     /* A notification is about to be sent, again or after a wait: outbound_replace() may be called.
      */
     void (*renew)(void *context, uint32_t owner, uint32_t outbound);
-    /* An upstream session is about to go: nothing hangs on it. */
+    /* An upstream session is about to go: nothing hangs on it. A client's, when something may hang
+     * on it: relations, transfers and all that would send something to it are to be ended. Open
+     * exchanges may be abandoned, or answered at any later time: nothing is sent then, and the
+     * session is there until they have ended. It may be called twice for a session. */
     void (*session_closed)(void *context, struct session *s);
+    /* NULL: nobody is interested. Nothing may be sent, and no session closed, within it. */
+    void (*event)(void *context, struct session *s, enum session_event event);
 };
 
 /* A multicast request that waits for its leisure. */
@@ -254,6 +291,10 @@ struct messaging {
     uint64_t mid_key;         /* of session_first_mid() */
     uint64_t shared_key;      /* see worker_setup */
     uint64_t settled_sent_us; /* during ops.settled(): when the message was last sent */
+    uint16_t event_mid;       /* during ops.event() of a ping, pong or nack: its message ID */
+    struct loss loss;         /* what is not sent although it counts as sent, for tests */
+    uint32_t pings;           /* to clients, unanswered so far */
+    struct pool parameters;   /* struct transmission: of sessions with a set of their own */
     struct echo *echo;
     struct session_table sessions;
     struct wheel wheel;
@@ -299,10 +340,44 @@ static inline const struct config_listener *messaging_listener(const struct mess
     return &m->config->listeners[s->place];
 }
 
-/* The session of a flow, made when there is none. NULL when the table is full and no session can be
- * evicted. */
+/* A session for a flow that has none. NULL when the table is full and no session can be evicted.
+ * The caller makes it an upstream session, and tells of it (SESSION_OPENED). */
 struct session *messaging_open_session(struct messaging *m, const struct flow *flow, uint32_t hash,
                                        const struct transmission *transmission);
+
+/* The same for a client of a listener. */
+struct session *messaging_open_client(struct messaging *m, const struct flow *flow, uint32_t hash,
+                                      const struct config_listener *listener);
+
+/* One that was about to go is taken up again: its client is back. */
+void messaging_reopen(struct messaging *m, struct session *s);
+
+/* Removes a client's session with everything that hangs on it: its client is not there any more.
+ * Requests that are being worked on end silently, and the session is there until then. Not from
+ * within a request of the same session. Does nothing to an upstream session. */
+void messaging_drop_session(struct messaging *m, struct session *s);
+
+/* ---- at run time ---- */
+
+/* Gives a session transmission parameters of its own, which hold for messages that are sent from
+ * now on; NULL: those of its listener or upstream again. They go when the session goes. 0; -ERANGE
+ * when one is out of its range, see transmission_check(); -ENOSPC when limits.parameter_sets
+ * sessions have their own. What they are now is in session.transmission. */
+int messaging_set_transmission(struct messaging *m, struct session *s,
+                               const struct transmission *t);
+
+/* What is lost from now on; the count of messages begins anew. `loss` is copied. */
+void messaging_set_loss(struct messaging *m, const struct loss *loss);
+
+/* Tells the layer above. */
+static inline void messaging_event(struct messaging *m, struct session *s, enum session_event event,
+                                   uint16_t mid)
+{
+    if (!m->ops.event)
+        return;
+    m->event_mid = mid;
+    m->ops.event(m->ops.context, s, event);
+}
 
 /* Bytes of the IP and UDP headers around a message of a flow. */
 uint16_t messaging_headers(const struct flow *flow);
@@ -321,6 +396,22 @@ void messaging_send_empty(struct messaging *m, const struct flow *flow, enum mes
 /* ---- between the files of this layer ---- */
 
 void outbound_on_timer(void *context, struct timer *timer, uint64_t now_us);
+void outbound_on_probe(void *context, struct timer *timer, uint64_t now_us);
 void exchange_on_timer(void *context, struct timer *timer, uint64_t now_us);
+void life_on_timer(void *context, struct timer *timer, uint64_t now_us);
+
+/* Lets what waits go, as far as it may now. */
+void outbound_pump(struct messaging *m, struct session *s);
+/* Ends all of a session without a word to the owners. */
+void outbound_clear(struct messaging *m, struct session *s);
+
+/* How long a peer may be silent before it is pinged; 0: for ever. */
+uint64_t life_keepalive_us(const struct messaging *m, const struct session *s);
+/* A ping has been answered, or has found no answer although the client is there. */
+void life_ping_over(struct messaging *m, struct session *s);
+/* The client does not answer. */
+void life_failed(struct messaging *m, struct session *s, uint16_t mid);
+/* The last exchange of a session that is closing has ended. */
+void life_exchanges_over(struct messaging *m, struct session *s);
 
 #endif

@@ -391,6 +391,13 @@ static void exchange_free(struct messaging *m, struct exchange *x)
     chain_remove(&s->exchanges, &m->exchanges, BY_SESSION, pool_index(&m->exchanges, x));
     s->exchange_count--;
     pool_put(&m->exchanges, x);
+    if (s->closing && s->exchanges == POOL_NONE)
+        life_exchanges_over(m, s);
+}
+
+void exchange_abandon(struct messaging *m, struct exchange *x)
+{
+    exchange_free(m, x);
 }
 
 void exchange_close(struct messaging *m, struct exchange *x)
@@ -401,7 +408,7 @@ void exchange_close(struct messaging *m, struct exchange *x)
 
 void exchange_acknowledge(struct messaging *m, struct exchange *x)
 {
-    if (x->type != TYPE_CON || x->acked)
+    if (x->type != TYPE_CON || x->acked || session_at(&m->sessions, x->session)->closing)
         return;
     wheel_cancel(&m->wheel, &x->separate);
     x->acked = true;
@@ -435,6 +442,10 @@ bool exchange_reply_begin(struct messaging *m, struct exchange *x, uint8_t code,
     uint8_t long_token[MESSAGE_MAX_BYTES];
     const uint8_t *token = exchange_token(m, x, long_token);
 
+    if (s->closing) {
+        exchange_free(m, x);
+        return false;
+    }
     reply->code = code;
     reply->dedup = x->dedup;
     reply->mid = x->mid;

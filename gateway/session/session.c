@@ -160,6 +160,8 @@ bool session_take_mid(struct session *s, uint64_t now_us, uint16_t *mid)
         s->mid_left_s[half] = 0;
     }
     *mid = s->next_mid++;
+    if (s->role == SESSION_CLIENT)
+        s->gate.own.ticks = session_ticks(now_us);
     if ((s->next_mid & 0x7fff) == 0)
         s->mid_left_s[half] = (uint32_t)(now_us / 1000000) + 1;
     return true;

@@ -25,13 +25,23 @@ struct rte_hash;
 struct gate {
     uint32_t head, tail; /* waiting outbound messages, oldest first */
     uint16_t outstanding, waiting;
+    uint32_t ticks; /* of a client's session: when a message ID of ours was last taken */
 };
 
 /* What all sessions to one server share. */
 struct gate_shared {
     struct gate gate;
-    uint64_t heard_us; /* when something of the server's last matched something of ours */
     bool held;         /* nothing is let go: those who wait may go elsewhere */
+    uint64_t heard_us; /* when something of the server's last matched something of ours */
+
+    /* PROBING_RATE (RFC 7252 4.7): NON requests to a server that says nothing. */
+    uint64_t unanswered_us; /* when the first one after the last sign of life was sent, 0: none */
+    uint64_t probed_us;     /* when the last one was sent */
+    uint32_t probed_bytes;  /* its length */
+    struct timer probe;     /* armed: those who wait do so for the rate */
+
+    uint64_t keepalive_us; /* caps what is between two transmissions of a CON; 0: no cap */
+    const struct transmission *transmission;
 };
 
 enum session_role { SESSION_CLIENT, SESSION_UPSTREAM };
@@ -39,7 +49,8 @@ enum session_role { SESSION_CLIENT, SESSION_UPSTREAM };
 struct session {
     /* First line: what every packet reads and writes. */
     struct flow flow;
-    uint64_t seen_us;  /* when something was last received, or an own request sent */
+    uint64_t seen_us;  /* when something was last received, or an own request sent; the answer to
+                          a ping of ours does not count */
     struct timer idle; /* looks at seen_us when it fires; not re-armed by packets */
 
     /* Second line: what only messages with state need. */
@@ -70,6 +81,9 @@ struct session {
     uint8_t role;            /* enum session_role */
     bool open : 1;           /* false: the slot is free */
     bool proven : 1;         /* the peer receives what is sent to its address (RFC 9175 2.3) */
+    bool pinged : 1;         /* a ping of ours waits for its answer */
+    bool tuned : 1;   /* `transmission` is the session's own, see messaging_set_transmission() */
+    bool closing : 1; /* it is gone for everybody but its exchanges, which end silently */
 };
 _Static_assert(sizeof(struct session) == 128, "two cache lines for each of millions");
 
@@ -115,10 +129,17 @@ static inline struct session *session_at(const struct session_table *table, uint
     return &table->sessions[index];
 }
 
+/* Nothing of ours waits for the peer, unless it is just a ping: that is no use of a session. */
+static inline bool session_is_settled(const struct session *s)
+{
+    return s->outbound == POOL_NONE ||
+           (s->pinged && s->gate.own.outstanding == 1 && s->gate.own.head == POOL_NONE);
+}
+
 /* Nothing waits for it or on it: it may expire when it has been silent for long. */
 static inline bool session_is_unused(const struct session *s)
 {
-    if (s->outbound != POOL_NONE || s->exchanges != POOL_NONE)
+    if (!session_is_settled(s) || s->exchanges != POOL_NONE)
         return false;
     if (s->role == SESSION_UPSTREAM)
         return s->side.upstream.users == 0;
@@ -143,6 +164,20 @@ struct session *session_victim(struct session_table *table, uint64_t mid_key, ui
  * the message ID space in EXCHANGE_LIFETIME. A session that is forgotten and comes back begins
  * ahead of the IDs it used before, as long as it used fewer than that (RFC 7252 4.4). */
 uint16_t session_first_mid(const struct flow *flow, uint64_t key, uint64_t now_us);
+
+/* Microseconds in units of 1.024 ms, which go around in 50 days. */
+static inline uint32_t session_ticks(uint64_t now_us)
+{
+    return (uint32_t)(now_us >> 10);
+}
+
+/* How long ago a message ID of ours was taken, at most: rounded down. */
+static inline uint64_t session_quiet_us(const struct session *s, uint64_t now_us)
+{
+    uint32_t ticks = session_ticks(now_us) - s->gate.own.ticks;
+
+    return ticks ? (uint64_t)(ticks - 1) << 10 : 0;
+}
 
 /* The next message ID in `mid`. False when all have been used within EXCHANGE_LIFETIME: the space
  * is counted in halves, and a half is entered again only when its last use is that long ago. */

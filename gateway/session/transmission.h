@@ -7,6 +7,7 @@
 #ifndef COAPGW_GATEWAY_SESSION_TRANSMISSION_H
 #define COAPGW_GATEWAY_SESSION_TRANSMISSION_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct random;
@@ -30,6 +31,36 @@ struct transmission {
 #define MAX_LATENCY_MS       100000u
 #define EXCHANGE_LIFETIME_MS 247000u /* with default parameters */
 #define NON_LIFETIME_MS      145000u
+
+/* The parameters by number, for those who name them. Their values are in thousandths of the unit:
+ * 2500 is 2.5 s, 1500 a factor of 1.5, and 4000 four retransmissions. */
+enum transmission_parameter {
+    TRANSMISSION_ACK_TIMEOUT,       /* s */
+    TRANSMISSION_ACK_RANDOM_FACTOR, /* a factor */
+    TRANSMISSION_MAX_RETRANSMIT,    /* a whole number */
+    TRANSMISSION_NSTART,            /* a whole number */
+    TRANSMISSION_DEFAULT_LEISURE,   /* s */
+    TRANSMISSION_PROBING_RATE,      /* bytes/s */
+    TRANSMISSION_PARAMETERS,
+};
+
+struct transmission_range {
+    const char *name; /* as in the configuration */
+    uint64_t lowest_milli, highest_milli;
+    bool whole; /* a multiple of 1000 */
+};
+
+extern const struct transmission_range transmission_ranges[TRANSMISSION_PARAMETERS];
+
+uint64_t transmission_get(const struct transmission *t, enum transmission_parameter which);
+
+/* 0; -ERANGE for a value out of its range, or a whole number that is none; -EINVAL for a parameter
+ * that does not exist. `t` is as it was then. */
+int transmission_set(struct transmission *t, enum transmission_parameter which,
+                     uint64_t value_milli);
+
+/* The range of the first parameter that is not in it; NULL: all of them are. */
+const struct transmission_range *transmission_check(const struct transmission *t);
 
 /* The first timeout: uniform over the whole milliseconds in
  * [ack_timeout, ack_timeout * ack_random_factor], both ends included (4.2). Drawn once for each

@@ -37,11 +37,13 @@ enum timer_kind {
     TIMER_LEISURE,     /* an answer to a multicast request is due */
     TIMER_FETCH,       /* an origin has not answered in time */
     TIMER_SERVER,      /* a server is to be pinged */
+    TIMER_PROBE,       /* a server that does not answer may be asked again */
     TIMER_TRANSFER,    /* a client does not go on with a body in blocks */
     TIMER_OBSERVATION, /* an origin has not notified for long */
     TIMER_RELATION,    /* a notification is to be confirmed */
     TIMER_ASYNC,       /* a module's request is to be answered */
     TIMER_MODULE,      /* one of a module's own */
+    TIMER_RESOURCE,    /* the outcome of a write to a held resource has not come */
     TIMER_KIND_COUNT
 };
 

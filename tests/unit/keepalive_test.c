@@ -14,6 +14,7 @@ static const char yaml[] =
     "    servers: [coap://10.99.0.11]\n"
     "    keepalive: 60s\n"
     "    revive: 10s\n"
+    "    transmission: {ack_random_factor: 1}\n"
     "  - name: pair\n"
     "    servers: [coap://10.99.0.21, coap://10.99.0.22]\n"
     "    balance: round_robin\n"
