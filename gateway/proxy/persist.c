@@ -356,13 +356,13 @@ static struct session *session_for(struct proxy *p, const struct flow *flow,
     uint32_t hash = session_hash(&p->m->sessions, flow);
     struct session *s = session_find(&p->m->sessions, flow, hash);
 
+    if (s && s->closing)
+        messaging_reopen(p->m, s);
     if (s)
         return s->role == SESSION_CLIENT ? s : NULL;
-    s = messaging_open_session(p->m, flow, hash, &listener->transmission);
-    if (!s)
-        return NULL;
-    s->place = (uint16_t)(listener - p->m->config->listeners);
-    s->proven = true; /* it has observed for some time */
+    s = messaging_open_client(p->m, flow, hash, listener);
+    if (s)
+        s->proven = true; /* it has observed for some time */
     return s;
 }
 

@@ -466,7 +466,10 @@ static void notify(struct proxy *p, struct relation *r)
     /* What is held or has come back will be told the state in its own time. */
     if (r->state_n == o->state_n || r->outbound != POOL_NONE || r->held != POOL_NONE || r->resumed)
         return;
-    (void)send_state(p, r, due ? AS_CON : AS_NON);
+    if (outbound_is_silent(p->m, session_of(p, r)))
+        (void)send_state(p, r, AS_CON_ONLY);
+    else
+        (void)send_state(p, r, due ? AS_CON : AS_NON);
 }
 
 /* RFC 7641 4.5.2: a retransmission carries the newest state, under a new message ID. False when it
