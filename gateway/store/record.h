@@ -4,7 +4,9 @@
  *   resource:NAME               v format etag payload version check
  *
  * `check` is a checksum over the name and all other fields, so that a record which was damaged, or
- * put together by hand, is noticed. All values but packet and payload are text.
+ * put together by hand, is noticed: CRC-32C, not inverted at the end, over the length (64 bits,
+ * little-endian) and the bytes of each, in the order above. All values but packet and payload are
+ * text.
  *
  * Pure functions; what they return points into the caller's memory. Any thread. */
 #ifndef COAPGW_GATEWAY_STORE_RECORD_H
