@@ -9,6 +9,7 @@
 #include "gateway/proxy/proxy.h"
 #include "gateway/serve/discovery.h"
 #include "gateway/serve/representation.h"
+#include "gateway/serve/resource.h"
 #include "gateway/serve/router.h"
 #include "gateway/session/messaging.h"
 #include "gateway/store/store.h"
@@ -17,9 +18,13 @@
  * the configured number is reached before one worker is full. */
 #define SHARE_MARGIN_PERCENT 112
 
+/* Outcomes of writes that waited, and records of resources that are put again, in one turn. */
+#define RESOURCES_PER_TURN 64
+
 struct worker {
     struct messaging messaging;
     struct proxy proxy;
+    struct resources *resources;
     struct router *router;
     struct discovery *discovery;
     struct representation *fixed; /* by route; prepared for `respond` routes */
@@ -42,6 +47,8 @@ static void serve(struct worker *w, struct request *rq, int route)
         representation_serve(&w->messaging, rq, &w->fixed[route]);
         return;
     case CONFIG_ROUTE_RESOURCES:
+        resources_request(w->resources, rq, (unsigned)route);
+        return;
     case CONFIG_ROUTE_MODULE:
         return;
     }
@@ -76,7 +83,7 @@ static void on_request(void *context, struct request *rq)
         rq->message = msg = &local;
     }
     if (discovery_matches(msg)) {
-        discovery_serve(w->discovery, &w->messaging, rq);
+        discovery_serve(w->discovery, &w->proxy, w->resources, rq);
         return;
     }
     route = router_find(w->router, msg, rq->session->flow.local);
@@ -187,6 +194,10 @@ static int worker_init(struct worker *w, const struct worker_setup *setup, uint6
     if ((err = proxy_init(&w->proxy, &w->messaging)))
         return err;
     w->has_proxy = true;
+    w->resources = resources_create(&(struct resources_setup){
+        .proxy = &w->proxy, .index = setup->index, .count = setup->count});
+    if (!w->resources)
+        return -errno;
     w->router = router_create(setup->config);
     w->discovery = discovery_create(setup->config);
     if (!w->router || !w->discovery)
@@ -219,6 +230,7 @@ void worker_destroy(struct worker *w)
     free(w->fixed);
     discovery_destroy(w->discovery);
     router_destroy(w->router);
+    resources_destroy(w->resources);
     if (w->has_proxy)
         proxy_fini(&w->proxy);
     if (w->has_messaging)
@@ -256,12 +268,15 @@ unsigned worker_receive(struct worker *w, const struct datagram *burst, unsigned
 unsigned worker_advance(struct worker *w, uint64_t now)
 {
     set_now(w, now);
-    return messaging_advance(&w->messaging) + proxy_advance(&w->proxy);
+    return messaging_advance(&w->messaging) + proxy_advance(&w->proxy) +
+           resources_advance(w->resources, RESOURCES_PER_TURN);
 }
 
 uint64_t worker_next_us(const struct worker *w)
 {
-    return proxy_has_work(&w->proxy) ? w->messaging.now : messaging_next_us(&w->messaging);
+    return proxy_has_work(&w->proxy) || resources_has_work(w->resources)
+               ? w->messaging.now
+               : messaging_next_us(&w->messaging);
 }
 
 void worker_resolved(struct worker *w, const struct resolved *answer, uint64_t now)
@@ -291,6 +306,8 @@ static void told_record(struct worker *w, const struct parcel *parcel)
     struct message message;
     struct request rq;
 
+    if (resources_stored(w->resources, parcel))
+        return;
     if (parcel->type != STORE_RECORD)
         persist_told(&w->proxy, parcel);
     else if (!w->proxy.draining && persist_read(&w->proxy, parcel, &rq, &message, buffer))
@@ -308,6 +325,8 @@ void worker_told(struct worker *w, struct parcel *parcel, uint64_t now)
         inspect_told(w, &w->messaging, &w->proxy, parcel);
         break;
     case PARCEL_RESOURCE:
+        resources_told(w->resources, parcel); /* takes it over */
+        return;
     case PARCEL_KIND_COUNT:
         break;
     }
@@ -364,6 +383,8 @@ void worker_usage(const struct worker *w, struct worker_usage *usage)
         .observations_max = w->proxy.observations.capacity,
         .relations = pool_used(&w->proxy.relations),
         .relations_max = w->proxy.relations.capacity,
+        .resources = resources_count(w->resources),
+        .resources_max = resources_max(w->resources),
         .transfers = pool_used(&w->proxy.transfers),
         .transfers_max = w->proxy.transfers.capacity,
         .cache_bytes = (uint64_t)w->proxy.contents.cached * CHUNK_BYTES,

@@ -92,6 +92,7 @@ struct worker_usage {
     uint32_t chunks, chunks_max;         /* message memory, in chunks of CHUNK_BYTES */
     uint32_t observations, observations_max;     /* resources observed at origins */
     uint32_t relations, relations_max;           /* observe relations of clients */
+    uint32_t resources, resources_max;           /* held ones, all workers' */
     uint32_t transfers, transfers_max;           /* block-wise transfers with clients */
     uint64_t cache_bytes, cache_bytes_max;       /* what the cache holds */
     uint64_t assembly_bytes, assembly_bytes_max; /* bodies that are not in the cache */

@@ -29,6 +29,28 @@ bool contents_append(struct contents *c, struct rope *rope, const void *data, si
            rope_append(&c->chunks, rope, data, length);
 }
 
+bool contents_append_held(struct contents *c, struct rope *rope, const void *data, size_t length)
+{
+    uint32_t growth = rope_growth(rope, length);
+
+    if (!rope_append(&c->chunks, rope, data, length))
+        return false;
+    c->held += growth;
+    return true;
+}
+
+void contents_free_held(struct contents *c, struct rope *rope)
+{
+    c->held -= rope_chunks(rope);
+    rope_free(&c->chunks, rope);
+}
+
+static bool append(struct contents *c, struct content *content, const void *bytes, size_t length)
+{
+    return content->held ? contents_append_held(c, &content->rope, bytes, length)
+                         : contents_append(c, &content->rope, bytes, length);
+}
+
 /* Options that are not kept: they belong to one exchange, or are told anew. */
 static bool is_kept(uint16_t number, uint8_t code)
 {
@@ -106,18 +128,6 @@ uint32_t content_create(struct contents *c, const struct message *response, uint
     rope_free(&c->chunks, &content->rope);
     pool_put(&c->pool, content);
     return CONTENT_NONE;
-}
-
-static bool append(struct contents *c, struct content *content, const void *bytes, size_t length)
-{
-    uint32_t growth = rope_growth(&content->rope, length);
-
-    if (!content->held)
-        return contents_append(c, &content->rope, bytes, length);
-    if (!rope_append(&c->chunks, &content->rope, bytes, length))
-        return false;
-    c->held += growth;
-    return true;
 }
 
 uint32_t content_own(struct contents *c, uint8_t code, const uint8_t *options, uint16_t length,

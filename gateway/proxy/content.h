@@ -78,6 +78,10 @@ static inline uint32_t contents_assembling(const struct contents *c)
 /* Adds to a rope that is not in the cache. False when the allowance or the memory is used up. */
 bool contents_append(struct contents *c, struct rope *rope, const void *data, size_t length);
 
+/* The same for what is held beside contents, and back: who holds it bounds it. */
+bool contents_append_held(struct contents *c, struct rope *rope, const void *data, size_t length);
+void contents_free_held(struct contents *c, struct rope *rope);
+
 /* A content from the first message of a response, with one reference. Its options are at most
  * CONTENT_OPTIONS_MAX long. The payload is what this message has. CONTENT_NONE when memory is
  * short. */

@@ -4,6 +4,8 @@
 
 #include <stddef.h>
 
+#include <rte_mempool.h>
+
 #include "gateway/proxy/request.h"
 #include "gateway/session/unsupported.h"
 
@@ -89,6 +91,20 @@ bool local_begin(struct proxy *p, struct request *rq, unsigned route, struct loc
     l->wish = a.wish;
     l->observes = a.observes;
     return true;
+}
+
+void local_not_allowed(struct proxy *p, struct request *rq)
+{
+    uint16_t unsupported = unsupported_option(rq->message, UNDERSTOOD);
+
+    if (rq->multicast)
+        p->m->counters->drop_multicast++;
+    else if (!request_admit(p->m, rq, true))
+        return;
+    else if (unsupported)
+        unsupported_refuse(p->m, rq, unsupported);
+    else
+        reply_code(p->m, rq, CODE_METHOD_NOT_ALLOWED, NULL);
 }
 
 void local_release(struct proxy *p, struct local_request *l)
@@ -265,6 +281,34 @@ uint32_t local_content(struct proxy *p, const struct local_answer *answer)
 uint32_t local_held_content(struct proxy *p, const struct local_answer *answer)
 {
     return make_content(p, answer, true);
+}
+
+/* Options, payload and name fill their last chunks but in part. */
+#define CHUNKS_EACH 3u
+
+void local_limits(const struct messaging *m, uint64_t *representations, uint64_t *chunks)
+{
+    uint64_t bytes = 0;
+
+    *representations = 0;
+    for (unsigned i = 0; i < m->config->route_count; i++) {
+        const struct config_route *route = &m->config->routes[i];
+
+        if (route->kind != CONFIG_ROUTE_RESOURCES)
+            continue;
+        *representations += route->resources.max;
+        bytes += route->resources.bytes;
+    }
+    *chunks = 0;
+    if (*representations == 0)
+        return;
+    if (m->io.parcels) { /* each segment may be a resource */
+        *representations += m->io.parcels->size;
+        bytes += (uint64_t)m->io.parcels->size * PARCEL_DATA_BYTES;
+    }
+    ++*representations; /* the new one while the old one is there */
+    bytes += m->config->limits.body;
+    *chunks = bytes / CHUNK_PAYLOAD + 1 + CHUNKS_EACH * *representations;
 }
 
 /* ---- observing ---- */

@@ -33,6 +33,10 @@ struct local_request {
 bool local_begin(struct proxy *p, struct request *rq, unsigned route, struct local_request *l);
 void local_release(struct proxy *p, struct local_request *l);
 
+/* Answers a request whose method is not there for its resource: 4.05. Instead of all of the above.
+ */
+void local_not_allowed(struct proxy *p, struct request *rq);
+
 /* Copies the payload out, from `offset` on. */
 void local_body(const struct proxy *p, const struct local_request *l, uint32_t offset, void *out,
                 uint32_t length);
@@ -76,6 +80,10 @@ uint32_t local_content(struct proxy *p, const struct local_answer *answer);
 /* The same, but it counts as held (see content.h) until content_let_go(): who makes it bounds how
  * much that is, within what proxy_init() has reserved. */
 uint32_t local_held_content(struct proxy *p, const struct local_answer *answer);
+
+/* How many representations a worker may hold, and how many chunks they and their names take: the
+ * routes' limits, and what can be on the way between workers beyond them. 0 without such routes. */
+void local_limits(const struct messaging *m, uint64_t *representations, uint64_t *chunks);
 
 /* ---- observing ---- */
 

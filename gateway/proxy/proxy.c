@@ -1,4 +1,4 @@
-#include "gateway/proxy/proxy.h"
+#include "gateway/proxy/local.h"
 
 #include <stddef.h>
 
@@ -179,21 +179,6 @@ bool proxy_has_work(const struct proxy *p)
 
 /* ---- start and end ---- */
 
-/* Representations that the gateway may hold, and their chunks: options and payload fill the last
- * one but in part. A worker's share of the limits may be a little more than the limits. */
-static void count_held(const struct config *config, uint64_t *contents, uint64_t *chunks)
-{
-    *contents = *chunks = 0;
-    for (unsigned i = 0; i < config->route_count; i++) {
-        const struct config_route *route = &config->routes[i];
-
-        if (route->kind != CONFIG_ROUTE_RESOURCES)
-            continue;
-        *contents += route->resources.max;
-        *chunks += route->resources.bytes / CHUNK_PAYLOAD + UINT64_C(2) * route->resources.max;
-    }
-}
-
 /* Answers that can be kept: as many as the cache has room for of the shortest, those that are under
  * way, and what the gateway itself holds. */
 static uint32_t content_count(const struct config *config, uint64_t held)
@@ -210,7 +195,7 @@ static int init_parts(struct proxy *p)
     uint64_t held, held_chunks;
     int err;
 
-    count_held(config, &held, &held_chunks);
+    local_limits(p->m, &held, &held_chunks);
     if ((err = contents_init(&p->contents, content_count(config, held), config->cache.bytes,
                              config->limits.assembly_bytes, held_chunks)))
         return err;

@@ -1,18 +1,25 @@
 #include "gateway/serve/discovery.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
 
 #include "gateway/serve/representation.h"
 
-#define FORMAT_LINK 40 /* application/link-format */
+#define FORMAT_LINK_FORMAT 40 /* application/link-format */
+
+/* Held resources that are looked at for one answer; one that is asked for by its whole path is
+ * always found. */
+#define RESOURCES_LOOKED_AT 4096
 
 struct link {
     const char *host; /* of the configuration; NULL: any */
     const char *path;
+    bool holds; /* what lies there is held by the gateway: it may be listed as itself */
+    bool obs;
     char ct[8]; /* "" when there is no content format */
-    char *text; /* "</path>;ct=0" */
+    char *text; /* "</path>;ct=0"; NULL: it is put together when it is listed */
     size_t text_length;
 };
 
@@ -29,6 +36,7 @@ static int make_link(struct link *link, const struct config_route *route)
 
     link->host = route->host;
     link->path = route->path;
+    link->holds = route->kind == CONFIG_ROUTE_RESOURCES;
     if (route->kind == CONFIG_ROUTE_RESPOND && route->respond.has_content_format)
         snprintf(link->ct, sizeof(link->ct), "%u", route->respond.content_format);
     length = asprintf(&link->text, "<%s>%s%s", route->path, link->ct[0] ? ";ct=" : "", link->ct);
@@ -114,7 +122,9 @@ static bool passes(const struct link *link, const struct option_view *query)
         return value_matches(link->path, pattern, length);
     if (name == 2 && memcmp(text, "ct", 2) == 0)
         return link->ct[0] && value_matches(link->ct, pattern, length);
-    return false; /* an attribute that no link of ours has */
+    if (name == 3 && memcmp(text, "obs", 3) == 0)
+        return link->obs && !equals; /* RFC 7641 6: it has no value */
+    return false;                    /* an attribute that no link of ours has */
 }
 
 static bool host_matches(const struct link *link, const struct message *msg)
@@ -140,9 +150,11 @@ static bool is_listed(const struct link *link, const struct message *msg)
     return true;
 }
 
-void discovery_serve(struct discovery *d, struct messaging *m, struct request *rq)
+/* ---- routes alone: fixed texts ---- */
+
+static void serve_fixed(struct discovery *d, struct messaging *m, struct request *rq)
 {
-    struct representation r = {.has_content_format = true, .content_format = FORMAT_LINK};
+    struct representation r = {.has_content_format = true, .content_format = FORMAT_LINK_FORMAT};
     char *at = d->filtered;
 
     for (unsigned i = 0; i < d->count; i++) {
@@ -161,4 +173,174 @@ void discovery_serve(struct discovery *d, struct messaging *m, struct request *r
     r.length = (uint32_t)(at - d->filtered);
     representation_tag(&r);
     representation_serve(m, rq, &r);
+}
+
+/* ---- with what the gateway holds ---- */
+
+/* An answer that is being put together. */
+struct listing {
+    struct proxy *p;
+    struct resources *resources;
+    const struct message *msg;
+    uint32_t content;
+    bool full; /* the rest is left out */
+};
+
+/* All of a link or nothing: then the list ends. */
+static void add_text(struct listing *l, const char *text, size_t length)
+{
+    const struct content *content = content_at(&l->p->contents, l->content);
+    size_t comma = content->payload_length ? 1 : 0;
+
+    if (l->full || content->payload_length + comma + length > l->p->m->config->limits.body ||
+        !content_extend(&l->p->contents, l->content, ",", comma) ||
+        !content_extend(&l->p->contents, l->content, text, length))
+        l->full = true;
+}
+
+static void add_link(struct listing *l, const struct link *link)
+{
+    char text[RESOURCE_NAME_BYTES + 32], *at = text;
+
+    if (link->text) {
+        add_text(l, link->text, link->text_length);
+        return;
+    }
+    *at++ = '<';
+    at = mempcpy(at, link->path, strlen(link->path));
+    *at++ = '>';
+    if (link->obs)
+        at = mempcpy(at, ";obs", 4);
+    if (link->ct[0]) {
+        at = mempcpy(at, ";ct=", 4);
+        at = mempcpy(at, link->ct, strlen(link->ct));
+    }
+    add_text(l, text, (size_t)(at - text));
+}
+
+/* Without formatted printing: this is the packet path. */
+static void write_number(char *out, int32_t number)
+{
+    char digits[12];
+    unsigned n = 0;
+
+    if (number >= 0)
+        do
+            digits[n++] = (char)('0' + number % 10);
+        while (number /= 10);
+    while (n)
+        *out++ = digits[--n];
+    *out = '\0';
+}
+
+static void add_resource(struct listing *l, const struct resource_link *from)
+{
+    struct link link = {.host = from->host, .path = from->path, .obs = true};
+
+    write_number(link.ct, from->format);
+    if (is_listed(&link, l->msg))
+        add_link(l, &link);
+}
+
+static void add_routes(struct listing *l, const struct discovery *d)
+{
+    struct resource_link held;
+
+    for (unsigned i = 0; i < d->count && !l->full; i++) {
+        const struct link *link = &d->links[i];
+
+        if (is_listed(link, l->msg) &&
+            !(link->holds &&
+              resources_lookup(l->resources, link->host, link->path, strlen(link->path), &held)))
+            add_link(l, link);
+    }
+}
+
+/* The path that a query asks for, false when there is none or it is only the beginning of one. */
+static bool find_whole_path(const struct message *msg, struct option_view *path)
+{
+    struct option_cursor cursor = option_cursor_at(msg, SLOT_URI_QUERY);
+    struct option_view query;
+
+    while (option_next_same(&cursor, &query))
+        if (query.length > 5 && memcmp(query.value, "href=", 5) == 0 &&
+            query.value[query.length - 1] != '*') {
+            path->value = query.value + 5;
+            path->length = query.length - 5;
+            return true;
+        }
+    return false;
+}
+
+static void add_resources(struct listing *l)
+{
+    const struct option_view *host = &l->msg->first[SLOT_URI_HOST];
+    uint32_t at = POOL_NONE, n = 0;
+    struct resource_link link;
+    struct option_view path;
+    char lower[256] = "";
+
+    if (!find_whole_path(l->msg, &path)) {
+        while (!l->full && n++ < RESOURCES_LOOKED_AT && resources_next(l->resources, &at, &link))
+            add_resource(l, &link);
+        return;
+    }
+    if (resources_lookup(l->resources, NULL, (const char *)path.value, path.length, &link))
+        add_resource(l, &link);
+    if (!message_has(l->msg, SLOT_URI_HOST))
+        return;
+    for (unsigned i = 0; i < host->length; i++)
+        lower[i] = (char)tolower(host->value[i]);
+    if (resources_lookup(l->resources, lower, (const char *)path.value, path.length, &link))
+        add_resource(l, &link);
+}
+
+static void answer(struct listing *l, struct local_request *rq)
+{
+    struct content *content = content_at(&l->p->contents, l->content);
+    uint8_t refusal;
+
+    content_tag(&l->p->contents, content);
+    refusal = local_refusal(l->msg, FORMAT_LINK_FORMAT, &content->etag);
+    if (refusal)
+        local_code(l->p, rq, refusal, NULL);
+    else if (rq->rq->multicast && content->payload_length == 0)
+        l->p->m->counters->drop_multicast_error++;
+    else
+        local_deliver(l->p, rq, l->content, POOL_NONE);
+}
+
+/* The list is made for this request, and kept for as long as the client fetches its blocks. */
+static void serve_all(struct discovery *d, struct proxy *p, struct resources *r, struct request *rq)
+{
+    const struct local_answer head = {
+        .code = CODE_CONTENT, .format = FORMAT_LINK_FORMAT, .max_age_s = -1};
+    struct listing l = {.p = p, .resources = r, .msg = rq->message};
+    struct local_request local;
+
+    if (rq->message->code != CODE_GET) {
+        local_not_allowed(p, rq);
+        return;
+    }
+    if (!local_begin(p, rq, ROUTE_NONE, &local))
+        return;
+    local.observes = false;
+    l.content = local_content(p, &head);
+    if (l.content == CONTENT_NONE) {
+        local_code(p, &local, CODE_SERVICE_UNAVAILABLE, NULL);
+    } else {
+        add_routes(&l, d);
+        add_resources(&l);
+        answer(&l, &local);
+        content_release(&p->contents, l.content);
+    }
+    local_release(p, &local);
+}
+
+void discovery_serve(struct discovery *d, struct proxy *p, struct resources *r, struct request *rq)
+{
+    if (resources_count(r))
+        serve_all(d, p, r, rq);
+    else
+        serve_fixed(d, p->m, rq);
 }
