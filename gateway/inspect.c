@@ -114,7 +114,7 @@ static bool add_session(struct page *page, const struct session *s)
         .transmission = *s->transmission,
         .upstream = upstream,
         .proven = s->proven,
-        .own = s->transmission != inherited(page, s),
+        .own = s->tuned,
         .exchanges = s->exchange_count,
         .remembered = s->remembered_count,
         .outstanding = gate->outstanding,
@@ -295,6 +295,63 @@ static void tell_usage(struct page *page)
 
 /* ---- changing ---- */
 
+static bool same(const struct transmission *a, const struct transmission *b)
+{
+    for (unsigned i = 0; i < TRANSMISSION_PARAMETERS; i++)
+        if (transmission_get(a, i) != transmission_get(b, i))
+            return false;
+    return true;
+}
+
+/* Sets what is to be set in `t`. 0 or -ERANGE. */
+static int merge(struct transmission *t, const struct transmission *inherited_set,
+                 const struct inspect_parameters *change)
+{
+    for (unsigned i = 0; i < TRANSMISSION_PARAMETERS; i++) {
+        uint64_t milli = change->milli[i];
+
+        if (!((change->set | change->reset) >> i & 1))
+            continue;
+        if (change->reset >> i & 1)
+            milli = transmission_get(inherited_set, i);
+        if (transmission_set(t, i, milli) != 0)
+            return -ERANGE;
+    }
+    return 0;
+}
+
+/* A session that has nothing of its own any more needs no place for it. */
+static int set_parameters(struct page *page, const struct parcel *question)
+{
+    struct session *s = named_session(page);
+    struct inspect_parameters change;
+    struct transmission t, other;
+    int err;
+
+    if (!s)
+        return -ENOENT;
+    if (!parcel_read(question, sizeof(*page->q), &change, sizeof(change)))
+        return -EINVAL;
+    t = *s->transmission;
+    other = *inherited(page, s);
+    err = merge(&t, &other, &change);
+    if (!err)
+        err = messaging_set_transmission(page->m, s, same(&t, &other) ? NULL : &t);
+    if (!err)
+        add_session(page, s);
+    return err;
+}
+
+static int set_loss(struct page *page, const struct parcel *question)
+{
+    struct loss loss;
+
+    if (!parcel_read(question, sizeof(*page->q), &loss, sizeof(loss)))
+        return -EINVAL;
+    messaging_set_loss(page->m, &loss);
+    return 0;
+}
+
 /* ---- answering ---- */
 
 static void answer(struct page *page, const struct parcel *question)
@@ -316,11 +373,18 @@ static void answer(struct page *page, const struct parcel *question)
         tell_usage(page);
         return;
     case INSPECT_SET:
-    case INSPECT_LOSS:
+        page->head.error = set_parameters(page, question);
+        return;
     case INSPECT_SET_LOSS:
+        page->head.error = set_loss(page, question);
         break;
+    case INSPECT_LOSS:
+        break;
+    default:
+        page->head.error = -ENOTSUP;
+        return;
     }
-    page->head.error = -ENOTSUP;
+    add_row(page, &page->m->loss, sizeof(page->m->loss));
 }
 
 static void send(const struct page *page, uint16_t type)

@@ -140,18 +140,12 @@ struct inspect_server {
     uint64_t down_us;                /* since it is down */
 };
 
-enum {
-    INSPECT_ACK_TIMEOUT = 1,
-    INSPECT_ACK_RANDOM_FACTOR = 2,
-    INSPECT_MAX_RETRANSMIT = 4,
-    INSPECT_NSTART = 8,
-    INSPECT_DEFAULT_LEISURE = 16,
-    INSPECT_PROBING_RATE = 32,
-};
-
+/* Bits of `set` and `reset` are 1 << enum transmission_parameter; of a parameter in neither nothing
+ * changes. */
 struct inspect_parameters {
-    uint32_t set; /* which of them: INSPECT_ACK_TIMEOUT... */
-    struct transmission values;
+    uint32_t set;                            /* to `milli` */
+    uint32_t reset;                          /* to what the listener or upstream has */
+    uint64_t milli[TRANSMISSION_PARAMETERS]; /* as transmission_set() takes them */
 };
 
 /* Answers a question through the worker's tell(); does not consume it. Worker's thread. */

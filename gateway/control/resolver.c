@@ -538,11 +538,25 @@ void resolver_destroy(struct resolver *r)
     ares_library_cleanup();
 }
 
+void resolver_status(const struct resolver *r, struct resolver_status *status)
+{
+    *status = (struct resolver_status){
+        .asked = atomic_load(&r->asked),
+        .joined = atomic_load(&r->joined),
+        .found = atomic_load(&r->found),
+        .absent = atomic_load(&r->absent),
+        .failed = atomic_load(&r->failed),
+    };
+}
+
 void resolver_print(const struct resolver *r, FILE *out)
 {
+    struct resolver_status s;
+
+    resolver_status(r, &s);
     fprintf(
         out,
         "resolver: %llu names asked for, %llu more joined; %llu found, %llu absent, %llu failed\n",
-        atomic_load(&r->asked), atomic_load(&r->joined), atomic_load(&r->found),
-        atomic_load(&r->absent), atomic_load(&r->failed));
+        (unsigned long long)s.asked, (unsigned long long)s.joined, (unsigned long long)s.found,
+        (unsigned long long)s.absent, (unsigned long long)s.failed);
 }

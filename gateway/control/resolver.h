@@ -74,7 +74,14 @@ bool resolver_ask(struct resolver *resolver, unsigned worker, const char *name, 
  * Worker's thread. */
 bool resolver_take(struct resolver *resolver, unsigned worker, struct resolved *answer);
 
-/* What it has done so far, as one line. Any thread. */
+/* What it has done so far. Any thread. */
+struct resolver_status {
+    uint64_t asked, joined;         /* names that were asked for; asked while that was under way */
+    uint64_t found, absent, failed; /* names asked for, by outcome */
+};
+void resolver_status(const struct resolver *resolver, struct resolver_status *status);
+
+/* The same as one line. */
 void resolver_print(const struct resolver *resolver, FILE *out);
 
 #endif
