@@ -8,6 +8,7 @@
 #include "gateway/proxy/part.h"
 #include "gateway/proxy/proxy.h"
 #include "gateway/serve/discovery.h"
+#include "gateway/serve/module.h"
 #include "gateway/serve/representation.h"
 #include "gateway/serve/resource.h"
 #include "gateway/serve/router.h"
@@ -17,6 +18,9 @@
 /* Flows spread over the workers by a hash: a worker's share of the sessions has a margin, so that
  * the configured number is reached before one worker is full. */
 #define SHARE_MARGIN_PERCENT 112
+
+/* Functions of modules that are called in one turn for new states. */
+#define MODULE_CALLS_PER_TURN 32
 
 /* Outcomes of writes that waited, and records of resources that are put again, in one turn. */
 #define RESOURCES_PER_TURN 64
@@ -28,6 +32,7 @@ struct worker {
     struct router *router;
     struct discovery *discovery;
     struct representation *fixed; /* by route; prepared for `respond` routes */
+    struct module_host *modules;  /* NULL: no route is a module's */
     const struct config *config;
     bool has_messaging, has_proxy;
     struct counters counters;
@@ -50,6 +55,7 @@ static void serve(struct worker *w, struct request *rq, int route)
         resources_request(w->resources, rq, (unsigned)route);
         return;
     case CONFIG_ROUTE_MODULE:
+        module_request(w->modules, rq, (unsigned)route);
         return;
     }
 }
@@ -128,7 +134,16 @@ static void on_session_closed(void *context, struct session *s)
 {
     struct worker *w = context;
 
+    if (w->modules && s->role == SESSION_CLIENT)
+        module_session_ends(w->modules, s);
     part_session(&w->proxy, s);
+}
+
+static void on_event(void *context, struct session *s, enum session_event event)
+{
+    struct worker *w = context;
+
+    module_on_session(w->modules, s, event, w->messaging.event_mid);
 }
 
 /* ---- start and end ---- */
@@ -156,6 +171,18 @@ static int prepare_fixed(struct worker *w)
     return 0;
 }
 
+static int start_modules(struct worker *w, const struct worker_setup *setup)
+{
+    struct module_host_setup ms = {.modules = setup->modules,
+                                   .proxy = &w->proxy,
+                                   .worker = setup->index,
+                                   .workers = setup->count};
+
+    if (!modules_wanted(setup->config))
+        return 0;
+    return setup->modules ? module_host_create(&ms, &w->modules) : -EINVAL;
+}
+
 static uint32_t session_share(const struct worker_setup *setup)
 {
     uint64_t total = setup->config->limits.sessions;
@@ -178,7 +205,8 @@ static int worker_init(struct worker *w, const struct worker_setup *setup, uint6
                 .settled = on_settled,
                 .reset = on_reset,
                 .renew = on_renew,
-                .session_closed = on_session_closed},
+                .session_closed = on_session_closed,
+                .event = on_event},
         .counters = &w->counters,
         .sessions = session_share(setup),
         .seed = setup->seed,
@@ -202,7 +230,9 @@ static int worker_init(struct worker *w, const struct worker_setup *setup, uint6
     w->discovery = discovery_create(setup->config);
     if (!w->router || !w->discovery)
         return -ENOMEM;
-    return prepare_fixed(w);
+    if ((err = prepare_fixed(w)))
+        return err;
+    return start_modules(w, setup);
 }
 
 struct worker *worker_create(const struct worker_setup *setup, uint64_t now)
@@ -228,6 +258,7 @@ void worker_destroy(struct worker *w)
     for (unsigned i = 0; w->fixed && i < w->config->route_count; i++)
         representation_release(&w->fixed[i]);
     free(w->fixed);
+    module_host_destroy(w->modules);
     discovery_destroy(w->discovery);
     router_destroy(w->router);
     resources_destroy(w->resources);
@@ -268,13 +299,14 @@ unsigned worker_receive(struct worker *w, const struct datagram *burst, unsigned
 unsigned worker_advance(struct worker *w, uint64_t now)
 {
     set_now(w, now);
-    return messaging_advance(&w->messaging) + proxy_advance(&w->proxy) +
-           resources_advance(w->resources, RESOURCES_PER_TURN);
+    return messaging_advance(&w->messaging) + module_advance(w->modules, MODULE_CALLS_PER_TURN) +
+           proxy_advance(&w->proxy) + resources_advance(w->resources, RESOURCES_PER_TURN);
 }
 
 uint64_t worker_next_us(const struct worker *w)
 {
-    return proxy_has_work(&w->proxy) || resources_has_work(w->resources)
+    return proxy_has_work(&w->proxy) || resources_has_work(w->resources) ||
+                   module_has_work(w->modules)
                ? w->messaging.now
                : messaging_next_us(&w->messaging);
 }
