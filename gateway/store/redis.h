@@ -27,7 +27,7 @@
 
 /* Bytes that are waiting to be written: beyond this no more commands should be given. hiredis moves
  * what is left after each write, so the buffer must stay small. */
-#define REDIS_OUTPUT_BYTES (256u << 10)
+#define REDIS_OUTPUT_BYTES (4u << 20)
 
 enum redis_state {
     REDIS_WAITING,
