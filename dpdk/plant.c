@@ -165,13 +165,19 @@ static int launch(struct plant *p)
     return 0;
 }
 
-static void take_down(struct plant *p)
+static void join(struct plant *p)
 {
     atomic_store(&p->shared.stop, true);
     for (unsigned i = 0; i < p->launched; i++)
         lcore_join(p->lcores[i]);
     if (p->launched)
         plant_print(p, stderr);
+    p->launched = 0;
+}
+
+static void take_down(struct plant *p)
+{
+    join(p);
     for (unsigned i = 0; i < p->config->workers; i++)
         lcore_destroy(p->lcores[i]);
     for (unsigned i = 0; p->shared.ports && i < p->config->interface_count; i++)
@@ -240,7 +246,7 @@ static bool all_quiet(const struct plant *p)
     return true;
 }
 
-void plant_stop(struct plant *p)
+void plant_halt(struct plant *p)
 {
     const struct timespec step = {.tv_nsec = STEP_MS * 1000000L};
 
@@ -250,6 +256,11 @@ void plant_stop(struct plant *p)
         if (all_quiet(p))
             break;
     }
+    join(p);
+}
+
+void plant_stop(struct plant *p)
+{
     take_down(p);
 }
 

@@ -31,8 +31,11 @@ struct rte_mempool *plant_parcels(const struct plant *plant);
 /* The worker that owns a client's flow. Any thread. */
 unsigned plant_worker_of(const struct plant *plant, const struct flow *flow);
 
-/* Ends in order: new work is refused, what is in flight gets up to a second, then all goes down.
- * Prints the counters. */
+/* Ends the workers in order: new work is refused, and what is in flight gets up to a second. Prints
+ * the counters. Everything is there still, so that the control side's threads can end. */
+void plant_halt(struct plant *plant);
+
+/* Takes all down; plant_halt() has been called. Nobody holds a parcel any more. */
 void plant_stop(struct plant *plant);
 
 /* What it says of itself; holds while the plant is up. */

@@ -11,8 +11,11 @@
 
 #include "config/config.h"
 #include "dpdk/plant.h"
+#include "gateway/control/admin.h"
 #include "gateway/control/control.h"
+#include "gateway/control/loader.h"
 #include "gateway/control/resolver.h"
+#include "gateway/store/store.h"
 
 struct command {
     const char *file;
@@ -78,7 +81,12 @@ static int parse(int argc, char **argv, struct command *command, int *status)
 
 struct service {
     struct plant plant;
-    struct resolver *resolver; /* NULL without a forward proxy */
+    struct modules *modules;       /* NULL when no route is a module's */
+    struct loader_thread *watcher; /* prints what they have to say; NULL: the same */
+    struct resolver *resolver;     /* NULL without a forward proxy */
+    struct admin *admin;           /* NULL with "admin: none" */
+    struct store *store;
+    bool up; /* the plant */
 };
 
 static void print_service(void *context, FILE *out)
@@ -88,6 +96,9 @@ static void print_service(void *context, FILE *out)
     plant_print(&s->plant, out);
     if (s->resolver)
         resolver_print(s->resolver, out);
+    if (s->modules)
+        loader_print(s->modules, out);
+    store_print(s->store, out);
 }
 
 static int make_resolver(struct service *s, const struct config *config)
@@ -107,51 +118,169 @@ static int make_resolver(struct service *s, const struct config *config)
     return err;
 }
 
-/* The plant, and the resolver's thread after it: it inherits from the main thread what has been
- * given up by then. */
-static int start(struct service *s, const struct config *config)
+static bool tell_store(void *store, unsigned worker, struct parcel *parcel)
 {
-    struct plant_links links = {.mid_key = 0};
+    return store_tell(store, worker, parcel);
+}
+
+static struct parcel *take_from_store(void *store, unsigned worker)
+{
+    return store_take(store, worker);
+}
+
+/* The store says what message IDs follow from: the same as before the restart. */
+static int make_store(struct service *s, const struct config *config, struct plant_links *links)
+{
+    uint8_t secret[16];
     int err;
 
-    if (s->resolver)
-        links.resolver = (struct lcore_resolver){s->resolver, resolver_ask, resolver_take};
-    err = plant_start(&s->plant, config, &links);
-    if (err || !s->resolver)
-        return err;
-    err = resolver_start(s->resolver);
+    s->store = store_create(config);
+    err = s->store ? store_secret(s->store, secret) : -errno;
     if (err) {
-        fprintf(stderr, "coapgw: forward_proxy: the resolver's thread: %s\n", strerror(-err));
-        plant_stop(&s->plant);
+        fprintf(stderr, "coapgw: store: %s\n", strerror(-err));
+        return err;
     }
+    memcpy(&links->mid_key, secret, sizeof(links->mid_key));
+    links->store = (struct lcore_office){s->store, tell_store, take_from_store};
+    return 0;
+}
+
+static unsigned worker_of(void *context, const struct flow *flow)
+{
+    return plant_worker_of(context, flow);
+}
+
+static uint64_t now_us(void *context)
+{
+    const struct plant *plant = context;
+
+    return lcore_now_us(&plant->shared);
+}
+
+static int start_store(struct service *s, const struct config *config)
+{
+    const struct store_setup setup = {.config = config,
+                                      .parcels = plant_parcels(&s->plant),
+                                      .worker_of = worker_of,
+                                      .context = &s->plant,
+                                      .now_us = now_us};
+    int err = store_start(s->store, &setup);
+
+    if (err)
+        fprintf(stderr, "coapgw: store: its thread: %s\n", strerror(-err));
     return err;
 }
 
-static int serve(const struct config *config)
+static int make_admin(struct service *s, const struct config *config)
 {
-    struct service service;
-    int err = control_block_signals();
+    s->admin = NULL;
+    if (!config->admin.enabled)
+        return 0;
+    s->admin = admin_create(config); /* says what is wrong */
+    return s->admin ? 0 : -errno;
+}
+
+static int start_admin(struct service *s)
+{
+    const struct admin_setup setup = {.parcels = plant_parcels(&s->plant),
+                                      .vitals = plant_vitals(&s->plant),
+                                      .resolver = s->resolver,
+                                      .store = s->store,
+                                      .store_status = store_status};
+
+    return s->admin ? admin_start(s->admin, &setup) : 0;
+}
+
+static int start_watcher(struct service *s)
+{
+    int err;
+
+    s->watcher = s->modules ? loader_watch(s->modules, stderr) : NULL;
+    if (!s->modules || s->watcher)
+        return 0;
+    err = -errno;
+    fprintf(stderr, "coapgw: the modules' thread: %s\n", strerror(-err));
+    return err;
+}
+
+/* What workers work with; nothing of it runs yet. */
+static int make(struct service *s, const struct config *config, struct plant_links *links)
+{
+    int err = make_admin(s, config);
 
     if (!err)
-        err = make_resolver(&service, config);
+        err = make_resolver(s, config);
+    if (!err)
+        err = make_store(s, config, links);
+    if (err)
+        return err;
+    if (s->resolver)
+        links->resolver = (struct lcore_resolver){s->resolver, resolver_ask, resolver_take};
+    if (s->admin)
+        links->control = (struct lcore_office){s->admin, admin_tell, admin_take};
+    return 0;
+}
+
+/* The plant, and the threads of the control side after it: they inherit from the main thread what
+ * has been given up by then. */
+static int start(struct service *s, const struct config *config)
+{
+    struct plant_links links = {.modules = s->modules};
+    int err = make(s, config, &links);
+
+    if (!err)
+        err = plant_start(&s->plant, config, &links);
+    if (err)
+        return err;
+    s->up = true;
+    if (s->resolver && (err = resolver_start(s->resolver)))
+        fprintf(stderr, "coapgw: forward_proxy: the resolver's thread: %s\n", strerror(-err));
+    if (!err)
+        err = start_watcher(s);
+    if (!err)
+        err = start_store(s, config);
+    if (!err)
+        err = start_admin(s);
+    return err;
+}
+
+/* The administration first: it looks at the workers. They ask the other threads to their end, and
+ * those hold parcels of the plant's, which goes last. */
+static void stop(struct service *s)
+{
+    admin_stop(s->admin);
+    if (s->up)
+        plant_halt(&s->plant);
+    if (s->up && s->resolver)
+        resolver_print(s->resolver, stderr);
+    loader_unwatch(s->watcher);
+    resolver_destroy(s->resolver);
+    store_destroy(s->store);
+    admin_destroy(s->admin);
+    if (s->up)
+        plant_stop(&s->plant);
+}
+
+static int serve(const struct config *config, struct modules *modules)
+{
+    struct service service = {.modules = modules};
+    int err = control_block_signals();
+
     if (err)
         return 1;
     err = start(&service, config);
     if (!err) {
         control_ready(config);
         control_run(print_service, &service);
-        plant_stop(&service.plant);
-        if (service.resolver)
-            resolver_print(service.resolver, stderr);
     }
-    /* After the workers, which ask it to their end. */
-    resolver_destroy(service.resolver);
+    stop(&service);
     return err ? 1 : 0;
 }
 
 int main(int argc, char **argv)
 {
     struct command command = {0};
+    struct modules *modules = NULL;
     struct config *config;
     int status;
 
@@ -160,12 +289,15 @@ int main(int argc, char **argv)
     config = config_load(command.file, stderr);
     if (!config)
         return 1;
-    if (command.check) {
+    if (loader_open(config, stderr, &modules) < 0) {
+        status = 1;
+    } else if (command.check) {
         printf("%s: OK\n", command.file);
         status = 0;
     } else {
-        status = serve(config);
+        status = serve(config, modules);
     }
+    loader_close(modules);
     config_free(config);
     return status;
 }
