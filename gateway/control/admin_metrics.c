@@ -1,6 +1,7 @@
 /* Metrics in the text format of Prometheus, version 0.0.4: all samples of a metric stand together,
- * behind its HELP and TYPE. Counters and load are read as they stand; what is in use, and how
- * servers are, workers are asked for, and those that do not answer in time are left out. */
+ * behind its HELP and TYPE. Names of the configuration need no escapes as labels. Counters and load
+ * are read as they stand; what is in use, and how servers are, workers are asked for, and those
+ * that do not answer in time are left out. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,19 +30,6 @@ struct scrape {
 static void describe(FILE *out, const char *name, const char *type, const char *help)
 {
     fprintf(out, "# HELP %s %s.\n# TYPE %s %s\n", name, help, name, type);
-}
-
-/* A label's value: backslash, quote and line end are escaped. */
-static void put_label(FILE *out, const char *name, const char *value)
-{
-    fprintf(out, "%s=\"", name);
-    for (; *value; value++) {
-        if (*value == '\n')
-            fputs("\\n", out);
-        else
-            fprintf(out, "%s%c", strchr("\\\"", *value) ? "\\" : "", *value);
-    }
-    fputc('"', out);
 }
 
 /* ---- counters ---- */
@@ -248,9 +236,8 @@ static void put_server(const struct scrape *s, unsigned worker, const struct ins
 
     if (row->upstream >= s->admin->config->upstream_count)
         return;
-    fprintf(s->out, "coapgw_server_up{worker=\"%u\",", worker);
-    put_label(s->out, "upstream", s->admin->config->upstreams[row->upstream].name);
-    fprintf(s->out, ",server=\"%s\"} %d\n",
+    fprintf(s->out, "coapgw_server_up{worker=\"%u\",upstream=\"%s\",server=\"%s\"} %d\n", worker,
+            s->admin->config->upstreams[row->upstream].name,
             endpoint_format(&row->endpoint.address, row->endpoint.port, text), !row->down);
 }
 
@@ -318,9 +305,8 @@ static void put_ports(const struct scrape *s)
             if (!vitals->port(vitals->context, n, &f))
                 continue;
             memcpy(&value, (const char *)&f + figures[i].offset, sizeof(value));
-            fprintf(s->out, "%s{", figures[i].name);
-            put_label(s->out, "interface", config->interfaces[n].name);
-            fprintf(s->out, "} %llu\n", (unsigned long long)value);
+            fprintf(s->out, "%s{interface=\"%s\"} %llu\n", figures[i].name,
+                    config->interfaces[n].name, (unsigned long long)value);
         }
     }
 }
@@ -341,6 +327,8 @@ static void put_store(const struct scrape *s)
     if (!s->admin->setup.store)
         return;
     s->admin->setup.store_status(s->admin->setup.store, &st);
+    if (!st.enabled)
+        return;
     put_one(out, "coapgw_store_connected", "gauge", "1: the store is there", st.connected);
     put_one(out, "coapgw_store_owner", "gauge",
             "0: another gateway has taken the service address over", st.owner);
