@@ -33,6 +33,11 @@ static uint64_t jitter_us(struct messaging *m, uint64_t keepalive_us)
     return random_below(&m->random, (uint32_t)most_ms + 1) * UINT64_C(1000);
 }
 
+static uint64_t expires_us(const struct messaging *m, const struct session *s)
+{
+    return s->seen_us + m->config->limits.session_idle_us;
+}
+
 /* When something was last received or sent. */
 static uint64_t active_us(const struct messaging *m, const struct session *s)
 {
@@ -60,11 +65,6 @@ static uint64_t keep_alive(struct messaging *m, struct session *s)
     }
     m->counters->keepalive_postponed++;
     return m->now + jitter_us(m, keepalive_us) + 1000;
-}
-
-static uint64_t expires_us(const struct messaging *m, const struct session *s)
-{
-    return s->seen_us + m->config->limits.session_idle_us;
 }
 
 /* Arms the timer for `look_us`, or for when it expires, should that be earlier. */
@@ -109,6 +109,18 @@ static void silence(struct messaging *m, struct session *s)
     }
 }
 
+/* What was asked of us must not be done twice, should the client be back before it has been
+ * forgotten (RFC 7252 4.5). */
+static void remove_or_linger(struct messaging *m, struct session *s)
+{
+    if (s->exchanges != POOL_NONE)
+        return; /* the end of the last one arms the timer */
+    if (s->remembered_unsafe && expires_us(m, s) > m->now)
+        wheel_arm(&m->wheel, &s->idle, expires_us(m, s));
+    else
+        remove_session(m, s);
+}
+
 void messaging_drop_session(struct messaging *m, struct session *s)
 {
     if (s->role != SESSION_CLIENT || s->closing)
@@ -119,8 +131,7 @@ void messaging_drop_session(struct messaging *m, struct session *s)
     m->ops.session_closed(m->ops.context, s);
     outbound_clear(m, s);
     messaging_event(m, s, SESSION_CLOSED, 0);
-    if (s->exchanges == POOL_NONE)
-        remove_session(m, s);
+    remove_or_linger(m, s);
 }
 
 void life_failed(struct messaging *m, struct session *s, uint16_t mid)
@@ -142,8 +153,7 @@ static void close_session(struct messaging *m, struct session *s)
     if (!session_is_unused(s))
         m->ops.session_closed(m->ops.context, s);
     outbound_clear(m, s);
-    if (s->exchanges == POOL_NONE)
-        remove_session(m, s);
+    remove_or_linger(m, s);
 }
 
 static void expire(struct messaging *m, struct session *s)

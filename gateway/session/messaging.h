@@ -353,8 +353,9 @@ struct session *messaging_open_client(struct messaging *m, const struct flow *fl
 void messaging_reopen(struct messaging *m, struct session *s);
 
 /* Removes a client's session with everything that hangs on it: its client is not there any more.
- * Requests that are being worked on end silently, and the session is there until then. Not from
- * within a request of the same session. Does nothing to an upstream session. */
+ * Requests that are being worked on end silently, and the session's place is taken until then, and
+ * until a repetition of an unsafe request can be told from a new one no more. Not from within a
+ * request of the same session. Does nothing to an upstream session. */
 void messaging_drop_session(struct messaging *m, struct session *s);
 
 /* ---- at run time ---- */

@@ -82,8 +82,8 @@ struct session {
     bool open : 1;           /* false: the slot is free */
     bool proven : 1;         /* the peer receives what is sent to its address (RFC 9175 2.3) */
     bool pinged : 1;         /* a ping of ours waits for its answer */
-    bool tuned : 1;   /* `transmission` is the session's own, see messaging_set_transmission() */
-    bool closing : 1; /* it is gone for everybody but its exchanges, which end silently */
+    bool tuned : 1;          /* `transmission` is its own, see messaging_set_transmission() */
+    bool closing : 1;        /* gone but for what ends silently or must not be done twice */
 };
 _Static_assert(sizeof(struct session) == 128, "two cache lines for each of millions");
 

@@ -156,6 +156,39 @@ static void message_ids_go_on_when_a_session_comes_back(void **state)
     assert_int_not_equal(first, session_first_mid(&flow, 43, 1000 * SECOND_US));
 }
 
+/* The ticks go around in 50 days; what they tell is never more than it is. */
+static void how_long_nothing_was_sent_is_never_told_too_long(void **state)
+{
+    struct session s = {.next_mid = 1};
+    uint64_t steps[] = {1, 1023, 1024, 1025, 5000, 1000000, 86400000000};
+    uint16_t mid;
+
+    (void)state;
+    for (uint64_t sent = (UINT64_C(1) << 42) - 10000; sent < (UINT64_C(1) << 42) + 10000;
+         sent += 77) {
+        assert_true(session_take_mid(&s, sent, &mid));
+        for (unsigned i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+            uint64_t quiet_us = session_quiet_us(&s, sent + steps[i]);
+
+            assert_true(quiet_us <= steps[i]);
+            assert_true(quiet_us + 2048 > steps[i]);
+        }
+    }
+}
+
+/* The other side of the union is a server's. */
+static void an_upstream_session_keeps_its_gate(void **state)
+{
+    struct gate_shared shared = {.heard_us = 1};
+    struct session s = {.role = SESSION_UPSTREAM, .gate.shared = &shared};
+    uint16_t mid;
+
+    (void)state;
+    assert_true(session_take_mid(&s, SECOND_US, &mid));
+    assert_ptr_equal(s.gate.shared, &shared);
+    assert_int_equal(shared.gate.ticks, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -165,6 +198,8 @@ int main(void)
         cmocka_unit_test(a_victim_cannot_use_its_message_ids_again),
         cmocka_unit_test(message_ids_rest_for_their_lifetime),
         cmocka_unit_test(message_ids_go_on_when_a_session_comes_back),
+        cmocka_unit_test(how_long_nothing_was_sent_is_never_told_too_long),
+        cmocka_unit_test(an_upstream_session_keeps_its_gate),
     };
 
     harness_eal();
