@@ -9,6 +9,7 @@
 #include "gateway/hash.h"
 #include "gateway/memory.h"
 #include "gateway/proxy/proxy.h"
+#include "gateway/serve/module.h"
 #include "gateway/store/store.h"
 
 #define BY_OBSERVATION offsetof(struct relation, by_observation)
@@ -67,7 +68,7 @@ struct rope persist_record(struct proxy *p, const struct request *rq)
     struct encoder e;
     struct rope rope = ROPE_EMPTY;
 
-    if (!p->persist.enabled)
+    if (!p->persist.enabled && !module_wants(p->modules, COAPGW_RELATION_ADDED))
         return rope;
     encoder_begin(&e, packet, sizeof(packet), TYPE_CON, msg->code, msg->mid, msg->token,
                   msg->token_length);
@@ -96,8 +97,28 @@ void persist_begin(struct proxy *p, struct relation *r)
         p->persist.serials[index_of(p, r)] = next_nonce(p);
 }
 
+/* Modules may keep relations in their own way. */
+static void tell_modules(struct proxy *p, const struct relation *r, const struct rope *record)
+{
+    const struct session *s = session_at(&p->m->sessions, r->session);
+    uint8_t buffer[MESSAGE_MAX_BYTES], packet[MESSAGE_MAX_BYTES];
+    uint32_t head = sizeof(struct store_relation);
+    uint32_t length = record->length > head ? record->length - head : 0;
+
+    if (length)
+        rope_read(&p->persist.records, record, NULL, head, packet, length);
+    module_on_relation(p->modules, COAPGW_RELATION_ADDED, s, relation_token(p, r, buffer),
+                       r->token_length, packet, length);
+}
+
 void persist_attach(struct proxy *p, struct relation *r, struct rope record)
 {
+    if (module_wants(p->modules, COAPGW_RELATION_ADDED))
+        tell_modules(p, r, &record);
+    if (!p->persist.enabled) {
+        persist_drop_record(p, &record);
+        return;
+    }
     if (record.length == 0 || (r->kept == KEPT && r->record.length)) {
         persist_drop_record(p, &record); /* what the store has says the same */
         return;
@@ -504,6 +525,7 @@ void persist_number(struct proxy *p, uint64_t number)
     struct store_head head = {.mark = number};
     struct parcel *parcel;
 
+    module_on_number(p->modules, number);
     if (!ps->up || number + MARK_MARGIN < ps->mark || ps->mark_asked >= ps->mark)
         return;
     parcel = parcel_new(io->parcels, PARCEL_RECORD, STORE_MARK_ASK, sizeof(head));
@@ -591,13 +613,16 @@ int persist_init(struct proxy *p)
     int err;
 
     p->persist.deleting = LIST_NONE;
-    if (config->store.kind == CONFIG_STORE_NONE || !p->m->io.tell || config->limits.relations == 0)
+    p->persist.enabled =
+        config->store.kind != CONFIG_STORE_NONE && p->m->io.tell && config->limits.relations;
+    /* Without a store, a record is for modules, and goes when they have seen it. */
+    if (!p->persist.enabled && (!modules_wanted(config) || config->limits.relations == 0))
         return 0;
-    p->persist.enabled = true;
     err = chunks_init(&p->persist.records,
                       (size_t)config->limits.relations * RECORD_CHUNKS * CHUNK_BYTES);
-    if (!err)
-        err = pool_init(&p->persist.holds, sizeof(struct hold), config->limits.exchanges);
+    if (err || !p->persist.enabled)
+        return err;
+    err = pool_init(&p->persist.holds, sizeof(struct hold), config->limits.exchanges);
     p->persist.hold_nonces = memory_reserve(nonces_bytes(config->limits.exchanges));
     p->persist.serials = memory_reserve(nonces_bytes(config->limits.relations));
     if (err)
@@ -607,10 +632,10 @@ int persist_init(struct proxy *p)
 
 void persist_fini(struct proxy *p)
 {
+    chunks_fini(&p->persist.records);
     if (!p->persist.enabled)
         return;
     memory_release(p->persist.serials, nonces_bytes(p->m->config->limits.relations));
     memory_release(p->persist.hold_nonces, nonces_bytes(p->m->config->limits.exchanges));
     pool_fini(&p->persist.holds);
-    chunks_fini(&p->persist.records);
 }

@@ -35,6 +35,8 @@
 
 #define TOKEN_BYTES 8
 
+struct module_host;
+
 /* ---- what a client wants of an answer ---- */
 
 #define WISH_ETAGS 4 /* more of one request are not looked at: it gets the whole answer then */
@@ -255,6 +257,7 @@ struct local_owner {
 
 struct proxy {
     struct messaging *m;
+    struct module_host *modules; /* who hears of relations; NULL: nobody */
     struct upstreams upstreams;
     struct contents contents;
     struct targets targets;
@@ -486,6 +489,8 @@ uint32_t relation_add(struct proxy *p, struct session *s, const uint8_t *token,
 bool relation_answer(struct proxy *p, uint32_t relation, const struct client *to);
 /* The client has not got what it asked for, and knows of no relation. */
 void relation_drop(struct proxy *p, uint32_t relation);
+/* Its token, in the relation or in `buffer`, which has room for MESSAGE_MAX_BYTES. */
+const uint8_t *relation_token(const struct proxy *p, const struct relation *r, uint8_t *buffer);
 /* Ends the one with this token, if there is one. */
 void relation_cancel(struct proxy *p, struct session *s, const uint8_t *token,
                      uint32_t token_length);

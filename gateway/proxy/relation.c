@@ -3,6 +3,7 @@
 #include <stddef.h>
 
 #include "gateway/proxy/proxy.h"
+#include "gateway/serve/module.h"
 
 #define BY_SESSION     offsetof(struct relation, by_session)
 #define BY_OBSERVATION offsetof(struct relation, by_observation)
@@ -22,7 +23,7 @@ static struct session *session_of(const struct proxy *p, const struct relation *
     return session_at(&p->m->sessions, r->session);
 }
 
-static const uint8_t *token_of(const struct proxy *p, const struct relation *r, uint8_t *buffer)
+const uint8_t *relation_token(const struct proxy *p, const struct relation *r, uint8_t *buffer)
 {
     if (r->token_chunk == CHUNK_NONE)
         return r->token;
@@ -68,7 +69,15 @@ bool relation_has_token(const struct proxy *p, const struct relation *r, const u
     uint8_t buffer[MESSAGE_MAX_BYTES];
 
     return r->token_length == length &&
-           (length == 0 || memcmp(token_of(p, r, buffer), token, length) == 0);
+           (length == 0 || memcmp(relation_token(p, r, buffer), token, length) == 0);
+}
+
+static void tell_modules(struct proxy *p, const struct relation *r)
+{
+    uint8_t buffer[MESSAGE_MAX_BYTES];
+
+    module_on_relation(p->modules, COAPGW_RELATION_DELETED, session_of(p, r),
+                       relation_token(p, r, buffer), r->token_length, NULL, 0);
 }
 
 /* The observation may go with it: observation_left() is the caller's. */
@@ -85,6 +94,8 @@ static void relation_remove(struct proxy *p, struct relation *r)
     wheel_cancel(&p->m->wheel, &r->confirm);
     if (r->outbound != POOL_NONE)
         outbound_cancel(p->m, r->outbound);
+    if (module_wants(p->modules, COAPGW_RELATION_DELETED))
+        tell_modules(p, r);
     chunks_free(&p->m->chunks, r->token_chunk);
     if (persist_end(p, r))
         pool_put(&p->relations, r);
@@ -120,7 +131,7 @@ static void reject(struct proxy *p, struct relation *r)
 {
     uint8_t buffer[MESSAGE_MAX_BYTES];
 
-    retract(p, session_of(p, r), token_of(p, r, buffer), r->token_length);
+    retract(p, session_of(p, r), relation_token(p, r, buffer), r->token_length);
     remove_and_leave(p, r);
 }
 
@@ -289,7 +300,8 @@ static size_t write_notification(struct proxy *p, const struct relation *r, enum
             tail = build_tail(p, r, (uint8_t)szx);
             code = tail->code;
         }
-        encoder_begin(&e, out, room, type, code, mid, token_of(p, r, buffer), r->token_length);
+        encoder_begin(&e, out, room, type, code, mid, relation_token(p, r, buffer),
+                      r->token_length);
         if (tail && !tail->built)
             e.failed = true;
         else if (tail)

@@ -554,6 +554,7 @@ int module_host_create(const struct module_host_setup *setup, struct module_host
         module_host_destroy(host);
         return err;
     }
+    host->proxy->modules = host;
     *out = host;
     return 0;
 }
@@ -580,6 +581,7 @@ void module_host_destroy(struct module_host *host)
 {
     if (!host)
         return;
+    host->proxy->modules = NULL;
     stop_instances(host);
     watches_fini(host);
     handles_fini(&host->timer_handles);

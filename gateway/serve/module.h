@@ -61,13 +61,12 @@ void module_on_relation(struct module_host *host, enum coapgw_event_kind kind,
                         const struct session *s, const void *token, uint32_t token_length,
                         const void *record, uint32_t length);
 
-/* Observe numbers up to this one may be in use. */
-void module_on_counter(struct module_host *host, uint64_t number);
+/* An Observe number is in use, before it is cut to 24 bits. */
+void module_on_number(struct module_host *host, uint64_t number);
 
-/* A resource that the gateway holds: COAPGW_RESOURCE_ADDED or _DELETED, without payload then. */
-void module_on_resource(struct module_host *host, enum coapgw_event_kind kind, const void *name,
-                        uint32_t name_length, const void *payload, uint32_t length, int32_t format,
-                        uint64_t version);
+/* At its owner: a resource that the gateway holds has this state; CONTENT_NONE: it was removed. */
+void module_on_resource(struct module_host *host, const void *name, uint32_t name_length,
+                        uint32_t content, uint64_t version);
 
 /* True when a module wants events of this kind: what is costly to put together need not be. */
 bool module_wants(const struct module_host *host, enum coapgw_event_kind kind);

@@ -3,6 +3,10 @@
 
 #include "gateway/serve/module_parts.h"
 
+/* Observe numbers follow the clock, 61 a second: a minute of them at a time. */
+#define NUMBERS_AHEAD  4096
+#define NUMBERS_MARGIN 1024
+
 struct session *module_session(const struct module_host *host, coapgw_session handle)
 {
     uint32_t place;
@@ -73,6 +77,8 @@ void module_on_session(struct module_host *host, const struct session *s, enum s
 
     if (!host || s->role != SESSION_CLIENT)
         return;
+    if (what == SESSION_OPENED) /* its place may have been asked for after the last one's end */
+        forget(host, session_index(&host->m->sessions, s));
     if (module_wants(host, events[what].kind)) {
         event.session = handle_for(host, s);
         event.reason = events[what].reason;
@@ -113,27 +119,51 @@ void module_on_relation(struct module_host *host, enum coapgw_event_kind kind,
     tell_all(host, &event);
 }
 
-void module_on_counter(struct module_host *host, uint64_t number)
+/* Modules hear of a number before it is used, and so not of each. */
+void module_on_number(struct module_host *host, uint64_t number)
 {
     struct coapgw_event event = make(COAPGW_COUNTER);
 
-    if (!module_wants(host, COAPGW_COUNTER))
+    if (!module_wants(host, COAPGW_COUNTER) || number + NUMBERS_MARGIN < host->number_told)
         return;
-    event.number = number;
+    event.number = host->number_told = number + NUMBERS_AHEAD;
     tell_all(host, &event);
 }
 
-void module_on_resource(struct module_host *host, enum coapgw_event_kind kind, const void *name,
-                        uint32_t name_length, const void *payload, uint32_t length, int32_t format,
-                        uint64_t version)
+/* Content-Format among encoded options; -1: none. */
+static int32_t format_of(const uint8_t *options, uint16_t length)
 {
-    struct coapgw_event event = make(kind);
+    struct option_cursor cursor = {.at = options, .end = options + length};
+    struct option_view view;
+    int32_t format = 0;
 
-    if (!module_wants(host, kind))
+    while (option_next(&cursor, &view)) {
+        if (cursor.number != OPTION_CONTENT_FORMAT)
+            continue;
+        for (unsigned i = 0; i < view.length; i++)
+            format = format << 8 | view.value[i];
+        return format;
+    }
+    return -1;
+}
+
+void module_on_resource(struct module_host *host, const void *name, uint32_t name_length,
+                        uint32_t content, uint64_t version)
+{
+    struct coapgw_event event =
+        make(content == CONTENT_NONE ? COAPGW_RESOURCE_DELETED : COAPGW_RESOURCE_ADDED);
+
+    if (!module_wants(host, event.kind))
         return;
     event.name = (struct coapgw_bytes){name, name_length};
-    event.data = (struct coapgw_bytes){payload, length};
-    event.format = format;
     event.number = version;
+    if (content != CONTENT_NONE) {
+        const struct contents *contents = &host->proxy->contents;
+        const struct content *c = content_at(contents, content);
+
+        rope_read(&contents->chunks, &c->rope, NULL, 0, host->body, c->rope.length);
+        event.format = format_of(host->body, c->options_length);
+        event.data = (struct coapgw_bytes){host->body + c->options_length, c->payload_length};
+    }
     tell_all(host, &event);
 }

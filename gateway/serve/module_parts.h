@@ -73,7 +73,8 @@ struct watch {
     uint64_t key_hash, path_hash;
     uint32_t instance, observation;
     struct kept_request request;
-    bool dirty; /* the module is to be asked for its state */
+    uint64_t asked_us; /* when its state was last asked for */
+    bool dirty;        /* the module is to be asked for its state */
 };
 
 struct module_host {
@@ -83,6 +84,7 @@ struct module_host {
     unsigned worker, workers;
     uint32_t events;      /* that any instance wants */
     uint64_t slow_cycles; /* limits.module_slow */
+    uint64_t number_told; /* Observe numbers below may be used without a word */
     struct coapgw_instance *instances;
     unsigned instance_count;
     struct coapgw_instance **by_route;

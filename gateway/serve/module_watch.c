@@ -13,6 +13,10 @@
 /* When memory for a new state was short: states are asked for again after this. */
 #define PAUSE_US 100000u
 
+/* One state is asked for once in this time: a module that notifies from within handle() would keep
+ * the worker busy with nothing else. */
+#define GAP_US 1000u
+
 static struct watch *watch_at(const struct module_host *host, uint32_t index)
 {
     return pool_at(&host->watches, index);
@@ -116,6 +120,7 @@ static uint32_t add(struct module_host *host, uint64_t hash, struct kept_request
         return POOL_NONE;
     }
     w->instance = number;
+    w->asked_us = 0;
     w->key_hash = hash;
     w->path_hash = hash_path(host, number, call->request.path, call->request.path_count);
     w->request = *kept;
@@ -189,6 +194,11 @@ int watch_notify(struct coapgw_instance *instance, const struct coapgw_bytes *pa
     return 0;
 }
 
+static void wait_until(struct module_host *host, uint64_t at_us)
+{
+    wheel_arm(&host->m->wheel, &host->pause.timer, at_us);
+}
+
 static void renew(struct module_host *host, uint32_t index)
 {
     struct watch *w = watch_at(host, index);
@@ -217,7 +227,7 @@ static void renew(struct module_host *host, uint32_t index)
     }
     counters->refused_memory++;
     mark(host, index);
-    wheel_arm(&host->m->wheel, &host->pause.timer, host->m->now + PAUSE_US);
+    wait_until(host, host->m->now + PAUSE_US);
 }
 
 unsigned watch_advance(struct module_host *host, unsigned budget)
@@ -226,9 +236,15 @@ unsigned watch_advance(struct module_host *host, unsigned budget)
 
     while (done < budget && watch_has_work(host)) {
         uint32_t index = host->dirty.head;
+        struct watch *w = watch_at(host, index);
 
+        if (host->m->now - w->asked_us < GAP_US) {
+            wait_until(host, w->asked_us + GAP_US);
+            break;
+        }
         list_remove(&host->dirty, &host->watches, BY_DIRTY, index);
-        watch_at(host, index)->dirty = false; /* it may be notified while it is asked */
+        w->dirty = false; /* it may be notified while it is asked */
+        w->asked_us = host->m->now;
         renew(host, index);
         done++;
     }

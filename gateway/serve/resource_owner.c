@@ -1,6 +1,7 @@
 /* The owner of a resource: it decides about writes, orders them and tells all. */
 #include <stddef.h>
 
+#include "gateway/serve/module.h"
 #include "gateway/serve/resource_parts.h"
 
 static bool is_condition_met(const struct write *w, const struct etag *etag)
@@ -251,6 +252,8 @@ static void change_it(struct resources *r, struct write *w, struct asker *asker,
         return;
     }
     r->p->m->counters->resource_writes++;
+    module_on_resource(r->p->modules, r->name, r->name_length, change.state.content,
+                       change.state.version);
     tell_others(r, &change);
     finish(r, &change, asker, &outcome);
 }
