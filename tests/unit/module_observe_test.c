@@ -222,6 +222,99 @@ static void test_relations_are_told(void **state)
     probe_end(h);
 }
 
+static uint8_t kept[64];
+static size_t kept_length;
+
+static void keep_data(const struct coapgw_event *event)
+{
+    if (event->kind != COAPGW_RELATION_ADDED && event->kind != COAPGW_RESOURCE_ADDED)
+        return;
+    assert_true(event->data.length <= sizeof(kept));
+    kept_length = event->data.length;
+    memcpy(kept, event->data.data, kept_length);
+}
+
+/* What a module needs to keep relations in its own way: there is no store. */
+static void test_a_registration_as_it_came(void **state)
+{
+    struct harness *h = observe_begin();
+    struct message m;
+
+    (void)state;
+    probe.on_event = keep_data;
+    assert_true(observe(h, 1, "probe/a", 0));
+    assert_int_equal(message_parse(kept, kept_length, &m), VERDICT_OK);
+    assert_int_equal(m.code, CODE_GET);
+    assert_int_equal(option_of(&m, SLOT_OBSERVE), 0);
+    assert_int_equal(m.token_length, 1);
+    assert_false(observe(h, 1, "probe/a", 1));
+    nothing_is_kept(h);
+    probe_end(h);
+}
+
+/* The Observe option of the last message. */
+static uint32_t last_number(struct harness *h)
+{
+    struct message m;
+    const struct sent *s = &h->sent[h->count - 1];
+
+    assert_int_equal(message_parse(s->data, s->length, &m), VERDICT_OK);
+    return option_of(&m, SLOT_OBSERVE);
+}
+
+static void test_numbers_are_told_ahead(void **state)
+{
+    struct harness *h = observe_begin();
+    unsigned told = 0;
+
+    (void)state;
+    assert_true(observe(h, 1, "probe/a", 0));
+    for (unsigned i = 0; i < 300; i++) {
+        const struct coapgw_event *event;
+
+        seen.version++;
+        tell("a");
+        harness_advance(h, SECOND_US);
+        event = probe_last(COAPGW_COUNTER);
+        assert_non_null(event);
+        assert_true(((event->number - last_number(h)) & 0xffffff) < 0x10000);
+        h->taken = h->count = 0;
+    }
+    for (unsigned i = 0; i < probe.event_count; i++)
+        told += probe.events[i].kind == COAPGW_COUNTER;
+    assert_in_range(told, 4, 10); /* not each of 300 */
+    probe_end(h);
+}
+
+static void test_held_resources_are_told(void **state)
+{
+    struct harness *h = probe_begin(PROBE_YAML "  - {path: /held, resources: {create: true}}\n");
+    const struct coapgw_event *event;
+    struct message m;
+    uint64_t version;
+
+    (void)state;
+    probe.on_event = keep_data;
+    CLIENT(h, 1, .code = CODE_PUT, .path = "held/x",
+           OPTIONS_OF(addition_uint(OPTION_CONTENT_FORMAT, 50)), .payload = "state",
+           .payload_length = 5);
+    expect_at_client(h, 1, CODE_CREATED, &m);
+    event = probe_last(COAPGW_RESOURCE_ADDED);
+    assert_non_null(event);
+    assert_int_equal(event->format, 50);
+    assert_int_equal(event->name.length, strlen("/held/x"));
+    assert_int_equal(kept_length, 5);
+    assert_memory_equal(kept, "state", 5);
+    version = event->number;
+    CLIENT(h, 1, .code = CODE_DELETE, .path = "held/x");
+    expect_at_client(h, 1, CODE_DELETED, &m);
+    event = probe_last(COAPGW_RESOURCE_DELETED);
+    assert_non_null(event);
+    assert_true(event->number > version);
+    assert_int_equal(event->name.length, strlen("/held/x"));
+    probe_end(h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -230,6 +323,9 @@ int main(void)
         cmocka_unit_test(test_notify_within_a_call),
         cmocka_unit_test(test_an_error_is_the_last_word),
         cmocka_unit_test(test_relations_are_told),
+        cmocka_unit_test(test_a_registration_as_it_came),
+        cmocka_unit_test(test_numbers_are_told_ahead),
+        cmocka_unit_test(test_held_resources_are_told),
     };
 
     harness_eal();
