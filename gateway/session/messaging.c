@@ -266,10 +266,6 @@ static void receive_settling(struct messaging *m, struct session *s, const struc
 {
     uint32_t pings = m->pings;
 
-    if (s && s->role == SESSION_UPSTREAM) {
-        s->seen_us = m->now;
-        heard(m, s);
-    }
     if (!s || !settle_empty(m, s, msg)) {
         m->counters->drop_unmatched_ack += msg->type == TYPE_ACK;
         m->counters->drop_unmatched_rst += msg->type == TYPE_RST;
@@ -281,6 +277,10 @@ static void receive_settling(struct messaging *m, struct session *s, const struc
 static void receive_empty(struct messaging *m, const struct flow *flow, struct session *s,
                           const struct message *msg)
 {
+    if (s && s->role == SESSION_UPSTREAM) {
+        s->seen_us = m->now;
+        heard(m, s);
+    }
     switch ((enum message_type)msg->type) {
     case TYPE_CON:
         receive_ping(m, flow, s, msg);
@@ -299,6 +299,8 @@ static void receive_empty(struct messaging *m, const struct flow *flow, struct s
 static void receive_malformed(struct messaging *m, const struct datagram *d, struct session *s,
                               const struct message *msg, enum message_verdict verdict)
 {
+    if (s && s->role == SESSION_UPSTREAM)
+        heard(m, s);
     if (verdict == VERDICT_SHORT || verdict == VERDICT_VERSION || d->multicast)
         return;
     if (msg->type == TYPE_CON) {
