@@ -3,12 +3,14 @@
 #include <errno.h>
 #include <stddef.h>
 
-#include "gateway/proxy/proxy.h"
+#include "gateway/proxy/local.h"
+#include "gateway/serve/module.h"
+#include "gateway/serve/resource.h"
 #include "gateway/session/messaging.h"
 
 /* An answer being written. `work` is what may still be done for it. */
 struct page {
-    const struct worker *w;
+    const struct inspected *in;
     struct messaging *m;
     struct proxy *p;
     const struct inspect_question *q;
@@ -177,21 +179,45 @@ static void put_token(const struct page *page, const struct relation *r, struct 
     row->fixed.token_cut = length < r->token_length;
 }
 
+/* The first `length` bytes of a rope from `offset` on, as far as there is room. */
+static void put_bytes(const struct page *page, const struct rope *rope, uint32_t offset,
+                      uint32_t length, struct relation_row *row)
+{
+    const uint32_t some = length < INSPECT_OPTIONS_BYTES ? length : INSPECT_OPTIONS_BYTES;
+
+    rope_read(&page->p->contents.chunks, rope, NULL, offset, row->tail + row->fixed.token_length,
+              some);
+    row->fixed.options_length = (uint16_t)some;
+    row->fixed.options_cut = some < length;
+}
+
 /* What is observed, as the origin is asked for it. */
 static void put_key(const struct page *page, const struct target *target, struct relation_row *row)
 {
-    const struct chunks *chunks = &page->p->contents.chunks;
-    const uint16_t length = target->options_length < INSPECT_OPTIONS_BYTES ? target->options_length
-                                                                           : INSPECT_OPTIONS_BYTES;
     struct space space;
 
-    rope_read(chunks, &target->key, NULL, 0, &space, sizeof(space));
-    rope_read(chunks, &target->key, NULL, sizeof(space), row->tail + row->fixed.token_length,
-              length);
+    rope_read(&page->p->contents.chunks, &target->key, NULL, 0, &space, sizeof(space));
     row->fixed.method = space.method;
     row->fixed.upstream = space.forward ? INSPECT_FORWARD : space.upstream;
-    row->fixed.options_length = length;
-    row->fixed.options_cut = length < target->options_length;
+    put_bytes(page, &target->key, sizeof(space), target->options_length, row);
+}
+
+/* Of one that is over, the owner has nothing any more. */
+static void put_local(const struct page *page, const struct observation *o,
+                      struct relation_row *row)
+{
+    const struct rope *rope;
+    uint16_t length;
+
+    if (o->state == OBSERVATION_OVER)
+        return;
+    if (o->local_kind == LOCAL_RESOURCE) {
+        rope = resources_name(page->in->resources, o->local);
+        put_bytes(page, rope, 0, rope->length, row);
+    } else if (o->local_kind == LOCAL_MODULE) {
+        rope = module_watched(page->in->modules, o->local, &row->fixed.method, &length);
+        put_bytes(page, rope, 0, length, row);
+    }
 }
 
 static bool add_relation(struct page *page, const struct session *s, const struct relation *r)
@@ -217,6 +243,8 @@ static bool add_relation(struct page *page, const struct session *s, const struc
     put_token(page, r, &row);
     if (o->target != TARGET_NONE)
         put_key(page, target_at(&page->p->targets, o->target), &row);
+    else
+        put_local(page, o, &row);
     row.fixed.bytes =
         (uint32_t)(sizeof(row.fixed) + row.fixed.token_length + row.fixed.options_length + 7) / 8 *
         8;
@@ -289,7 +317,7 @@ static void tell_usage(struct page *page)
 {
     struct worker_usage usage;
 
-    worker_usage(page->w, &usage);
+    worker_usage(page->in->worker, &usage);
     add_row(page, &usage, sizeof(usage));
 }
 
@@ -402,17 +430,16 @@ static void send(const struct page *page, uint16_t type)
         parcel_free(io->parcels, parcel);
 }
 
-void inspect_told(const struct worker *w, struct messaging *m, struct proxy *p,
-                  const struct parcel *question)
+void inspect_told(const struct inspected *in, const struct parcel *question)
 {
     struct inspect_question q;
     struct page page;
 
-    if (!m->io.tell || !parcel_read(question, 0, &q, sizeof(q)))
+    if (!in->messaging->io.tell || !parcel_read(question, 0, &q, sizeof(q)))
         return;
-    page.w = w;
-    page.m = m;
-    page.p = p;
+    page.in = in;
+    page.m = in->messaging;
+    page.p = in->proxy;
     page.q = &q;
     page.head = (struct inspect_head){.serial = q.serial, .next = INSPECT_END};
     page.length = 0;

@@ -27,7 +27,9 @@
 #include "gateway/worker.h"
 
 struct messaging;
+struct module_host;
 struct proxy;
+struct resources;
 
 #define INSPECT_END   UINT32_MAX
 #define INSPECT_SCAN  1024 /* positions that are looked at for one page */
@@ -101,7 +103,8 @@ struct inspect_session {
 };
 
 /* Followed by `token_length` bytes of the token and `options_length` bytes of the options that the
- * origin gets, encoded, each cut at its limit, then zeros up to a multiple of 8. */
+ * origin or module gets, encoded, or of the name of a held resource; each cut at its limit. Then
+ * zeros up to a multiple of 8. */
 struct inspect_relation {
     struct inspect_name session;
     uint32_t bytes; /* of the row in all */
@@ -121,7 +124,7 @@ struct inspect_relation {
     uint8_t kept;           /* enum relation_kept: what the store has of it */
     uint8_t method;         /* GET or FETCH */
     uint8_t observed_state; /* enum observation_state */
-    uint8_t local_kind;     /* enum local_kind */
+    uint8_t local_kind;     /* enum local_kind; LOCAL_RESOURCE: a name stands for the options */
 };
 
 #define INSPECT_FORWARD 0xffff /* the forward proxy's */
@@ -148,8 +151,16 @@ struct inspect_parameters {
     uint64_t milli[TRANSMISSION_PARAMETERS]; /* as transmission_set() takes them */
 };
 
+/* The parts of a worker that are looked into. */
+struct inspected {
+    const struct worker *worker;
+    struct messaging *messaging;
+    struct proxy *proxy;
+    const struct resources *resources;
+    const struct module_host *modules;
+};
+
 /* Answers a question through the worker's tell(); does not consume it. Worker's thread. */
-void inspect_told(const struct worker *w, struct messaging *m, struct proxy *p,
-                  const struct parcel *question);
+void inspect_told(const struct inspected *in, const struct parcel *question);
 
 #endif

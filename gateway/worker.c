@@ -354,7 +354,8 @@ void worker_told(struct worker *w, struct parcel *parcel, uint64_t now)
         told_record(w, parcel);
         break;
     case PARCEL_INSPECT:
-        inspect_told(w, &w->messaging, &w->proxy, parcel);
+        inspect_told(&(struct inspected){w, &w->messaging, &w->proxy, w->resources, w->modules},
+                     parcel);
         break;
     case PARCEL_RESOURCE:
         resources_told(w->resources, parcel); /* takes it over */

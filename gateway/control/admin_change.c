@@ -115,6 +115,7 @@ void admin_patch_session(struct ask *ask)
     struct inspect_head head;
     struct parcel *answer;
     unsigned worker;
+    int err;
 
     if (!ask_knows(ask, no_parameters))
         return;
@@ -124,19 +125,15 @@ void admin_patch_session(struct ask *ask)
     }
     if (!read_parameters(ask, &change))
         return;
-    answer =
-        mail_await(mail, worker, mail_post(mail, worker, INSPECT_SET, &q, &change, sizeof(change)),
-                   ask->deadline_us);
-    if (!answer) {
-        fail_change(ask, worker, -ETIMEDOUT);
+    err = mail_ask(mail, worker, INSPECT_SET, &q, &change, sizeof(change), ask->deadline_us, &head,
+                   &answer);
+    if (err) {
+        fail_change(ask, worker, err);
         return;
     }
-    parcel_read(answer, 0, &head, sizeof(head));
-    if (head.error || !parcel_read(answer, sizeof(head), &s, sizeof(s)))
-        fail_change(ask, worker, head.error ? head.error : -EIO);
-    else
-        ask_reply_json(ask, MHD_HTTP_OK, session_json(ask->admin, worker, &s));
+    parcel_read(answer, sizeof(head), &s, sizeof(s));
     mail_free(mail, answer);
+    ask_reply_json(ask, MHD_HTTP_OK, session_json(ask->admin, worker, &s));
 }
 
 /* ---- packet loss ---- */

@@ -86,32 +86,49 @@ static bool is_answer(const struct parcel *parcel, uint64_t serial)
     return parcel_read(parcel, 0, &head, sizeof(head)) && head.serial == serial;
 }
 
+/* False at the deadline. Waits a little, and each time longer; `*step_us` is 0 at first. */
+static bool wait_a_step(const struct mail *m, uint64_t deadline_us, long *step_us)
+{
+    struct timespec step;
+
+    if (mail_now_us() >= deadline_us || atomic_load(&m->closing))
+        return false;
+    *step_us = *step_us == 0                    ? STEP_FIRST_US
+               : *step_us * 2 > STEP_LONGEST_US ? STEP_LONGEST_US
+                                                : *step_us * 2;
+    step = (struct timespec){.tv_nsec = *step_us * 1000};
+    nanosleep(&step, NULL);
+    return true;
+}
+
 struct parcel *mail_await(struct mail *m, unsigned worker, uint64_t serial, uint64_t deadline_us)
 {
-    long step_us = STEP_FIRST_US;
+    long step_us = 0;
     void *parcel;
 
     if (!serial)
         return NULL;
-    for (;;) {
-        struct timespec step = {.tv_nsec = step_us * 1000};
-
+    do {
         while (rte_ring_sc_dequeue(m->from[worker], &parcel) == 0) {
             if (is_answer(parcel, serial))
                 return parcel;
             parcel_free(m->parcels, parcel);
         }
-        if (mail_now_us() >= deadline_us || atomic_load(&m->closing))
-            return NULL;
-        nanosleep(&step, NULL);
-        step_us = step_us * 2 > STEP_LONGEST_US ? STEP_LONGEST_US : step_us * 2;
-    }
+    } while (wait_a_step(m, deadline_us, &step_us));
+    return NULL;
 }
 
 int mail_ask(struct mail *m, unsigned worker, enum inspect_type type, struct inspect_question *q,
-             uint64_t deadline_us, struct inspect_head *head, struct parcel **answer)
+             const void *more, size_t bytes, uint64_t deadline_us, struct inspect_head *head,
+             struct parcel **answer)
 {
-    *answer = mail_await(m, worker, mail_post(m, worker, type, q, NULL, 0), deadline_us);
+    long step_us = 0;
+    uint64_t serial;
+
+    do
+        serial = mail_post(m, worker, type, q, more, bytes);
+    while (!serial && wait_a_step(m, deadline_us, &step_us));
+    *answer = mail_await(m, worker, serial, deadline_us);
     if (!*answer)
         return -ETIMEDOUT;
     parcel_read(*answer, 0, head, sizeof(*head));

@@ -43,10 +43,11 @@ uint64_t mail_post(struct mail *m, unsigned worker, enum inspect_type type,
  * deadline. Older answers of that worker are thrown away. */
 struct parcel *mail_await(struct mail *m, unsigned worker, uint64_t serial, uint64_t deadline_us);
 
-/* Both. `q` is changed. 0; -ETIMEDOUT; the error that the answer tells. With 0, `head` and `answer`
- * are set. */
+/* Both; tries again to send what cannot be sent now. `q` is changed. 0; -ETIMEDOUT; the error that
+ * the answer tells. With 0, `head` and `answer` are set. */
 int mail_ask(struct mail *m, unsigned worker, enum inspect_type type, struct inspect_question *q,
-             uint64_t deadline_us, struct inspect_head *head, struct parcel **answer);
+             const void *more, size_t bytes, uint64_t deadline_us, struct inspect_head *head,
+             struct parcel **answer);
 
 void mail_free(struct mail *m, struct parcel *parcel);
 

@@ -163,9 +163,9 @@ static const struct {
 #name, offsetof(struct worker_usage, name), offsetof(struct worker_usage, name##_max), \
             sizeof(((struct worker_usage *)NULL)->name)                                        \
     }
-    USE(sessions),   USE(exchanges),   USE(forwards),       USE(outbound),
-    USE(remembered), USE(chunks),      USE(observations),   USE(relations),
-    USE(transfers),  USE(cache_bytes), USE(assembly_bytes), USE(destinations),
+    USE(sessions),       USE(exchanges),    USE(forwards),  USE(outbound),  USE(remembered),
+    USE(chunks),         USE(observations), USE(relations), USE(transfers), USE(cache_bytes),
+    USE(assembly_bytes), USE(destinations), USE(resources),
 #undef USE
 };
 
@@ -249,7 +249,7 @@ static void put_servers_of(const struct scrape *s, struct ask *ask, unsigned wor
     struct parcel *answer;
 
     do {
-        if (mail_ask(mail, worker, INSPECT_SERVERS, &q, ask->deadline_us, &head, &answer))
+        if (mail_ask(mail, worker, INSPECT_SERVERS, &q, NULL, 0, ask->deadline_us, &head, &answer))
             return;
         for (uint32_t i = 0; i < head.count; i++) {
             struct inspect_server row;

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "gateway/coap/message.h"
-#include "gateway/proxy/proxy.h"
+#include "gateway/proxy/local.h"
 
 /* ---- what is observed ---- */
 
@@ -129,7 +129,10 @@ json_t *relation_json(const struct admin *admin, unsigned worker, const struct p
         return NULL;
     *at += r.bytes;
     format_token(&r, tail, token);
-    relation_resource(tail + r.token_length, r.options_length, resource);
+    if (r.local_kind == LOCAL_RESOURCE)
+        snprintf(resource, sizeof(resource), "%.*s", r.options_length, tail + r.token_length);
+    else
+        relation_resource(tail + r.token_length, r.options_length, resource);
     if (r.options_cut)
         strcat(resource, "...");
     return to_json(admin, worker, &r, token, resource);

@@ -202,7 +202,8 @@ static int collect(struct listing *l)
         if (mail_now_us() >= enough_us)
             return 0;
         l->q.limit = l->limit - (uint32_t)json_array_size(l->rows);
-        err = mail_ask(mail, l->worker, l->type, &l->q, l->ask->deadline_us, &head, &answer);
+        err =
+            mail_ask(mail, l->worker, l->type, &l->q, NULL, 0, l->ask->deadline_us, &head, &answer);
         if (err)
             return err;
         add_rows(l, answer, head.count);
@@ -266,7 +267,8 @@ void admin_get_session(struct ask *ask)
         return;
     }
     l.q.match = INSPECT_ONE;
-    err = mail_ask(mail, l.worker, INSPECT_SESSION, &l.q, ask->deadline_us, &head, &answer);
+    err =
+        mail_ask(mail, l.worker, INSPECT_SESSION, &l.q, NULL, 0, ask->deadline_us, &head, &answer);
     if (err == -ENOENT) {
         ask_fail(ask, MHD_HTTP_NOT_FOUND, "there is no such session, or not any more");
         return;

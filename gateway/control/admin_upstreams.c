@@ -64,7 +64,8 @@ static int ask_worker(struct ask *ask, unsigned worker, json_t *upstreams, json_
     struct parcel *answer;
 
     do {
-        int err = mail_ask(mail, worker, INSPECT_SERVERS, &q, ask->deadline_us, &head, &answer);
+        int err =
+            mail_ask(mail, worker, INSPECT_SERVERS, &q, NULL, 0, ask->deadline_us, &head, &answer);
 
         if (err)
             return err;

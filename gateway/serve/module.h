@@ -42,6 +42,11 @@ unsigned module_advance(struct module_host *host, unsigned budget);
 /* True when module_advance() has something to do now. */
 bool module_has_work(const struct module_host *host);
 
+/* The request that a module's observation stands for, by what local_observe() got: its options, of
+ * `*options_length` bytes, are at the start; in the proxy's contents.chunks. */
+const struct rope *module_watched(const struct module_host *host, uint32_t index, uint8_t *method,
+                                  uint16_t *options_length);
+
 /* Asynchronous requests that wait. */
 uint32_t module_asyncs(const struct module_host *host);
 

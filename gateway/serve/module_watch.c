@@ -92,6 +92,16 @@ static void index_remove(struct module_host *host, const struct watch *w)
 /* ---- life ---- */
 
 /* The last client has left, or the module has ended it. */
+const struct rope *module_watched(const struct module_host *host, uint32_t index, uint8_t *method,
+                                  uint16_t *options_length)
+{
+    const struct kept_request *request = &watch_at(host, index)->request;
+
+    *method = request->method;
+    *options_length = request->options_length;
+    return &request->rope;
+}
+
 static void on_gone(void *context, uint32_t index)
 {
     struct module_host *host = context;

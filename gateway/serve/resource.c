@@ -292,6 +292,11 @@ void resources_request(struct resources *r, struct request *rq, unsigned route)
     local_release(r->p, &l);
 }
 
+const struct rope *resources_name(const struct resources *r, uint32_t index)
+{
+    return &resource_at(r, index)->name;
+}
+
 /* ---- for discovery ---- */
 
 static void fill_link(struct resources *r, uint32_t index, struct resource_link *link)

@@ -64,6 +64,9 @@ bool resources_has_work(const struct resources *r);
 uint32_t resources_count(const struct resources *r);
 uint32_t resources_max(const struct resources *r);
 
+/* The name of one that is observed, by what local_observe() got; in the proxy's contents.chunks. */
+const struct rope *resources_name(const struct resources *r, uint32_t index);
+
 /* ---- for discovery ---- */
 
 /* What a link says of a resource. */

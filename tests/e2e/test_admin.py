@@ -31,6 +31,7 @@ routes:
   - {{path: /, to: o}}
   - {{path: /closed, to: closed}}
   - {{path: /hello, respond: {{payload: "hello world!"}}}}
+  - {{path: /held, resources: {{create: true}}}}
 """
 WORKERS = 2
 
@@ -223,6 +224,21 @@ def test_sessions_and_relations_of_libcoap(shared, admin, net, origin):
     for watcher in watchers:
         watcher.send_signal(signal.SIGINT)  # it deregisters
     wait_until("nothing is left", lambda: not relations())
+
+
+@pytest.mark.core
+def test_relations_of_what_the_gateway_holds(admin, net):
+    client = Client(net)
+    assert client.ask(wire.PUT, "/held/a", b"1").code_text == "2.01"
+    assert client.observe("/held/a", b"\x07").payload == b"1"
+    rows = [r for r in admin.all("relations") if r["peer"] == peer_of(client)]
+    assert [(r["resource"], r["upstream"], r["token"]) for r in rows] \
+        == [("/held/a", "(gateway)", "07")]
+    assert value(admin.metrics()[0], "coapgw_in_use", resource="resources", worker=0) == 1
+    assert client.ask(wire.DELETE, "/held/a").code_text == "2.02"
+    assert client.notification(b"\x07").code_text == "4.04"
+    wait_until("it is over", lambda: not [r for r in admin.all("relations")
+                                          if r["peer"] == peer_of(client)])
 
 
 @pytest.mark.core
