@@ -105,6 +105,8 @@ int lcore_shared_init(struct lcore_shared *shared)
     unsigned n = shared->config->workers;
 
     shared->origin_us = wall_clock_us();
+    if (shared->origin_us <= shared->clock_us) /* the clock has been set back meanwhile */
+        shared->origin_us = shared->clock_us + 1;
     shared->origin_tsc = rte_rdtsc();
     if (getrandom(&shared->shared_key, sizeof(shared->shared_key), 0) !=
         (ssize_t)sizeof(shared->shared_key))
@@ -551,7 +553,8 @@ static int make_parts(struct lcore *l)
                               .index = l->index,
                               .count = shared->config->workers,
                               .shared_key = shared->shared_key,
-                              .mid_key = shared->mid_key};
+                              .mid_key = shared->mid_key,
+                              .number_floor = shared->number_floor};
     struct stack_setup ss = {.config = shared->config,
                              .interfaces = shared->interfaces,
                              .steer = shared->steer,

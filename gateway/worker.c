@@ -222,6 +222,7 @@ static int worker_init(struct worker *w, const struct worker_setup *setup, uint6
     if ((err = proxy_init(&w->proxy, &w->messaging)))
         return err;
     w->has_proxy = true;
+    w->proxy.persist.floor = setup->number_floor;
     w->resources = resources_create(&(struct resources_setup){
         .proxy = &w->proxy, .index = setup->index, .count = setup->count});
     if (!w->resources)

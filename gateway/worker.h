@@ -29,6 +29,7 @@ struct worker_setup {
         shared_key;   /* secret, the same for all workers: names of resources are hashed with it */
     uint64_t mid_key; /* secret, the same for all workers and after a restart, if it can be:
                          message IDs follow from it. 0: a random one */
+    uint64_t number_floor; /* Observe numbers of before the start were not above this */
 };
 
 struct worker;

@@ -509,7 +509,7 @@ void persist_told(struct proxy *p, const struct parcel *parcel)
         ps->resumed = true;
         break;
     case STORE_MARK:
-        if (ps->mark == 0)
+        if (ps->mark == 0 && ps->floor < head.cookie)
             ps->floor = head.cookie;
         ps->mark = head.mark;
         break;
