@@ -132,6 +132,7 @@ static void reject(struct proxy *p, struct relation *r)
     uint8_t buffer[MESSAGE_MAX_BYTES];
 
     retract(p, session_of(p, r), relation_token(p, r, buffer), r->token_length);
+    persist_cancelled(p, session_of(p, r), relation_token(p, r, buffer), r->token_length);
     remove_and_leave(p, r);
 }
 
@@ -223,6 +224,7 @@ uint32_t relation_add(struct proxy *p, struct session *s, const uint8_t *token,
     r->szx = wish->block2.szx;
     r->transfer = wish->transfer;
     r->confirmed = true; /* the client asks again when the answer is lost */
+    r->resumed = false;  /* and needs not be told of a restart any more */
     r->sent_us = r->acked_us = p->m->now;
     arm(p, r);
     return index_of(p, r);

@@ -446,6 +446,8 @@ static void who_registers_again_meanwhile_is_there_once(void **state)
     assert_int_equal(observe_usage(h).relations, 1);
     harness_advance(h, 30 * SECOND_US);
     harness_silent(h);
+    origin_state(h, &r, 10, "four");
+    expect_state(h, 1, TYPE_CON, "four", NULL);
     stop(h);
 }
 
@@ -464,6 +466,33 @@ static void what_was_cancelled_meanwhile_stays_cancelled(void **state)
     client_observe(h, 1, 5, 1, "t", 1);
     origin_answer(h, origin_expect(h, &m), TYPE_ACK, 0, &say);
     client_expect(h, 1, &m);
+    store_gives(h, &record, false);
+    store_expect(h, STORE_DELETE, NULL);
+    assert_int_equal(observe_usage(h).relations, 0);
+    stop(h);
+}
+
+static void what_was_rejected_meanwhile_stays_away(void **state)
+{
+    const struct say say = {.observed = true, .number = 9, .payload = "three"};
+    struct registered r;
+    struct message m;
+    struct harness *h;
+    struct kept record;
+    int64_t number;
+    uint64_t now;
+
+    (void)state;
+    record = registered_before(&now, &number);
+    h = store_worker(serving, now); /* the store is not there yet */
+    client_observe(h, 1, 5, 1, "t", 0);
+    origin_answer(h, origin_registration(h, &r), TYPE_ACK, 0, &say);
+    expect_state(h, 1, TYPE_ACK, "three", NULL);
+    origin_state(h, &r, 10, "four");
+    expect_state(h, 1, TYPE_NON, "four", &m);
+    client_empty(h, 1, TYPE_RST, m.mid);
+    origin_cancelled(h, &r);
+    store_says(h, STORE_UP);
     store_gives(h, &record, false);
     store_expect(h, STORE_DELETE, NULL);
     assert_int_equal(observe_usage(h).relations, 0);
@@ -563,6 +592,7 @@ int main(void)
         cmocka_unit_test(a_device_that_is_gone_is_removed),
         cmocka_unit_test(who_registers_again_meanwhile_is_there_once),
         cmocka_unit_test(what_was_cancelled_meanwhile_stays_cancelled),
+        cmocka_unit_test(what_was_rejected_meanwhile_stays_away),
         cmocka_unit_test(a_route_that_is_gone_is_said_to_the_device),
         cmocka_unit_test(records_that_cannot_be_used_are_counted),
         cmocka_unit_test(numbers_go_on_when_the_clock_goes_back),
