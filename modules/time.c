@@ -22,6 +22,7 @@
 /* An instance: there is one for each worker. */
 struct clock {
     struct coapgw_instance *instance;
+    coapgw_timer second; /* the next one */
     bool settable;
 };
 
@@ -126,7 +127,15 @@ static int64_t read_seconds(const struct coapgw_bytes *text)
     return seconds <= SECONDS_MAX ? seconds : -1;
 }
 
-static void put(const struct clock *clock, const struct coapgw_request *request,
+/* To the beginning of the next second. */
+static int wait_for_second(struct clock *clock)
+{
+    int64_t left_us = SECOND_US - now_us(clock) % SECOND_US;
+
+    return api->timer_start(clock->instance, (uint32_t)((left_us + 999) / 1000), 0, &clock->second);
+}
+
+static void put(struct clock *clock, const struct coapgw_request *request,
                 struct coapgw_response *response)
 {
     int64_t seconds = read_seconds(&request->payload);
@@ -137,13 +146,15 @@ static void put(const struct clock *clock, const struct coapgw_request *request,
     }
     ahead_us = seconds * SECOND_US - (int64_t)api->now_us(clock->instance);
     api->notify(clock->instance, NULL, 0);
+    api->timer_cancel(clock->instance, clock->second); /* seconds begin anew */
+    wait_for_second(clock);                            /* there is room: one has just gone */
     api->code(response, COAPGW_CHANGED);
 }
 
 static void handle(void *state, const struct coapgw_request *request,
                    struct coapgw_response *response)
 {
-    const struct clock *clock = state;
+    struct clock *clock = state;
 
     if (request->path_count)
         api->code(response, COAPGW_NOT_FOUND);
@@ -157,22 +168,14 @@ static void handle(void *state, const struct coapgw_request *request,
 
 /* ---- each second ---- */
 
-/* To the beginning of the next second. */
-static int wait_for_second(const struct clock *clock)
-{
-    int64_t left_us = SECOND_US - now_us(clock) % SECOND_US;
-
-    return api->timer_start(clock->instance, (uint32_t)((left_us + 999) / 1000), 0, NULL);
-}
-
 static void on_second(void *state, coapgw_timer timer, uint64_t argument)
 {
-    const struct clock *clock = state;
+    struct clock *clock = state;
 
     (void)timer;
     (void)argument;
     api->notify(clock->instance, NULL, 0);
-    wait_for_second(clock); /* there is room: a timer has just ended */
+    wait_for_second(clock);
 }
 
 /* ---- start and end ---- */
