@@ -224,12 +224,12 @@ static bool is_ok(const redisReply *reply)
     return reply->type == REDIS_REPLY_STATUS && strcmp(reply->str, "OK") == 0;
 }
 
-/* Where AUTH has been renamed, Redis quotes its arguments. */
+/* Where AUTH has been renamed, Redis quotes its arguments, perhaps not to their ends. */
 static void refuse_login(struct redis *r, const redisReply *reply)
 {
-    const char *text = redis_reply_text(reply), *password = r->setup.config->password;
+    const char *text = redis_reply_text(reply);
 
-    redis_fail(r, password && *password && strstr(text, password) ? "AUTH was refused" : text);
+    redis_fail(r, strstr(text, "unknown command") ? "it knows no AUTH" : text);
 }
 
 static void selected(redisAsyncContext *ac, void *answer, void *argument)
@@ -243,7 +243,7 @@ static void selected(redisAsyncContext *ac, void *answer, void *argument)
     if (is_ok(answer))
         become_ready(r);
     else
-        refuse_login(r, answer);
+        redis_fail(r, redis_reply_text(answer));
 }
 
 static void select_database(struct redis *r)

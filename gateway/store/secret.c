@@ -16,6 +16,7 @@ struct task {
     struct redis redis;
     const char *key;
     char digits[DIGITS + 1];
+    char refused[96]; /* why it was not written; "" */
     bool done;
 };
 
@@ -25,11 +26,15 @@ static bool is_secret(const redisReply *reply)
            strspn(reply->str, "0123456789abcdef") == DIGITS;
 }
 
+/* Where there is one already, that does not matter: GET says what counts. */
 static void made(redisAsyncContext *ac, void *answer, void *argument)
 {
-    (void)answer; /* GET says what counts */
+    struct task *t = redis_answered(ac);
+    const redisReply *reply = answer;
+
     (void)argument;
-    (void)redis_answered(ac);
+    if (reply && reply->type == REDIS_REPLY_ERROR)
+        snprintf(t->refused, sizeof(t->refused), "%s", reply->str);
 }
 
 static void got(redisAsyncContext *ac, void *answer, void *argument)

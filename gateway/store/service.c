@@ -106,6 +106,7 @@ bool service_tell(struct store *s)
 static void go_down(struct store *s)
 {
     s->service.up = 0;
+    s->service.round++;
     s->service.claiming = s->service.asking = s->service.mark_moving = false;
     atomic_store(&s->connected, false);
     reading_stop(s);
@@ -181,10 +182,9 @@ static void mark_written(redisAsyncContext *ac, void *answer, void *argument)
     struct service *v = &s->service;
     const redisReply *reply = answer;
 
-    (void)argument;
-    v->mark_moving = false;
-    if (!reply)
+    if (!reply || (unsigned)(uintptr_t)argument != v->round)
         return;
+    v->mark_moving = false;
     if (reply->type == REDIS_REPLY_INTEGER) {
         v->mark = v->next_mark;
         v->writable = true;
@@ -207,8 +207,8 @@ static void move_mark(struct store *s)
 
     v->next_mark = mark > v->mark ? mark : v->mark;
     snprintf(number, sizeof(number), "%" PRIu64, v->next_mark);
-    v->mark_moving =
-        redis_say(&s->redis, mark_written, NULL, "HSET", v->counter_key, "observe", number, NULL);
+    v->mark_moving = redis_say(&s->redis, mark_written, (void *)(uintptr_t)v->round, "HSET",
+                               v->counter_key, "observe", number, NULL);
 }
 
 /* What the counter says is beyond all that was sent. Text that is no number is as good as none. */

@@ -123,9 +123,9 @@ static void *run(void *argument)
         redis_advance(&s->redis, s->now_ms);
         service_advance(s);
         writes_advance(s);
-        told_all = service_tell(s);
-        worked = writes_take(s);
         reading_advance(s);
+        told_all = service_tell(s); /* what has come out of all before */
+        worked = writes_take(s);
         if (worked)
             s->nap_until_ms = s->now_ms + NAPPING_MS;
         if (is_finished(s))

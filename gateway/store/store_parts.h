@@ -32,6 +32,7 @@ struct writes {
     struct write_list waiting; /* with a cookie and not answered, the oldest deadline first */
     struct write_list *owed;   /* by worker: to be answered when there is room */
     unsigned turn;             /* the worker that is served first */
+    uint64_t late_ms;          /* when one was not confirmed in time; 0: never */
     uint8_t *bytes;            /* a parcel in one piece */
     size_t bytes_room;
     char *name; /* a key */
@@ -66,6 +67,7 @@ struct service {
     bool claiming;      /* the steps of a set-up are under way */
     bool asking;        /* whether it is the owner still */
     bool floor_known, mark_moving;
+    unsigned round;       /* of set-ups: what was written before one does not count in it */
     uint64_t up;          /* the number of the STORE_UP that holds; 0: down */
     uint64_t ups;         /* how many there have been */
     uint64_t floor, mark; /* see STORE_MARK */

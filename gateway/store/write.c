@@ -2,7 +2,7 @@
  *
  * Nobody waits longer than the configured timeout: a record that is not confirmed by then is
  * answered so, and its command goes on. What Redis cannot take at once stays in the rings; when it
- * has said nothing for half of the timeout, what is there is refused. */
+ * has said nothing for half of the timeout, or is too late with its answers, it is refused. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -260,13 +260,22 @@ static void take_parcel(struct store *s, unsigned worker, struct parcel *parcel,
     parcel_free(s->setup.parcels, parcel);
 }
 
+/* Redis says nothing, or says it too late: to wait for room would be in vain. */
+static bool is_behind(const struct store *s)
+{
+    const uint32_t timeout_ms = s->config->store.timeout_ms;
+
+    return s->now_ms - s->redis.heard_ms >= timeout_ms / 2 ||
+           (s->writes.late_ms && s->now_ms - s->writes.late_ms < timeout_ms);
+}
+
 static enum verdict verdict_of(const struct store *s, unsigned worker)
 {
     if (!service_is_up(s, worker))
         return TAKE_ABSENT;
     if (redis_output(&s->redis) < REDIS_OUTPUT_BYTES && pool_used(&s->writes.pool) < WRITES_MAX)
         return TAKE_WRITE;
-    return s->now_ms - s->redis.heard_ms >= s->config->store.timeout_ms / 2 ? TAKE_FULL : TAKE_NOT;
+    return is_behind(s) ? TAKE_FULL : TAKE_NOT;
 }
 
 static unsigned take_some(struct store *s, unsigned worker)
@@ -313,6 +322,7 @@ void writes_advance(struct store *s)
         give_owed(s, i);
     while ((w = TAILQ_FIRST(&s->writes.waiting)) != NULL && s->now_ms >= w->deadline_ms) {
         store_count(&s->counts.timeouts);
+        s->writes.late_ms = s->now_ms;
         answer(s, w, -ETIMEDOUT);
     }
 }

@@ -41,6 +41,7 @@ struct bench {
     uint8_t *seen; /* by relation: how often it came back, with `verify` or without */
     uint8_t *seen_verify;
     bool delete_unknown; /* as a worker does that has nothing */
+    uint8_t *secret;     /* where it is to be read into; NULL: it is not */
     bool deaf;           /* workers take nothing */
     uint64_t now_us;
 };
@@ -355,18 +356,24 @@ static inline void bench_forget(struct bench *b)
 
 static inline void bench_configure(struct bench *b)
 {
+    static char prefix[] = "coapgw", service[] = "10.99.0.2:5683", instance[] = "unit";
+
     b->locals[0].address = bench_endpoint("10.99.0.2", 0).address;
     b->locals[1].address = bench_endpoint("fd99::2", 0).address;
     b->listeners[0] = (struct config_listener){.local = 0, .port = 5683};
     b->listeners[1] = (struct config_listener){.local = 1, .port = 5683};
-    b->config.instance = (char[]){"unit"};
+    b->config.instance = instance;
     b->config.workers = BENCH_WORKERS;
     b->config.locals = b->locals;
     b->config.local_count = 2;
     b->config.listeners = b->listeners;
     b->config.listener_count = 2;
-    b->config.store = (struct config_store){
-        .kind = CONFIG_STORE_UNIX, .path = b->redis.socket, .timeout_ms = 20000, .save_freq = 10};
+    b->config.store = (struct config_store){.kind = CONFIG_STORE_UNIX,
+                                            .path = b->redis.socket,
+                                            .prefix = prefix,
+                                            .service = service,
+                                            .timeout_ms = 20000,
+                                            .save_freq = 10};
     b->now_us = 1700000000000000;
 }
 
@@ -378,14 +385,11 @@ static inline void bench_open(struct bench *b)
                                       .context = b,
                                       .now_us = bench_now};
 
-    static char prefix[] = "coapgw", service[] = "10.99.0.2:5683", instance[] = "unit";
-
-    b->config.store.prefix = prefix;
-    b->config.store.service = service;
-    b->config.instance = instance;
     bench_forget(b);
     b->store = store_create(&b->config);
     assert_non_null(b->store);
+    if (b->secret)
+        assert_int_equal(store_secret(b->store, b->secret), 0);
     assert_int_equal(store_start(b->store, &setup), 0);
 }
 

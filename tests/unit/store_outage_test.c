@@ -42,10 +42,10 @@ static void redis_comes_back_and_all_is_verified(void **state)
     b->delete_unknown = true; /* what it is asked for it does not have any more */
     redis_run(&b->redis);
     bench_until(b, bench_ups(b) == 2);
-    bench_until(b, bench_relations(b) == RELATIONS);
+    bench_until(b, bench_relations(b) >= RELATIONS);
     bench_until(b, redis_number(&b->redis, "DBSIZE") == 2);
     for (unsigned i = 1; i <= RELATIONS; i++)
-        assert_true(b->seen[i] == 0 && b->seen_verify[i] == 1);
+        assert_true(b->seen[i] == 0 && b->seen_verify[i] >= 1);
     for (unsigned i = 0; i < BENCH_WORKERS; i++) {
         assert_int_equal(b->told[i].downs, 1);
         assert_int_equal(b->told[i].resumed, 1);
@@ -88,9 +88,9 @@ static void killed_in_mid_stream(void **state)
  * later, what was read is verified; what was put meanwhile is verified, too. */
 static void a_reading_is_interrupted(void **state)
 {
-    enum { RELATIONS = 20000 };
+    enum { RELATIONS = 40000 };
     struct bench *b = bench_start();
-    unsigned resumed = 0;
+    int resumed;
 
     (void)state;
     b->seen = calloc(BENCH_COOKIES, 1);
@@ -107,7 +107,7 @@ static void a_reading_is_interrupted(void **state)
     assert_false(bench_status(b).resumed);
     redis_kill(&b->redis);
     bench_until(b, bench_all_down(b));
-    resumed = bench_relations(b);
+    resumed = (int)bench_relations(b);
     assert_true(resumed < RELATIONS);
     redis_run(&b->redis);
     bench_until(b, bench_all_resumed(b));
@@ -115,7 +115,7 @@ static void a_reading_is_interrupted(void **state)
         assert_int_equal(b->seen[n], 1);
     for (uint32_t n = 1; n <= RELATIONS; n++)
         resumed -= b->seen_verify[n];
-    assert_true(resumed <= 2); /* the one that was put, once or twice */
+    assert_true(resumed <= 1); /* the one that was put meanwhile */
     assert_int_equal(b->seen[RELATIONS + 1], 0);
     assert_true(b->seen_verify[RELATIONS + 1] >= 1);
     bench_end(b);
@@ -139,8 +139,7 @@ static void redis_stands_still(void **state)
     bench_until(b, b->done[11] != NOT_DONE);
     assert_int_equal(b->done[11], -ETIMEDOUT);
     assert_true(bench_clock_ms() - start >= 300);
-    next = put_for(b, 12, 1500);
-    bench_turns_for(b, 500);
+    next = put_for(b, 12, 1000);
     assert_true(bench_status(b).connected);
     kill(b->redis.pid, SIGCONT);
     bench_until(b, b->answered == next - 1);
@@ -248,24 +247,12 @@ static void another_gateway_took_over_meanwhile(void **state)
 static void data_is_lost(void **state)
 {
     struct bench *b = bench_make(1023);
-    uint64_t mark;
     uint8_t secret[16];
+    uint64_t mark;
 
     (void)state;
-    b->config.store.prefix = (char[]){"coapgw"};
-    b->config.store.service = (char[]){"10.99.0.2:5683"};
+    b->secret = secret;
     bench_open(b);
-    bench_until(b, bench_all_up(b) && bench_all_resumed(b));
-    bench_close(b);
-    b->store = store_create(&b->config);
-    assert_int_equal(store_secret(b->store, secret), 0);
-    bench_forget(b);
-    assert_int_equal(store_start(b->store, &(struct store_setup){.config = &b->config,
-                                                                 .parcels = b->parcels,
-                                                                 .worker_of = bench_worker_of,
-                                                                 .context = b,
-                                                                 .now_us = bench_now}),
-                     0);
     bench_until(b, bench_all_up(b) && bench_all_resumed(b));
     mark = b->told[0].mark;
     redis_ok(&b->redis, "FLUSHALL");
@@ -337,10 +324,10 @@ static void redis_comes_late(void **state)
     bench_turns_for(b, 100);
     redis_run(&b->redis);
     bench_until(b, bench_all_resumed(b));
-    assert_true(b->seen[1] == 0 && b->seen_verify[1] == 1);
-    assert_true(b->seen[2] == 0 && b->seen_verify[2] == 1);
+    assert_true(b->seen[1] == 0 && b->seen_verify[1] >= 1);
+    assert_true(b->seen[2] == 0 && b->seen_verify[2] >= 1);
     for (uint32_t n = 3; n <= 100; n++)
-        assert_true(b->seen[n] == 1 && b->seen_verify[n] == 0);
+        assert_int_equal(b->seen[n], 1);
     bench_end(b);
 }
 

@@ -45,18 +45,17 @@ static void all_is_read_back_by_its_owner(void **state)
     bench_open(b);
     bench_until(b, bench_all_resumed(b));
     for (unsigned i = 1; i <= RELATIONS; i++)
-        assert_true(b->seen[i] == 1 && b->seen_verify[i] == 0);
+        assert_int_equal(b->seen[i], 1);
     for (unsigned i = 0; i < BENCH_WORKERS; i++) {
         static const uint8_t events[] = {STORE_MARK, STORE_UP, STORE_RESUMED};
 
         assert_int_equal(b->told[i].resources, 20);
         assert_int_equal(b->told[i].relations_before_resources, 0);
         assert_int_equal(b->told[i].records_while_down, 0);
-        assert_int_equal(b->told[i].verifies, 0);
         assert_int_equal(b->told[i].event_count, sizeof(events));
         assert_memory_equal(b->told[i].events, events, sizeof(events));
     }
-    assert_int_equal(bench_status(b).read, RELATIONS + 20);
+    assert_true(bench_status(b).read >= RELATIONS + 20); /* SCAN may give a name twice */
     assert_int_equal(bench_status(b).rejected, 0);
     bench_end(b);
 }
@@ -81,7 +80,7 @@ static void a_small_pool_is_enough(void **state)
     b->deaf = false;
     bench_until(b, bench_all_resumed(b));
     for (unsigned i = 1; i <= RELATIONS; i++)
-        assert_true(b->seen[i] == 1 && b->seen_verify[i] == 0);
+        assert_int_equal(b->seen[i], 1);
     bench_end(b);
 }
 
@@ -206,8 +205,6 @@ static void the_secret_stays(void **state)
     uint8_t first[16], second[16];
 
     (void)state;
-    b->config.store.prefix = (char[]){"coapgw"};
-    b->config.store.service = (char[]){"10.99.0.2:5683"};
     b->store = store_create(&b->config);
     assert_int_equal(store_secret(b->store, first), 0);
     assert_int_equal(redis_number(&b->redis, "STRLEN " TAG "secret"), 32);
@@ -232,8 +229,6 @@ static void the_secret_does_not_wait_for_ever(void **state)
     uint64_t start;
 
     (void)state;
-    b->config.store.prefix = (char[]){"coapgw"};
-    b->config.store.service = (char[]){"10.99.0.2:5683"};
     b->config.store.timeout_ms = 300;
     kill(b->redis.pid, SIGSTOP);
     b->store = store_create(&b->config);
@@ -278,10 +273,10 @@ static void the_end_writes_what_is_there(void **state)
     struct bench *b = bench_start();
 
     (void)state;
-    for (uint32_t n = 1; n <= 3000; n++)
+    for (uint32_t n = 1; n <= 500; n++)
         assert_true(bench_say(b, STORE_PUT, n, n));
     bench_close(b);
-    assert_int_equal(redis_number(&b->redis, "DBSIZE"), 3000 + 2); /* and owner and counter */
+    assert_int_equal(redis_number(&b->redis, "DBSIZE"), 500 + 2); /* and owner and counter */
     bench_end(b);
 }
 
