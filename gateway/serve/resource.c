@@ -93,7 +93,7 @@ uint32_t resource_find(const struct resources *r, uint64_t hash)
         if (res->hash == hash &&
             rope_equal(&r->p->contents.chunks, &res->name, r->name, r->name_length))
             return index;
-        index = res->next;
+        index = res->next - 1;
     }
     return POOL_NONE;
 }

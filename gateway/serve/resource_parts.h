@@ -10,7 +10,7 @@ struct resource {
     uint64_t hash;
     struct rope name;     /* counts as held */
     struct links by_age;  /* in r->all */
-    uint32_t next;        /* in the chain of its hash */
+    uint32_t next;        /* in the chain of its hash: index + 1, 0 at the end */
     uint32_t content;     /* the reference is ours */
     uint32_t observation; /* POOL_NONE: nobody observes it here */
     uint32_t route;

@@ -98,11 +98,12 @@ static inline void resource_start(void **state, const char *yaml)
     *state = h;
 }
 
-/* What clients wait for ends, and nothing but the resources is left. */
+/* Clients are silent from now on: what they wait for and observe ends within a day, and nothing but
+ * the resources is left. */
 static inline void resource_end(struct harness *h)
 {
-    for (unsigned i = 0; i < 400; i++) {
-        harness_advance(h, 10 * SECOND_US);
+    for (unsigned i = 0; i < 1000; i++) {
+        harness_advance(h, 100 * SECOND_US);
         h->count = h->taken = 0;
     }
     nothing_is_kept(h);
