@@ -63,7 +63,21 @@ static void arrived(struct stage *s, const struct flow *flow, const uint8_t *dat
         stage_fail(s, "a datagram to an endpoint that was not asked, or to nobody");
 }
 
-static const struct stage_cast cast = {emitted, delivered, arrived};
+static bool told(struct stage *s, unsigned worker, struct parcel *parcel)
+{
+    struct vault *vault = fleet_of(s)->vault;
+
+    return vault && vault_told(vault, worker, parcel);
+}
+
+static unsigned room(struct stage *s, unsigned worker)
+{
+    const struct vault *vault = fleet_of(s)->vault;
+
+    return vault ? vault_room(vault, worker) : 0;
+}
+
+static const struct stage_cast cast = {emitted, delivered, arrived, told, room};
 
 /* ---- start and end ---- */
 
@@ -93,10 +107,18 @@ bool fleet_open(struct fleet *f, const char *yaml)
         stage_fail(&f->stage, "it cannot be set up");
         return false;
     }
+    if (f->watch)
+        return true;
     rules.servers = &f->stage.config->upstreams[0].transmission;
     rules.clients = &f->stage.config->listeners[0].transmission;
     f->watch = watch_create(&f->stage, &rules);
     return true;
+}
+
+void fleet_kill(struct fleet *f)
+{
+    watch_killed(f->watch);
+    stage_kill(&f->stage);
 }
 
 void fleet_add_server(struct fleet *f, struct node *server)
@@ -106,7 +128,7 @@ void fleet_add_server(struct fleet *f, struct node *server)
 
 int fleet_end(struct fleet *f)
 {
-    if (!f->stage.failed && f->watch)
+    if (!f->stage.failed && f->watch && f->stage.running)
         stage_check_counts(&f->stage);
     for (unsigned i = 0; i < f->server_count; i++)
         node_free(f->servers[i]);

@@ -16,6 +16,7 @@
 #include "gateway/coap/block.h"
 #include "gateway/coap/message.h"
 #include "tests/sim/stage.h"
+#include "tests/sim/vault.h"
 #include "tests/sim/watch.h"
 
 #define SERVERS_MAX 4
@@ -215,6 +216,7 @@ struct fleet {
     struct stage stage; /* the first member: the cast gets a pointer to it */
     const struct judge *judge;
     struct watch *watch;
+    struct vault *vault; /* the store; NULL: there is none */
     struct node *servers[SERVERS_MAX];
     unsigned server_count;
     struct device *devices[DEVICES_MAX];
@@ -225,8 +227,10 @@ void fleet_begin(struct fleet *f, const char *scenario, uint64_t seed, bool trac
                  const struct judge *judge);
 /* Draws loss, repetition and delay: at most `loss`. */
 void fleet_draw_network(struct fleet *f, double loss);
-/* False when the gateway cannot be set up. */
+/* False when the gateway cannot be set up. Again after fleet_kill(). */
 bool fleet_open(struct fleet *f, const char *yaml);
+/* The gateway's process is gone, all at once. */
+void fleet_kill(struct fleet *f);
 void fleet_add_server(struct fleet *f, struct node *server); /* 10.0.9.1 and so on, in order */
 /* Frees all but `f` itself. Returns 1 when something has failed, else 0. */
 int fleet_end(struct fleet *f);
@@ -240,5 +244,6 @@ int observe_run(uint64_t seed, bool trace);
 int blockwise_run(uint64_t seed, bool trace);
 int cache_run(uint64_t seed, bool trace);
 int balance_run(uint64_t seed, bool trace);
+int restart_run(uint64_t seed, bool trace);
 
 #endif

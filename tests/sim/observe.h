@@ -135,6 +135,8 @@ struct upstream_judge *upstream_judge_create(struct observe_world *w);
 void upstream_judge_destroy(struct upstream_judge *u);
 void upstream_emitted(struct upstream_judge *u, const struct passing *p);
 void upstream_delivered(struct upstream_judge *u, const struct passing *p);
+/* The gateway has died, and its observations with it. */
+void upstream_killed(struct upstream_judge *u);
 /* After the last observer has left. */
 void upstream_check_cancelled(struct upstream_judge *u);
 

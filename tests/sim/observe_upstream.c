@@ -175,6 +175,12 @@ void upstream_delivered(struct upstream_judge *u, const struct passing *p)
         o->established = true;
 }
 
+void upstream_killed(struct upstream_judge *u)
+{
+    for (unsigned i = 0; i < u->count; i++)
+        u->observations[i].dead = true;
+}
+
 void upstream_check_cancelled(struct upstream_judge *u)
 {
     for (unsigned i = 0; i < u->count; i++)

@@ -2,7 +2,9 @@
  * repeats, delays and reorders. Everything follows from a seed, so that a failing run can be
  * replayed.
  *
- *   stage.c    time, the network, the workers
+ *   stage.c    time, the network, the workers, which can be killed and started again
+ *   post.c     what workers tell each other
+ *   vault.c    the store that they write through
  *   watch.c    looks at every datagram that the gateway emits
  *   world.c    the scenario "messages"; client.c and origin.c are in it
  *   fleet*.c   devices and servers of the other scenarios, one file and more for each of those
@@ -30,7 +32,7 @@ static const struct scenario {
     scenario_run *run;
 } scenarios[] = {
     {"messages", world_run}, {"observe", observe_run}, {"blockwise", blockwise_run},
-    {"cache", cache_run},    {"balance", balance_run},
+    {"cache", cache_run},    {"balance", balance_run}, {"restart", restart_run},
 };
 
 static const char usage[] =

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <rte_mempool.h>
 #include <rte_random.h>
 
 enum kind { TO_GATEWAY, TO_PEER, ICMP, CALL };
@@ -259,9 +260,13 @@ static uint16_t io_upstream_port(void *context, uint16_t local, const struct end
     return steer_upstream_port(s->steer, side->index, &s->config->locals[local].address, server, n);
 }
 
-static void tell(struct stage *s, void *who, uint64_t uri)
+/* `who`: the life and the worker. */
+static void tell_changed(struct stage *s, void *who, uint64_t uri)
 {
-    worker_changed(who, &uri, 1, s->now);
+    uintptr_t to = (uintptr_t)who;
+
+    if (s->running && to / WORKERS_MAX == s->life)
+        worker_changed(s->workers[to % WORKERS_MAX], &uri, 1, stage_clock(s));
 }
 
 static void io_changed(void *context, uint64_t uri)
@@ -271,7 +276,31 @@ static void io_changed(void *context, uint64_t uri)
 
     for (unsigned i = 0; i < s->worker_count; i++)
         if (i != side->index)
-            stage_at(s, s->now + stage_below(s, STAGE_TELL_US), tell, s->workers[i], uri);
+            stage_at(s, s->now + stage_below(s, STAGE_TELL_US), tell_changed,
+                     (void *)(uintptr_t)(s->life * WORKERS_MAX + i), uri);
+}
+
+static bool io_tell(void *context, unsigned to, struct parcel *parcel)
+{
+    struct stage_side *side = context;
+    struct stage *s = side->stage;
+
+    if (to == PARCEL_STORE)
+        return s->cast->told && s->cast->told(s, side->index, parcel);
+    if (to >= s->worker_count || to == side->index || post_room(s, side->index, to) == 0)
+        return false;
+    stage_hand(s, side->index, to, parcel, STAGE_TELL_US);
+    return true;
+}
+
+static unsigned io_room(void *context, unsigned to)
+{
+    struct stage_side *side = context;
+    struct stage *s = side->stage;
+
+    if (to == PARCEL_STORE)
+        return s->cast->room ? s->cast->room(s, side->index) : 0;
+    return to < s->worker_count && to != side->index ? post_room(s, side->index, to) : 0;
 }
 
 unsigned stage_owner(const struct stage *s, const struct flow *flow)
@@ -288,19 +317,24 @@ unsigned stage_owner(const struct stage *s, const struct flow *flow)
 
 static void to_gateway(struct stage *s, const struct stage_event *e)
 {
-    unsigned owner = stage_owner(s, &e->flow);
     struct datagram d = {.data = e->data, .length = e->length, .flow = e->flow};
+    unsigned owner;
 
+    if (!s->running) {
+        trace(s, "nobody", &e->flow, e->data, e->length);
+        return;
+    }
+    owner = stage_owner(s, &e->flow);
     trace(s, e->kind == ICMP ? "ICMP    <" : "gateway <", &e->flow, e->data, e->length);
     if (s->cast->delivered)
         s->cast->delivered(s, owner, &e->flow, e->data, e->length, e->kind == ICMP);
     if (e->kind == ICMP) {
         s->sides[owner].icmp++;
-        worker_unreachable(s->workers[owner], &e->flow, e->data, e->length, s->now);
+        worker_unreachable(s->workers[owner], &e->flow, e->data, e->length, stage_clock(s));
         return;
     }
     s->sides[owner].given++;
-    worker_receive(s->workers[owner], &d, 1, s->now);
+    worker_receive(s->workers[owner], &d, 1, stage_clock(s));
 }
 
 static void happen(struct stage *s, const struct stage_event *e)
@@ -329,14 +363,16 @@ static uint64_t next_timer(const struct stage *s)
         if (at < next)
             next = at;
     }
-    return next;
+    if (next == UINT64_MAX)
+        return next;
+    return next > s->clock_ahead_us ? next - s->clock_ahead_us : 0;
 }
 
 static void advance_workers(struct stage *s)
 {
     for (unsigned i = 0; i < s->worker_count; i++)
-        if (worker_next_us(s->workers[i]) <= s->now)
-            worker_advance(s->workers[i], s->now);
+        if (worker_next_us(s->workers[i]) <= stage_clock(s))
+            worker_advance(s->workers[i], stage_clock(s));
 }
 
 void stage_run(struct stage *s, uint64_t end)
@@ -387,32 +423,40 @@ static bool make_worker(struct stage *s, unsigned i, uint64_t shared_key)
                                  .index = i,
                                  .count = s->worker_count,
                                  .shared_key = shared_key,
+                                 .mid_key = s->mid_key,
                                  .io = {.context = side,
                                         .alloc = io_alloc,
                                         .send = io_send,
                                         .cancel = io_cancel,
                                         .upstream_port = io_upstream_port,
-                                        .changed = io_changed}};
+                                        .changed = io_changed,
+                                        .tell = io_tell,
+                                        .room = io_room,
+                                        .parcels = s->parcels}};
 
-    side->stage = s;
-    side->index = i;
+    *side = (struct stage_side){.stage = s, .index = i};
     for (unsigned k = 0; k < sizeof(setup.seed); k++)
         setup.seed[k] = (uint8_t)random_u64(&s->random);
-    s->workers[i] = worker_create(&setup, s->now);
+    s->workers[i] = worker_create(&setup, stage_clock(s));
     return s->workers[i] != NULL;
 }
 
-bool stage_open(struct stage *s, const char *yaml)
+static bool load(struct stage *s, const char *yaml)
 {
-    struct steer_setup steer = {.reta_size = 128};
-    uint64_t shared_key;
-
     stage_note(s, "loss %.2f, repetition %.2f, delay up to %u us\n%s", s->network.loss,
                s->network.repeat, s->network.delay_max_us, yaml);
     s->config = config_load_text("sim.yaml", yaml, strlen(yaml), stderr);
-    if (!s->config || s->config->workers > WORKERS_MAX)
+    if (!s->config)
         return false;
+    s->configs[s->life] = s->config;
     s->worker_count = s->config->workers;
+    return s->config->workers <= WORKERS_MAX;
+}
+
+static bool make_steer(struct stage *s)
+{
+    struct steer_setup steer = {.reta_size = 128};
+
     steer.workers = s->config->workers;
     steer.port_base = s->config->upstream_port_base;
     steer.port_shift = s->config->upstream_port_shift;
@@ -420,11 +464,41 @@ bool stage_open(struct stage *s, const char *yaml)
         steer.seed[i] = (uint8_t)random_u64(&s->random);
     rte_srand(s->seed); /* rte_thash draws its polynomials from there */
     s->steer = steer_create(&steer);
+    return s->steer != NULL;
+}
+
+bool stage_open(struct stage *s, const char *yaml)
+{
+    uint64_t shared_key;
+
+    if (s->life + 1 >= STAGE_LIVES)
+        return false;
+    s->life++;
+    if (!s->post)
+        s->post = post_create();
+    s->parcels = post_pool();
+    if (!s->parcels || !load(s, yaml) || !make_steer(s))
+        return false;
     shared_key = random_u64(&s->random);
-    for (unsigned i = 0; s->steer && i < s->worker_count; i++)
+    for (unsigned i = 0; i < s->worker_count; i++)
         if (!make_worker(s, i, shared_key))
             return false;
-    return s->steer != NULL;
+    s->running = true;
+    return true;
+}
+
+void stage_kill(struct stage *s)
+{
+    stage_check_counts(s);
+    post_clear(s);
+    for (unsigned i = 0; i < WORKERS_MAX; i++) {
+        worker_destroy(s->workers[i]);
+        s->workers[i] = NULL;
+    }
+    s->worker_count = 0;
+    steer_destroy(s->steer);
+    s->steer = NULL;
+    s->running = false;
 }
 
 void stage_end(struct stage *s)
@@ -439,7 +513,9 @@ void stage_end(struct stage *s)
     for (unsigned i = 0; i < WORKERS_MAX; i++)
         worker_destroy(s->workers[i]);
     steer_destroy(s->steer);
-    config_free(s->config);
+    post_destroy(s);
+    for (unsigned i = 0; i < STAGE_LIVES; i++)
+        config_free(s->configs[i]);
 }
 
 /* ---- what must hold in the end ---- */
@@ -491,4 +567,6 @@ void stage_check_empty(struct stage *s)
                        i, u.observations, u.relations, u.transfers,
                        (unsigned long long)u.assembly_bytes, u.destinations);
     }
+    if (!s->failed && stage_parcels_out(s))
+        stage_fail(s, "%u parcels are gone", stage_parcels_out(s));
 }

@@ -1,5 +1,6 @@
 /* What every world of the simulator stands on: virtual time, a network that loses, repeats, delays
- * and reorders, and the workers of a gateway with a configuration.
+ * and reorders, and the workers of a gateway with a configuration, which can be killed and started
+ * again.
  *
  * A world embeds a struct stage as its first member, gives it a cast and lets it run. Everything
  * follows from the seed. One thread. */
@@ -22,6 +23,8 @@
 #define START_US      (1000 * SECOND)
 #define GATEWAY       "10.0.0.1"
 #define STAGE_TELL_US 1000 /* by then all workers have heard what one has to tell them */
+#define STAGE_LIVES   16   /* starts of one gateway, at the most */
+#define STAGE_PARCELS 8191
 
 struct stage;
 struct stage_event;
@@ -36,6 +39,9 @@ struct stage_cast {
                       const uint8_t *data, size_t length, bool icmp);
     /* A datagram of a worker's has come to the other end of its flow. */
     void (*arrived)(struct stage *s, const struct flow *flow, const uint8_t *data, size_t length);
+    /* A parcel for the store: as worker_io.tell() and room(). NULL: there is no store. */
+    bool (*told)(struct stage *s, unsigned worker, struct parcel *parcel);
+    unsigned (*room)(struct stage *s, unsigned worker);
 };
 
 typedef void stage_call(struct stage *s, void *who, uint64_t what);
@@ -53,6 +59,16 @@ struct stage {
     struct network network;
     const struct stage_cast *cast;
     struct config *config;
+    struct config
+        *configs[STAGE_LIVES]; /* all that there have been: who watches points into them */
+    unsigned life;             /* starts of the gateway */
+    bool running;
+    uint64_t
+        clock_ahead_us; /* the workers' clock is so much ahead of `now`; only a start sets it */
+    uint64_t mid_key;   /* the same for all lives; 0: random ones */
+    unsigned ring_size; /* of the rings between workers */
+    struct post *post;  /* parcels between workers, see post.c */
+    struct rte_mempool *parcels;
     struct steer *steer;
     unsigned worker_count;
     struct worker *workers[WORKERS_MAX];
@@ -71,8 +87,19 @@ struct stage {
 void stage_begin(struct stage *s, const char *scenario, uint64_t seed, bool trace,
                  const struct stage_cast *cast);
 
-/* Loads the configuration and makes the workers that it wants. False when that fails. */
+/* Loads the configuration and makes the workers that it wants; again after stage_kill(). False when
+ * that fails. */
 bool stage_open(struct stage *s, const char *yaml);
+
+/* The process dies: nothing more is sent, and what is between workers is lost. What comes in
+ * before stage_open() is lost, too. */
+void stage_kill(struct stage *s);
+
+/* The workers' time. */
+static inline uint64_t stage_clock(const struct stage *s)
+{
+    return s->now + s->clock_ahead_us;
+}
 
 /* Frees all but `s` itself. */
 void stage_end(struct stage *s);
@@ -99,6 +126,14 @@ void stage_deliver(struct stage *s, uint64_t at, const struct flow *flow, const 
 /* Calls `call` then. There is no way to cancel it. */
 void stage_at(struct stage *s, uint64_t at, stage_call *call, void *who, uint64_t what);
 
+/* A parcel on its way to a worker, from another or from PARCEL_STORE: those from one reach another
+ * in order, each up to `delay_us` behind the one before. It is taken over. */
+void stage_hand(struct stage *s, unsigned from, unsigned to, struct parcel *parcel,
+                uint32_t delay_us);
+
+/* Parcels that nobody has given back. */
+unsigned stage_parcels_out(const struct stage *s);
+
 /* The worker to which a datagram of this flow comes. */
 unsigned stage_owner(const struct stage *s, const struct flow *flow);
 
@@ -115,7 +150,19 @@ static inline uint32_t stage_below(struct stage *s, uint32_t bound)
  */
 void stage_check_counts(struct stage *s);
 
-/* Nothing is in use any more but what a cache may keep. */
+/* Nothing is in use any more but what a cache may keep, and no parcel is under way. */
 void stage_check_empty(struct stage *s);
+
+/* ---- post.c, for stage.c ---- */
+
+struct post *post_create(void);
+/* Frees what is under way. */
+void post_clear(struct stage *s);
+/* The same, and itself. */
+void post_destroy(struct stage *s);
+/* As worker_io.room(), between workers. */
+unsigned post_room(const struct stage *s, unsigned from, unsigned to);
+/* The pool of all parcels: one for the process. */
+struct rte_mempool *post_pool(void);
 
 #endif

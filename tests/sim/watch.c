@@ -66,6 +66,14 @@ void watch_destroy(struct watch *watch)
     free(watch);
 }
 
+void watch_killed(struct watch *watch)
+{
+    for (unsigned i = 0; i < watch->open_count; i++)
+        watch->entries[watch->open[i]].released = true;
+    watch->open_count = watch->due_count = 0;
+    memset(watch->seen, 0, sizeof(watch->seen));
+}
+
 /* ---- ACKs in time ---- */
 
 /* RFC 7252 5.2.2: an ACK within separate_after, with the answer or without. Called before anything

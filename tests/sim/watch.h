@@ -21,6 +21,9 @@ struct watch;
 struct watch *watch_create(struct stage *s, const struct watch_rules *rules);
 void watch_destroy(struct watch *watch);
 
+/* The gateway has died: it owes nothing any more, but its message IDs are not to be used again. */
+void watch_killed(struct watch *watch);
+
 /* From the cast's functions of the same names. */
 void watch_emitted(struct watch *watch, unsigned worker, const struct flow *flow,
                    const uint8_t *data, size_t length);

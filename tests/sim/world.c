@@ -137,7 +137,8 @@ static void arrived(struct stage *s, const struct flow *flow, const uint8_t *dat
         client_receive(w, client, data, length);
 }
 
-static const struct stage_cast cast = {emitted, delivered, arrived};
+static const struct stage_cast cast = {
+    .emitted = emitted, .delivered = delivered, .arrived = arrived};
 
 static bool is_upstream(struct stage *s, const struct flow *flow)
 {
