@@ -22,7 +22,7 @@ DEVICES = "10.100.0.0/16"  # all addresses of devices
 SERVICE = f"{GATEWAY4}:5683"
 ORIGIN_PORT = 5701
 EXCHANGE_LIFETIME = 247.0
-SO_RCVBUFFORCE = 33  # which the socket module does not name
+SO_RCVBUFFORCE, IP_FREEBIND = 33, 15  # which the socket module does not name
 
 
 class Fleet:
@@ -86,7 +86,7 @@ class Fleet:
     def accepted(self, path):
         """The relations that devices have seen accepted: {(address:port, token)}."""
         assert self.say("list", path)["ok"]
-        return {tuple(line.split()) for line in Path(path).read_text().splitlines()}
+        return {tuple(line.split()[:2]) for line in Path(path).read_text().splitlines()}
 
 
 class StateOrigin:
@@ -109,6 +109,8 @@ class StateOrigin:
         self._lock = threading.RLock()
         self._socket = namespace.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
+        # On a TAP the address comes and goes with the gateway.
+        self._socket.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
         self._socket.bind((address, port))
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -242,8 +244,9 @@ class StateOrigin:
 class Redis:
     """A redis-server on a Unix socket that loses nothing that it has confirmed."""
 
-    def __init__(self, namespace, folder, *arguments):
+    def __init__(self, namespace, folder, *arguments, password=None):
         self._namespace = namespace
+        self._password = password
         self.folder = Path(folder)
         self.folder.mkdir(exist_ok=True)
         self.path = str(self.folder / "redis.sock")
@@ -285,16 +288,20 @@ class Redis:
 
     def ask(self, *words):
         """One command, over a connection of its own."""
+        commands = ([("AUTH", self._password)] if self._password else []) + [words]
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(20)
             sock.connect(self.path)
-            command = b"*%d\r\n" % len(words)
-            for word in words:
-                word = word if isinstance(word, bytes) else str(word).encode()
-                command += b"$%d\r\n%s\r\n" % (len(word), word)
-            sock.sendall(command)
             with sock.makefile("rb") as stream:
-                return self._reply(stream)
+                for command in commands:
+                    sock.sendall(self._encode(command))
+                    reply = self._reply(stream)
+        return reply
+
+    @staticmethod
+    def _encode(words):
+        words = [str(word).encode(errors="surrogateescape") for word in words]
+        return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words)
 
     def _reply(self, stream):
         line = stream.readline()
@@ -325,7 +332,7 @@ class Redis:
         return dict(zip(flat[::2], flat[1::2]))
 
 
-def site_text(store="", *, more="", routes="", **limits):
+def site_text(store="", *, more="", routes="", listener="", **limits):
     """Listener, upstream and store of a gateway whose clients are a fleet. Cached answers would do for
     many registrations; each path is observed once by each worker all the same."""
     limits = {"sessions": 60000, "relations": 60000, "exchanges": 16384, "outbound": 65536,
@@ -333,7 +340,7 @@ def site_text(store="", *, more="", routes="", **limits):
     text = small(**limits).replace("size: 128MiB", "size: 512MiB")
     return text + f"""
 listeners:
-  - uri: coap://{GATEWAY4}
+  - {{uri: "coap://{GATEWAY4}"{listener}}}
 upstreams:
   - {{name: o, servers: ["coap://{HOST4}:{ORIGIN_PORT}"], transmission: {{nstart: 1024}}}}
 routes:
@@ -358,11 +365,14 @@ class Site:
         self._environment = environment
         try:
             self.transport.prepare()
-            # Whatever the address of a device, this host has it.
-            self.namespace.run("ip", "route", "add", "local", DEVICES, "dev", "lo")
+            self._route_devices()
         except BaseException:
             self.transport.close()
             raise
+
+    def _route_devices(self):
+        """Whatever the address of a device, this host has it."""
+        self.namespace.run("ip", "route", "add", "local", DEVICES, "dev", "lo")
 
     @property
     def namespace(self):

@@ -4,12 +4,13 @@
  *   calm MS               no more whims; done when nothing is under way
  *   open WINDOW           every watch that is idle registers, so many at a time
  *   touch WINDOW          every device sends a plain GET, so many at a time
- *   down gateway|store    it is killed now: all accepted relations are owed a notification
+ *   down gateway          it has been killed: all accepted relations are owed a notification
+ *   down store            it is about to be killed
  *   up store              it runs again
  *   heard MS              done when nobody is owed a notification
  *   expect STATE MS       done when all accepted relations have this state or a later one
  *   mute N                the first N devices say nothing any more; 0: all speak again
- *   list FILE             writes "ADDRESS:PORT TOKEN" of all accepted relations
+ *   list FILE             writes "ADDRESS:PORT TOKEN PATH STATE" of all accepted relations
  *   report                all counters
  *   quit */
 #include <stdlib.h>
@@ -128,7 +129,7 @@ static void list(const char *file)
         fprintf(f, "%s ", name);
         for (unsigned k = 0; k < w->token_length; k++)
             fprintf(f, "%02x", w->token[k]);
-        fputc('\n', f);
+        fprintf(f, " %u %u\n", w->path, w->content);
     }
     if (!f || fclose(f) != 0) {
         done(false, 0);

@@ -403,6 +403,7 @@ void device_receive(struct device *d, const uint8_t *data, size_t length)
     struct message m;
     enum message_verdict verdict = message_parse(data, length, &m);
 
+    trace(d, "<-", data, length);
     if (verdict != VERDICT_OK) {
         judge_complain(d, VIOLATION_malformed, "%s", message_verdict_name(verdict));
         return;

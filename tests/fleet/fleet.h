@@ -6,6 +6,7 @@
  *   judge.c     what the gateway must not do, and who remembers what it did
  *   command.c   what a test says on stdin, one line each, and the JSON line that answers it
  *   clock.c     timers
+ *   trace.c     all messages as text, when asked for
  *
  * A device has an address and a port of its own; for that, all addresses have to be local to the
  * network namespace ("ip route add local 10.100.0.0/16 dev lo"). It watches resources "/s/0",
@@ -243,9 +244,16 @@ void judge_content(const struct device *d, struct watch *w, const struct message
 /* A notification for a relation that is over. */
 void judge_past(const struct device *d, struct watch *w, const struct message *m);
 
-/* The gateway is killed now; the store is, or is back. */
+/* The gateway has been killed; the store is about to be, or is back. */
 void judge_gateway_down(void);
 void judge_store(bool up);
+
+/* ---- trace.c ---- */
+
+/* Ends the process when it cannot. */
+void trace_open(const char *name);
+/* Nothing without trace_open(). */
+void trace(const struct device *d, const char *way, const uint8_t *data, size_t length);
 
 /* ---- command.c ---- */
 

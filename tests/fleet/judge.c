@@ -219,9 +219,11 @@ void judge_gateway_down(void)
     fleet.owed_done_at = 0;
     for (size_t i = 0; i < (size_t)fleet.options.devices * fleet.options.slots; i++) {
         struct watch *w = &fleet.watches[i];
+        const struct device *d = &fleet.devices[w->device];
 
-        /* Some go on with what they do, and meet the restart in the midst of it. */
-        if (w->state != WATCH_ACTIVE || w->owed || fleet.devices[w->device].mute ||
+        /* Some go on with what they do, and meet the restart in the midst of it. The answer to who
+         * asks tells the state as well as a notification. */
+        if (w->state != WATCH_ACTIVE || w->owed || d->mute || (d->request && d->slot == w->slot) ||
             (fleet.running && random_below(4) == 0))
             continue;
         w->owed = true;

@@ -143,6 +143,7 @@ void link_send(const struct device *d, const uint8_t *data, size_t length)
 
     if (d->mute)
         return;
+    trace(d, "->", data, length);
     if (b->count == BURST)
         flush_socket(s);
     memcpy(b->data[b->count], data, length);

@@ -23,7 +23,8 @@ static const char usage[] =
     "  --ack-timeout-ms NUMBER   default 2000\n"
     "  --max-retransmit NUMBER   default 4\n"
     "  --grace-ms NUMBER         for what was under way, default 1000\n"
-    "  --patience-ms NUMBER      for a separate answer, default 10000\n";
+    "  --patience-ms NUMBER      for a separate answer, default 10000\n"
+    "  --trace FILE              gets all messages as text\n";
 
 static unsigned long number(const char *name, const char *text, unsigned long least,
                             unsigned long most)
@@ -61,11 +62,22 @@ static void set_gateway(char *text)
 }
 
 static const struct option names[] = {
-    {"gateway", 1, NULL, 'g'},  {"first", 1, NULL, 'f'},          {"port", 1, NULL, 'p'},
-    {"sockets", 1, NULL, 'k'},  {"devices", 1, NULL, 'n'},        {"slots", 1, NULL, 'w'},
-    {"paths", 1, NULL, 'r'},    {"prefix", 1, NULL, 'x'},         {"seed", 1, NULL, 's'},
-    {"mean-ms", 1, NULL, 'm'},  {"ack-timeout-ms", 1, NULL, 'a'}, {"max-retransmit", 1, NULL, 'c'},
-    {"grace-ms", 1, NULL, 'e'}, {"patience-ms", 1, NULL, 't'},    {"help", 0, NULL, 'h'},
+    {"gateway", 1, NULL, 'g'},
+    {"first", 1, NULL, 'f'},
+    {"port", 1, NULL, 'p'},
+    {"sockets", 1, NULL, 'k'},
+    {"devices", 1, NULL, 'n'},
+    {"slots", 1, NULL, 'w'},
+    {"paths", 1, NULL, 'r'},
+    {"prefix", 1, NULL, 'x'},
+    {"seed", 1, NULL, 's'},
+    {"mean-ms", 1, NULL, 'm'},
+    {"ack-timeout-ms", 1, NULL, 'a'},
+    {"max-retransmit", 1, NULL, 'c'},
+    {"grace-ms", 1, NULL, 'e'},
+    {"patience-ms", 1, NULL, 't'},
+    {"trace", 1, NULL, 'l'},
+    {"help", 0, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
 
@@ -132,6 +144,8 @@ static void parse_options(int argc, char **argv)
             fleet.options.first = ntohl(first.s_addr);
         } else if (option == 'x') {
             fleet.options.prefix = optarg;
+        } else if (option == 'l') {
+            trace_open(optarg);
         } else {
             set_number(option, names[index].name, optarg);
         }
