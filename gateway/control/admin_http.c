@@ -58,6 +58,14 @@ void ask_reply_json(struct ask *ask, unsigned status, json_t *value)
     ask_reply(ask, status, "application/json", line, length + 1);
 }
 
+char *ask_plain(char *text)
+{
+    for (char *c = text; *c; c++)
+        if (*c < ' ' || *c > '~')
+            *c = '?';
+    return text;
+}
+
 void ask_fail(struct ask *ask, unsigned status, const char *format, ...)
 {
     char text[512];
@@ -66,7 +74,7 @@ void ask_fail(struct ask *ask, unsigned status, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);
-    ask_reply_json(ask, status, json_pack("{s:s}", "error", text));
+    ask_reply_json(ask, status, json_pack("{s:s}", "error", ask_plain(text)));
 }
 
 void ask_fail_worker(struct ask *ask, unsigned worker, int error)
@@ -302,6 +310,8 @@ enum MHD_Result admin_handle(void *context, struct MHD_Connection *connection, c
         *upload_bytes = 0;
         return result;
     }
+    ask->path = url;
+    ask->method = method;
     dispatch(ask);
     return send_reply(ask);
 }

@@ -52,6 +52,9 @@ struct ask {
 void ask_reply(struct ask *ask, unsigned status, const char *type, char *text, size_t length);
 void ask_reply_json(struct ask *ask, unsigned status, json_t *value);
 
+/* JSON takes UTF-8 only: all that is not printable ASCII becomes a '?'. Returns `text`. */
+char *ask_plain(char *text);
+
 /* {"error": "..."} */
 void ask_fail(struct ask *ask, unsigned status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

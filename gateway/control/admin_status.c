@@ -13,6 +13,7 @@ static bool get_store(const struct admin *a, struct store_status *status)
     if (!a->setup.store)
         return false;
     a->setup.store_status(a->setup.store, status);
+    ask_plain(status->error); /* Redis' words */
     return status->enabled;
 }
 

@@ -423,6 +423,8 @@ def test_packet_loss(admin, net):
     ("GET", "/sessions?from=5", 400), ("GET", "/sessions?from=2-0-0", 400),
     ("GET", "/sessions?worker=0&from=1-0-0", 400), ("GET", "/sessions?from=0-0-0-0", 400),
     ("GET", "/sessions?wroker=1", 400), ("GET", "/metrics?x=1", 400), ("GET", "/healthz?x", 400),
+    ("GET", "/sessions?%ff%0a=1", 400), ("GET", "/%ff%00%0a", 404),
+    ("GET", "/sessions/%00", 404), ("GET", "/sessions?peer=%ff", 400),
     ("GET", "/relations?from=0-4294967296-0", 400), ("GET", "/upstreams?worker=0", 400),
     ("GET", "/sessions?from=0-4294967295-4294967295", 200), ("HEAD", "/metrics", 200),
     ("HEAD", "/sessions", 200), ("HEAD", "/nothing", 404),

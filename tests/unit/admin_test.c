@@ -197,6 +197,9 @@ static void health_follows_the_store_and_the_loops(void **state)
     expect(b, "/healthz", 200, "{\"status\":\"degraded\",\"reasons\":[\"the store is away\"]}");
     strcpy(b->store.error, "Connection \"refused\"");
     expect(b, "/healthz", 200, "[\"the store is away: Connection \\\"refused\\\"\"]");
+    strcpy(b->store.error, "ERR \xff\n");
+    expect(b, "/healthz", 200, "[\"the store is away: ERR ??\"]");
+    expect(b, "/store", 200, "\"error\":\"ERR ??\"");
     b->load.turn_age_us = 3400000;
     expect(b, "/healthz", 503,
            "\"failing\",\"reasons\":[\"worker 0 has stood still for 3.4 s\",\"the");
