@@ -376,6 +376,7 @@ void worker_forget(struct worker *w, uint64_t now)
 void worker_drain(struct worker *w)
 {
     w->proxy.draining = true;
+    module_drain(w->modules);
 }
 
 bool worker_is_quiet(const struct worker *w)

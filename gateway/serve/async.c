@@ -163,6 +163,7 @@ int async_register(struct asyncs *a, uint32_t session, const uint8_t *token, uin
     if (chunk == CHUNK_NONE && token_length)
         memcpy(async->token, token, token_length);
     timer_init(&async->timer, TIMER_ASYNC);
+    (void)async_handle(a, async); /* from now on its place is seen to be taken */
     index_add(a, async);
     *out = async;
     return 0;

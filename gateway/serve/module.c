@@ -388,6 +388,13 @@ static void on_due(void *context, struct async *async)
     deliver_later(host, async);
 }
 
+void module_drain(struct module_host *host)
+{
+    for (uint32_t i = 0; host && i < host->asyncs.pool.fresh; i++)
+        if (host->asyncs.handles.nonces[i])
+            async_give_up(host, pool_at(&host->asyncs.pool, i));
+}
+
 uint32_t module_asyncs(const struct module_host *host)
 {
     return host ? pool_used(&host->asyncs.pool) : 0;

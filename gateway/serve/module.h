@@ -47,6 +47,9 @@ bool module_has_work(const struct module_host *host);
 const struct rope *module_watched(const struct module_host *host, uint32_t index, uint8_t *method,
                                   uint16_t *options_length);
 
+/* The gateway is stopping: who waits for an answer gets 5.03. */
+void module_drain(struct module_host *host);
+
 /* Asynchronous requests that wait. */
 uint32_t module_asyncs(const struct module_host *host);
 

@@ -238,7 +238,8 @@ static int api_async_register(const struct coapgw_request *request, uint32_t del
         delay_ms > COAPGW_DELAY_MS_MAX)
         return -EINVAL;
     host = call->instance->host;
-    (void)handle_find(&host->sessions, request->session, &session);
+    if (!handle_find(&host->sessions, request->session, &session))
+        return -EINVAL;
     err = async_register(&host->asyncs, session, request->token.data,
                          (uint32_t)request->token.length, &async);
     if (err)

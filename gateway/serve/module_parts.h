@@ -68,8 +68,8 @@ struct module_timer {
 
 /* A request by which clients observe. */
 struct watch {
-    struct links by_instance, by_dirty;
-    uint32_t next_key, next_path; /* of their buckets, plus one */
+    struct links by_instance, by_dirty, by_path;
+    uint32_t next_key; /* of its bucket, plus one */
     uint64_t key_hash, path_hash;
     uint32_t instance, observation;
     struct kept_request request;
@@ -93,8 +93,8 @@ struct module_host {
     struct pool timers;
     struct handles timer_handles;
     /* module_watch.c */
-    struct pool watches; /* capacity 0: nothing can be observed */
-    uint32_t *by_key, *by_path;
+    struct pool watches;        /* capacity 0: nothing can be observed */
+    uint32_t *by_key, *by_path; /* the first of each bucket, plus one */
     uint32_t bucket_mask;
     struct list *watched; /* by instance */
     struct list dirty;

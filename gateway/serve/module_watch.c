@@ -9,6 +9,7 @@
 
 #define BY_INSTANCE offsetof(struct watch, by_instance)
 #define BY_DIRTY    offsetof(struct watch, by_dirty)
+#define BY_PATH     offsetof(struct watch, by_path)
 
 /* When memory for a new state was short: states are asked for again after this. */
 #define PAUSE_US 100000u
@@ -66,11 +67,12 @@ static void index_add(struct module_host *host, struct watch *w)
     uint32_t index = pool_index(&host->watches, w);
     uint32_t *key = &host->by_key[w->key_hash & host->bucket_mask];
     uint32_t *path = &host->by_path[w->path_hash & host->bucket_mask];
+    uint32_t head = *path - 1; /* 0 becomes POOL_NONE */
 
     w->next_key = *key;
     *key = index + 1;
-    w->next_path = *path;
-    *path = index + 1;
+    chain_push(&head, &host->watches, BY_PATH, index);
+    *path = head + 1;
     list_push_back(&host->watched[w->instance], &host->watches, BY_INSTANCE, index);
 }
 
@@ -78,14 +80,15 @@ static void index_remove(struct module_host *host, const struct watch *w)
 {
     uint32_t index = pool_index(&host->watches, w);
     uint32_t *link = &host->by_key[w->key_hash & host->bucket_mask];
+    uint32_t *path = &host->by_path[w->path_hash & host->bucket_mask];
+    uint32_t head = *path - 1;
 
     while (*link != index + 1)
         link = &watch_at(host, *link - 1)->next_key;
     *link = w->next_key;
-    link = &host->by_path[w->path_hash & host->bucket_mask];
-    while (*link != index + 1)
-        link = &watch_at(host, *link - 1)->next_path;
-    *link = w->next_path;
+    /* Clients may observe one path in very many ways. */
+    chain_remove(&head, &host->watches, BY_PATH, index);
+    *path = head + 1;
     list_remove(&host->watched[w->instance], &host->watches, BY_INSTANCE, index);
 }
 
@@ -196,11 +199,11 @@ int watch_notify(struct coapgw_instance *instance, const struct coapgw_bytes *pa
     }
     /* Two paths with one hash: the module is asked for a state that has not changed. */
     hash = hash_path(host, instance->number, path, count);
-    for (uint32_t at = host->by_path[hash & host->bucket_mask]; at;
-         at = watch_at(host, at - 1)->next_path)
-        if (watch_at(host, at - 1)->path_hash == hash &&
-            watch_at(host, at - 1)->instance == instance->number)
-            mark(host, at - 1);
+    for (uint32_t at = host->by_path[hash & host->bucket_mask] - 1; at != POOL_NONE;
+         at = watch_at(host, at)->by_path.next)
+        if (watch_at(host, at)->path_hash == hash &&
+            watch_at(host, at)->instance == instance->number)
+            mark(host, at);
     return 0;
 }
 

@@ -422,6 +422,25 @@ static void test_a_session_takes_its_requests_along(void **state)
     later_end(h);
 }
 
+static void test_a_stop_is_told_to_those_who_wait(void **state)
+{
+    struct harness *h = later_begin(0);
+    struct message m;
+
+    (void)state;
+    for (unsigned i = 0; i < 5; i++)
+        ask(h, i, TYPE_NON, "tok");
+    worker_drain(h->worker);
+    assert_int_equal(destroyed, 5);
+    harness_advance(h, 5000);
+    for (unsigned i = 0; i < 5; i++) {
+        harness_expect(h, &m);
+        assert_int_equal(m.code, CODE_SERVICE_UNAVAILABLE);
+    }
+    assert_true(worker_is_quiet(h->worker));
+    probe_end(h);
+}
+
 static void test_the_end_takes_all_along(void **state)
 {
     struct harness *h = later_begin(0);
@@ -448,6 +467,7 @@ int main(void)
         cmocka_unit_test(test_first_passes_that_do_not_wait),
         cmocka_unit_test(test_freeing_from_outside),
         cmocka_unit_test(test_a_session_takes_its_requests_along),
+        cmocka_unit_test(test_a_stop_is_told_to_those_who_wait),
         cmocka_unit_test(test_the_end_takes_all_along),
     };
 
