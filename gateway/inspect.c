@@ -97,13 +97,8 @@ static uint32_t count_relations(struct page *page, const struct session *s)
 /* The parameters that it would have if they were not its own. */
 static const struct transmission *inherited(const struct page *page, const struct session *s)
 {
-    const struct upstreams *u = &page->p->upstreams;
-
-    if (s->role == SESSION_CLIENT)
-        return &messaging_listener(page->m, s)->transmission;
-    if (s->side.upstream.server == SERVER_NONE)
-        return s->transmission;
-    return &u->servers[s->side.upstream.server].upstream->transmission;
+    return s->role == SESSION_CLIENT ? &messaging_listener(page->m, s)->transmission
+                                     : s->gate.shared->transmission;
 }
 
 static bool add_session(struct page *page, const struct session *s)
