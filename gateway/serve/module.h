@@ -5,8 +5,9 @@
  *   module_api.c     the functions that modules call
  *   module_watch.c   requests by which clients observe, and their new states
  *   module_event.c   sessions, and what happens to them
+ *   module_async.c   requests that are answered later: exchanges, and how they end
  *   module_table.c   which modules there are; figures and lines for another thread
- *   async.c          requests that are answered later
+ *   async.c          requests that are answered later: time, session and token
  *
  * One worker; no locking. Where a host is NULL, there are no modules: nothing is done. */
 #ifndef COAPGW_GATEWAY_SERVE_MODULE_H

@@ -11,6 +11,8 @@
 
 #define RESPONSE_OPTIONS 64
 
+#define MODULE_NO_MEMORY "no memory for the answer"
+
 /* An answer in the making. Payloads are collected in the host's buffer. */
 struct coapgw_response {
     uint8_t code; /* 0: none yet */
@@ -120,6 +122,8 @@ void call_prepare_kept(struct module_host *host, struct coapgw_instance *instanc
                        const struct kept_request *kept, enum coapgw_pass pass);
 /* Runs it. False when the answer is none that can be sent: 5.00 is to be. */
 bool call_run(struct module_host *host);
+/* The answer is not one: the client gets 5.00, and nothing of what was begun. */
+void call_fail(struct module_host *host);
 /* The answer as a content with one reference; CONTENT_NONE when memory is short. */
 uint32_t call_content(struct module_host *host);
 
@@ -129,6 +133,10 @@ bool kept_make(struct module_host *host, const struct call *call, bool all,
                struct kept_request *kept);
 void kept_free(struct module_host *host, struct kept_request *kept);
 
+/* ---- module_async.c ---- */
+
+/* For struct asyncs_setup: the second pass, with a copy of the request. */
+void module_async_due(void *context, struct async *async);
 /* The module does not want it any more. Its client is told a little later: nothing is sent from
  * within what modules call. */
 void async_give_up(struct module_host *host, struct async *async);

@@ -3,6 +3,7 @@
 #include "tests/unit/module_harness.h"
 
 #include <rte_cycles.h>
+
 /* ---- requests and answers ---- */
 
 static void see_all(const struct coapgw_request *request, struct coapgw_response *response)
