@@ -448,6 +448,7 @@ void relation_confirm(struct proxy *p, uint32_t index, const struct client *to,
         relation_drop(p, index);
         return;
     }
+    leave_outbound(p, r); /* two registrations may have waited: the answer to the other one */
     r->state_n = o->state_n;
     if (!relation_answer(p, index, to) && !deliver(p, to, o->content, wish, o))
         relation_drop(p, index);

@@ -104,6 +104,35 @@ static void a_client_that_joins_waits_too(void **state)
     stop(h);
 }
 
+static void two_answers_wait_for_one_record(void **state)
+{
+    struct harness *h = begin(serving);
+    struct registered r;
+    struct message m;
+    uint64_t first = ask(h, 1, &r, NULL), second;
+    int64_t number;
+
+    (void)state;
+    client_observe(h, 1, 2, 1, "t", 0); /* the client asks again meanwhile */
+    second = store_expect(h, STORE_PUT, NULL);
+    harness_advance(h, SECOND_US);
+    for (unsigned i = 0; i < 2; i++) {
+        client_expect(h, 1, &m);
+        assert_int_equal(m.code, CODE_EMPTY);
+    }
+    store_done(h, first, 0);
+    store_done(h, second, 0);
+    number = expect_state(h, 1, TYPE_CON, "one", &m);
+    origin_state(h, &r, 2, "two");
+    harness_silent(h);
+    client_empty(h, 1, TYPE_ACK, m.mid);
+    assert_newer(expect_state(h, 1, TYPE_CON, "two", &m), number);
+    client_empty(h, 1, TYPE_ACK, m.mid);
+    harness_advance(h, 20 * SECOND_US);
+    harness_silent(h);
+    stop(h);
+}
+
 static void a_renewal_needs_no_record(void **state)
 {
     struct harness *h = begin(serving);
@@ -578,6 +607,7 @@ int main(void)
         cmocka_unit_test(an_answer_waits_for_its_record),
         cmocka_unit_test(a_slow_record_makes_the_answer_separate),
         cmocka_unit_test(a_client_that_joins_waits_too),
+        cmocka_unit_test(two_answers_wait_for_one_record),
         cmocka_unit_test(a_renewal_needs_no_record),
         cmocka_unit_test(failures_are_served_or_rejected),
         cmocka_unit_test(without_the_store_nothing_waits),
