@@ -113,6 +113,7 @@ static bool open_gateway(struct restart_world *w, const struct plan *plan)
              1 + stage_below(stage_of(w), WORKERS_MAX), plan->nstart, upstreams, routes,
              plan->confirm_every, w->reject ? "reject" : "serve", plan->timeout_ms, plan->spread_s,
              plan->save_freq, plan->amplification);
+    stage_of(w)->number_floor = vault_floor(&w->vault);
     if (!fleet_open(&w->base.fleet, yaml))
         return false;
     w->born_at = stage_of(w)->now;

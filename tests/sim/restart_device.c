@@ -222,6 +222,7 @@ void interest_part(struct interest *g, enum parting how)
         break;
     case PART_NAP:
         node_crash(&g->device->node, false);
+        ((struct watcher *)g->device->owner)->probed_life = 0;
         stage_at(s, s->now + stage_below(s, 60 * SECOND), on_time_to_wake, g, 0);
         break;
     case PART_STAY:

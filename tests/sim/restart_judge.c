@@ -39,7 +39,7 @@ struct relation {
     uint16_t mids[LAST_MIDS]; /* of this life */
     unsigned mid_count;
     uint16_t last_mid; /* of a notification that was no answer, and the last message */
-    bool has_last_mid;
+    bool has_last_mid, last_is_con;
 };
 
 struct restart_judge {
@@ -177,7 +177,7 @@ static void on_reset(struct restart_judge *j, const struct passing *p)
 
         if (r->device != device_of(p->flow))
             continue;
-        if (r->has_last_mid && r->last_mid == p->m->mid) {
+        if (r->has_last_mid && r->last_mid == p->m->mid && (r->con_open || !r->last_is_con)) {
             r->open = r->doubtful = r->con_open = false;
             r->ended_life = stage_of(j)->life;
             r->asked_life = 0;
@@ -302,6 +302,7 @@ static void note_mid(struct restart_judge *j, struct relation *r, const struct m
     r->mids[r->mid_count++ % LAST_MIDS] = m->mid;
     r->last_mid = m->mid;
     r->has_last_mid = !answer;
+    r->last_is_con = m->type == TYPE_CON;
     if (m->type != TYPE_CON)
         return;
     settle(j, r);
@@ -429,6 +430,8 @@ void restart_judge_born(struct restart_judge *j)
 
         if (kept && !r->open)
             r->back_life = s->life;
+        /* Without the store's word nobody knows how far numbers had run ahead of the clock. */
+        r->has &= s->number_floor != 0;
         r->open = kept;
         r->doubtful = r->con_open = r->has_last_mid = false;
         r->mid_count = r->cancels = 0;
@@ -455,8 +458,8 @@ static void check_state(struct restart_judge *j, const struct relation *r)
     struct stage *s = stage_of(j);
     const struct interest *g = interest_of(j, r);
 
-    if (!g || !g->wanted)
-        return; /* it will reject the next notification */
+    if (!g || !g->wanted || g->device->node.down)
+        return; /* it rejects the next notification, or lets it fail */
     if (!g->registered || g->state != r->resource->state)
         stage_fail(s,
                    "the device at port %u has state %u of resource %u, which is in state %u: %08x",

@@ -424,6 +424,7 @@ static bool make_worker(struct stage *s, unsigned i, uint64_t shared_key)
                                  .count = s->worker_count,
                                  .shared_key = shared_key,
                                  .mid_key = s->mid_key,
+                                 .number_floor = s->number_floor,
                                  .io = {.context = side,
                                         .alloc = io_alloc,
                                         .send = io_send,

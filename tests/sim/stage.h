@@ -64,10 +64,11 @@ struct stage {
     unsigned life;             /* starts of the gateway */
     bool running;
     uint64_t
-        clock_ahead_us; /* the workers' clock is so much ahead of `now`; only a start sets it */
-    uint64_t mid_key;   /* the same for all lives; 0: random ones */
-    unsigned ring_size; /* of the rings between workers */
-    struct post *post;  /* parcels between workers, see post.c */
+        clock_ahead_us;    /* the workers' clock is so much ahead of `now`; only a start sets it */
+    uint64_t mid_key;      /* the same for all lives; 0: random ones */
+    uint64_t number_floor; /* see worker_setup */
+    unsigned ring_size;    /* of the rings between workers */
+    struct post *post;     /* parcels between workers, see post.c */
     struct rte_mempool *parcels;
     struct steer *steer;
     unsigned worker_count;

@@ -775,11 +775,19 @@ void vault_init(struct vault *v, struct stage *s)
     v->read_us = reads[stage_below(s, 3)];
 }
 
+static bool answers(const struct vault *v)
+{
+    return !v->away && v->stalled_until <= v->stage->now;
+}
+
 uint64_t vault_clock(const struct vault *v)
 {
-    bool answers = !v->away && v->stalled_until <= v->stage->now;
+    return answers(v) && v->redis_clock ? v->redis_clock + CLOCK_LATE_US : 0;
+}
 
-    return answers && v->redis_clock ? v->redis_clock + CLOCK_LATE_US : 0;
+uint64_t vault_floor(const struct vault *v)
+{
+    return answers(v) ? v->redis_mark : 0;
 }
 
 void vault_start(struct vault *v)

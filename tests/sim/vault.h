@@ -76,8 +76,10 @@ struct vault {
 void vault_init(struct vault *v, struct stage *s);
 void vault_free(struct vault *v);
 
-/* What the workers' clock must not be behind when they are made; 0: nothing is known of it. */
+/* What the workers' clock must not be behind when they are made, and the floor of their numbers; 0:
+ * nothing is known of it. */
 uint64_t vault_clock(const struct vault *v);
+uint64_t vault_floor(const struct vault *v);
 
 /* The gateway's configuration has been loaded, and its workers made: connects. */
 void vault_start(struct vault *v);
