@@ -341,10 +341,12 @@ static void told_record(struct worker *w, const struct parcel *parcel)
 
     if (resources_stored(w->resources, parcel))
         return;
-    if (parcel->type != STORE_RECORD)
+    if (parcel->type != STORE_RECORD) {
         persist_told(&w->proxy, parcel);
-    else if (!w->proxy.draining && persist_read(&w->proxy, parcel, &rq, &message, buffer))
+    } else if (!w->proxy.draining && persist_read(&w->proxy, parcel, &rq, &message, buffer)) {
         on_request(w, &rq);
+        persist_handled(&w->proxy, parcel, &rq);
+    }
 }
 
 void worker_told(struct worker *w, struct parcel *parcel, uint64_t now)

@@ -461,6 +461,12 @@ bool persist_read(struct proxy *p, const struct parcel *parcel, struct request *
     return true;
 }
 
+void persist_handled(struct proxy *p, const struct parcel *parcel, const struct request *rq)
+{
+    if (!find_relation(p, rq->session, rq->message))
+        disown(p, parcel);
+}
+
 /* ---- the store ---- */
 
 static void done(struct proxy *p, const struct store_head *head)

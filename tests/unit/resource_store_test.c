@@ -406,6 +406,65 @@ static void what_is_newer_stays(void **state)
     expect_at_client(&c->h[0], 1, CODE_CREATED, &m);
 }
 
+/* Gives the record of a registration: client 5's, with this path. */
+static void store_gives_relation(struct crew *c, unsigned worker, const char *path)
+{
+    struct harness *h = &c->h[worker];
+    struct flow flow = harness_client(h, 5);
+    const struct addition observe = addition_uint(OPTION_OBSERVE, 0);
+    const struct mold mold = {.type = TYPE_CON,
+                              .code = CODE_GET,
+                              .mid = 1,
+                              .token = (const uint8_t *)"T",
+                              .token_length = 1,
+                              .path = path,
+                              .options = &observe,
+                              .option_count = 1};
+    const struct store_head head = {.what = STORE_RELATION};
+    struct store_relation record = {
+        .listen = {h->config->locals[flow.local].address, flow.local_port},
+        .peer = {flow.peer, flow.peer_port},
+        .transport = TRANSPORT_UDP};
+    uint8_t packet[1500];
+    struct parcel *parcel;
+
+    record.packet_length = (uint32_t)mold_write(&mold, packet);
+    parcel = parcel_new(c->parcels, PARCEL_RECORD, STORE_RECORD,
+                        sizeof(head) + sizeof(record) + record.packet_length);
+    assert_non_null(parcel);
+    assert_true(parcel_write(parcel, 0, &head, sizeof(head)));
+    assert_true(parcel_write(parcel, sizeof(head), &record, sizeof(record)));
+    assert_true(parcel_write(parcel, sizeof(head) + sizeof(record), packet, record.packet_length));
+    worker_told(h->worker, parcel, h->now);
+}
+
+static void observers_come_back_behind_their_resources(void **state)
+{
+    struct crew *c = *state;
+    const char *path = crew_path(c, 1, 0), *missing = crew_path(c, 1, 1);
+    struct kept k = record_of(path, 7, "kept");
+    struct message m;
+
+    store_tells_all(c, STORE_UP);
+    store_gives(c, &k, false);
+    store_gives_relation(c, 0, path);
+    assert_int_equal(usage_of(&c->h[0]).relations, 1);
+    crew_advance(c, 11 * SECOND_US); /* resume_spread */
+    expect_at_client(&c->h[0], 5, CODE_CONTENT, &m);
+    assert_int_equal(m.type, TYPE_CON);
+    assert_true(message_has(&m, SLOT_OBSERVE));
+    assert_payload(&m, "kept", 4);
+    store_silent(c, 0);
+    /* One of a resource that is gone hears so, and its record goes, too. */
+    store_gives_relation(c, 1, missing);
+    expect_at_client(&c->h[1], 5, CODE_NOT_FOUND, &m);
+    assert_int_equal(m.type, TYPE_CON);
+    assert_memory_equal(m.token, "T", 1);
+    relation_expect(c, 1, STORE_DELETE);
+    assert_int_equal(usage_of(&c->h[1]).relations, 0);
+    gets_code(&c->h[1], 1, missing, CODE_NOT_FOUND); /* resources come before all relations */
+}
+
 static void without_a_store_nobody_waits_for_long(void **state)
 {
     struct crew *c = *state;
@@ -492,6 +551,7 @@ int main(void)
         TEST(an_outage_is_made_good, start),
         TEST(records_come_back_everywhere, start_early),
         TEST(what_is_newer_stays, start_early),
+        TEST(observers_come_back_behind_their_resources, start_early),
         TEST(without_a_store_nobody_waits_for_long, start_early),
         TEST(nor_without_a_word_of_it, start_early),
         TEST(who_wants_records_waits_for_them, start_early_strict),
