@@ -21,15 +21,17 @@
 #define CHANNEL_RESERVE 256
 
 struct channel {
-    struct rte_ring *to_store, *to_worker;
-    atomic_bool asleep __attribute__((aligned(64)));
     /* The thread's own. Parcels of one segment each that wait for room in the ring, in order. */
     struct parcel *first __attribute__((aligned(64)));
     struct parcel **last;
     uint64_t told_up; /* the number of the STORE_UP that was given last; 0: STORE_DOWN, or none */
     uint64_t told_mark;
     bool told_resumed;
-} __attribute__((aligned(64)));
+    /* Read by both; but for the word, not changed. */
+    struct rte_ring *to_store __attribute__((aligned(64)));
+    struct rte_ring *to_worker;
+    atomic_bool asleep;
+};
 
 int channel_init(struct channel *channel);
 

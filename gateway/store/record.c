@@ -314,7 +314,7 @@ void record_form(const struct record *r, const char *name, size_t name_length,
     put_check(f->check, name, name_length, values, count);
     values[count - 1] = text_span(f->check);
     f->count = 2 * count;
-    for (unsigned i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++) {
         f->words[2 * i] = fields[i];
         f->lengths[2 * i] = strlen(fields[i]);
         f->words[2 * i + 1] = values[i].data;
@@ -341,9 +341,9 @@ static bool find_fields(const char *const *fields, unsigned field_count, struct 
 
 static bool get_transport(struct span s, uint8_t *out)
 {
-    for (uint8_t i = 0; i < TRANSPORT_COUNT; i++)
+    for (unsigned i = 0; i < TRANSPORT_COUNT; i++)
         if (is_text(s, transports[i])) {
-            *out = i;
+            *out = (uint8_t)i;
             return true;
         }
     return false;

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -255,7 +254,7 @@ static void select_database(struct redis *r)
         return;
     }
     snprintf(number, sizeof(number), "%u", r->setup.config->database);
-    (void)redis_say(r, selected, NULL, "SELECT", number, NULL);
+    (void)redis_say(r, selected, NULL, "SELECT", number);
 }
 
 static void authenticated(redisAsyncContext *ac, void *answer, void *argument)
@@ -280,9 +279,9 @@ static void log_in(struct redis *r)
     if (!config->password)
         select_database(r);
     else if (config->username)
-        (void)redis_say(r, authenticated, NULL, "AUTH", config->username, config->password, NULL);
+        (void)redis_say(r, authenticated, NULL, "AUTH", config->username, config->password);
     else
-        (void)redis_say(r, authenticated, NULL, "AUTH", config->password, NULL);
+        (void)redis_say(r, authenticated, NULL, "AUTH", config->password);
 }
 
 /* ---- commands ---- */
@@ -299,19 +298,13 @@ bool redis_command(struct redis *r, redisCallbackFn *fn, void *argument, int arg
     return true;
 }
 
-bool redis_say(struct redis *r, redisCallbackFn *fn, void *argument, ...)
+bool redis_say_words(struct redis *r, redisCallbackFn *fn, void *argument, const char *const *words)
 {
-    const char *words[WORDS_MAX];
     size_t lengths[WORDS_MAX];
-    va_list list;
     int count = 0;
 
-    va_start(list, argument);
-    while (count < WORDS_MAX && (words[count] = va_arg(list, const char *)) != NULL) {
+    for (; count < WORDS_MAX && words[count]; count++)
         lengths[count] = strlen(words[count]);
-        count++;
-    }
-    va_end(list);
     return redis_command(r, fn, argument, count, words, lengths);
 }
 

@@ -83,8 +83,11 @@ bool redis_wait(struct redis *r, int bell, uint64_t timeout_us);
 bool redis_command(struct redis *r, redisCallbackFn *fn, void *argument, int argc,
                    const char *const *argv, const size_t *lengths);
 
-/* The same with words that end with a zero; NULL is the end. */
-bool redis_say(struct redis *r, redisCallbackFn *fn, void *argument, ...) __attribute__((sentinel));
+/* The same with words that are text. */
+#define redis_say(r, fn, argument, ...) \
+    redis_say_words(r, fn, argument, (const char *const[]){__VA_ARGS__, NULL})
+bool redis_say_words(struct redis *r, redisCallbackFn *fn, void *argument,
+                     const char *const *words);
 
 /* The context of the setup. */
 void *redis_answered(const redisAsyncContext *ac);

@@ -20,7 +20,7 @@
 #define PAUSE_MS 2
 
 /* Words of a record: fields of later versions may come on top. */
-#define WORDS_MAX (4 * RECORD_FIELDS_MAX)
+#define WORDS_MAX ((size_t)4 * RECORD_FIELDS_MAX)
 
 struct entry {
     STAILQ_ENTRY(entry) link;
@@ -78,7 +78,7 @@ static void scan(struct store *s)
     struct reading *r = &s->reading;
 
     r->scanning = redis_say(&s->redis, scanned, (void *)(uintptr_t)r->generation, "SCAN", r->cursor,
-                            "MATCH", s->service.patterns[r->phase], "COUNT", SCAN_COUNT, NULL);
+                            "MATCH", s->service.patterns[r->phase], "COUNT", SCAN_COUNT);
 }
 
 /* ---- one record ---- */
@@ -232,6 +232,17 @@ static bool use(struct store *s, struct entry *e, const redisReply *reply)
     return true;
 }
 
+/* False: it has to be asked for again. */
+static bool take_answer(struct store *s, struct entry *e, const redisReply *reply)
+{
+    if (reply->type == REDIS_REPLY_ERROR &&
+        strncmp(reply->str, "WRONGTYPE", strlen("WRONGTYPE")) != 0) {
+        redis_fail(&s->redis, reply->str);
+        return true;
+    }
+    return use(s, e, reply);
+}
+
 static void fetched(redisAsyncContext *ac, void *answer, void *argument)
 {
     struct store *s = redis_answered(ac);
@@ -240,19 +251,13 @@ static void fetched(redisAsyncContext *ac, void *answer, void *argument)
     const redisReply *reply = answer;
 
     r->flying--;
-    if (!reply || !r->on || e->generation != r->generation) {
-        free(e);
-    } else if (reply->type == REDIS_REPLY_ERROR &&
-               strncmp(reply->str, "WRONGTYPE", strlen("WRONGTYPE")) != 0) {
-        free(e);
-        redis_fail(&s->redis, reply->str);
-    } else if (use(s, e, reply)) {
-        free(e);
-    } else {
+    if (reply && r->on && e->generation == r->generation && !take_answer(s, e, reply)) {
         STAILQ_INSERT_HEAD(&r->names, e, link);
         r->names_count++;
         r->pause_until_ms = s->now_ms + PAUSE_MS;
+        return;
     }
+    free(e);
 }
 
 static bool fetch(struct store *s)

@@ -1,5 +1,5 @@
-/* The service's secret, read or made before the workers are: with a connection of its own, by the
- * main thread. */
+/* The service's secret, read or made before the workers are, and how far time and numbers had come
+ * before the start: with a connection of its own, by the main thread. */
 #include <errno.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
@@ -12,9 +12,16 @@
 
 #define DIGITS 32
 
+/* The stored time may be so old. */
+#define CLOCK_SLACK_US UINT64_C(2000000)
+
+/* Later times are no times: the year 2500. */
+#define CLOCK_MAX_US UINT64_C(16725225600000000)
+
 struct task {
     struct redis redis;
-    const char *key;
+    const char *key, *counter_key;
+    struct store_past past;
     char digits[DIGITS + 1];
     char refused[96]; /* why it was not written; "" */
     bool done;
@@ -37,6 +44,31 @@ static void made(redisAsyncContext *ac, void *answer, void *argument)
         snprintf(t->refused, sizeof(t->refused), "%s", reply->str);
 }
 
+static uint64_t number_in(const redisReply *reply)
+{
+    return reply->type == REDIS_REPLY_STRING ? strtoull(reply->str, NULL, 10) : 0;
+}
+
+/* What is no number is as good as none. */
+static void recalled(redisAsyncContext *ac, void *answer, void *argument)
+{
+    struct task *t = redis_answered(ac);
+    const redisReply *reply = answer;
+
+    (void)argument;
+    if (!reply)
+        return;
+    if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 2) {
+        t->past.floor = number_in(reply->element[0]);
+        t->past.clock_us = number_in(reply->element[1]);
+    }
+    if (t->past.floor > MARK_MAX)
+        t->past.floor = 0;
+    if (t->past.clock_us > CLOCK_MAX_US)
+        t->past.clock_us = 0;
+    t->done = true;
+}
+
 static void got(redisAsyncContext *ac, void *answer, void *argument)
 {
     struct task *t = redis_answered(ac);
@@ -47,7 +79,8 @@ static void got(redisAsyncContext *ac, void *answer, void *argument)
         return;
     if (is_secret(reply)) {
         memcpy(t->digits, reply->str, DIGITS);
-        t->done = true;
+        (void)redis_say(&t->redis, recalled, NULL, "HMGET", t->counter_key, "observe", "clock",
+                        NULL);
     } else {
         redis_fail(&t->redis,
                    reply->type == REDIS_REPLY_STRING ? "it is damaged" : redis_reply_text(reply));
@@ -58,8 +91,8 @@ static void ask(void *context)
 {
     struct task *t = context;
 
-    (void)redis_say(&t->redis, made, NULL, "SET", t->key, t->digits, "NX", NULL);
-    (void)redis_say(&t->redis, got, NULL, "GET", t->key, NULL);
+    (void)redis_say(&t->redis, made, NULL, "SET", t->key, t->digits, "NX");
+    (void)redis_say(&t->redis, got, NULL, "GET", t->key);
 }
 
 static void lost(void *context)
@@ -109,17 +142,27 @@ int store_secret(struct store *s, uint8_t secret[16])
     if (!s->enabled)
         return 0;
     t.key = s->service.secret_key;
+    t.counter_key = s->service.counter_key;
     to_hex(t.digits, secret);
     redis_init(&t.redis, &setup, store_clock_ms());
     run(&t, store_clock_ms() + s->config->store.timeout_ms + GRACE_MS);
-    if (t.done)
+    if (t.done) {
         from_hex(secret, t.digits);
-    else
+        s->service.past = t.past;
+        if (t.past.clock_us) /* it is written each second */
+            s->service.past.clock_us += CLOCK_SLACK_US;
+    } else {
         fprintf(stderr,
                 "coapgw: store: no secret from %s: %s; a random one is used: for some minutes "
                 "clients may take messages for ones of before the start\n",
                 t.redis.where, t.redis.error[0] ? t.redis.error : "no answer in time");
+    }
     to_hex(s->service.secret, secret);
     redis_fini(&t.redis);
     return 0;
+}
+
+struct store_past store_past(const struct store *s)
+{
+    return s->service.past;
 }

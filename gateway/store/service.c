@@ -25,9 +25,6 @@
 /* The mark is so many numbers ahead: a minute of the clock. */
 #define NUMBERS_AHEAD 3662
 
-/* A counter beyond this is none: the clock does not get there in a million years. */
-#define MARK_MAX (UINT64_C(1) << 56)
-
 /* The pauses before all is put again: the first one, and the longest, if it has to be done often.
  */
 #define AGAIN_FIRST_MS   1000
@@ -208,7 +205,7 @@ static void move_mark(struct store *s)
     v->next_mark = mark > v->mark ? mark : v->mark;
     snprintf(number, sizeof(number), "%" PRIu64, v->next_mark);
     v->mark_moving = redis_say(&s->redis, mark_written, (void *)(uintptr_t)v->round, "HSET",
-                               v->counter_key, "observe", number, NULL);
+                               v->counter_key, "observe", number);
 }
 
 /* What the counter says is beyond all that was sent. Text that is no number is as good as none. */
@@ -263,7 +260,7 @@ static void owner_written(redisAsyncContext *ac, void *answer, void *argument)
 static void write_owner(struct store *s)
 {
     (void)redis_say(&s->redis, owner_written, NULL, "SET", s->service.owner_key,
-                    s->service.identity, NULL);
+                    s->service.identity);
 }
 
 /* Only where there is none: what another start has derived from it must go on. */
@@ -273,8 +270,8 @@ static void owner_is_ours(struct store *s)
 
     v->claimed = true;
     if (v->secret[0])
-        (void)redis_say(&s->redis, secret_kept, NULL, "SET", v->secret_key, v->secret, "NX", NULL);
-    (void)redis_say(&s->redis, counter_read, NULL, "HGET", v->counter_key, "observe", NULL);
+        (void)redis_say(&s->redis, secret_kept, NULL, "SET", v->secret_key, v->secret, "NX");
+    (void)redis_say(&s->redis, counter_read, NULL, "HGET", v->counter_key, "observe");
 }
 
 /* A connection that is not the first one. */
@@ -303,7 +300,7 @@ static void claim(struct store *s)
     go_down(s);
     v->claiming = true;
     if (v->claimed)
-        (void)redis_say(&s->redis, owner_read, NULL, "GET", v->owner_key, NULL);
+        (void)redis_say(&s->redis, owner_read, NULL, "GET", v->owner_key);
     else
         write_owner(s);
 }
@@ -386,6 +383,24 @@ static void look_at_mark(struct store *s)
         move_mark(s);
 }
 
+static void clock_written(redisAsyncContext *ac, void *answer, void *argument)
+{
+    (void)redis_answered(ac);
+    (void)answer; /* written again in a second */
+    (void)argument;
+}
+
+/* Message IDs follow the workers' time, which a start takes from the wall clock: if that is set
+ * back meanwhile, time has to go on behind this (RFC 7252 4.4). */
+static void write_clock(struct store *s)
+{
+    char number[24];
+
+    snprintf(number, sizeof(number), "%" PRIu64, s->setup.now_us(s->setup.context));
+    (void)redis_say(&s->redis, clock_written, NULL, "HSET", s->service.counter_key, "clock", number,
+                    NULL);
+}
+
 void service_advance(struct store *s)
 {
     struct service *v = &s->service;
@@ -408,8 +423,9 @@ void service_advance(struct store *s)
         return;
     v->look_at_ms = s->now_ms + LOOK_MS;
     look_at_mark(s);
+    write_clock(s);
     if (!v->asking)
-        v->asking = redis_say(&s->redis, owner_checked, NULL, "GET", v->owner_key, NULL);
+        v->asking = redis_say(&s->redis, owner_checked, NULL, "GET", v->owner_key);
 }
 
 uint64_t service_due_ms(const struct store *s)
@@ -431,7 +447,8 @@ static char *make_pattern(const char *tag, const char *kind)
             *to++ = '\\';
         *to++ = *tag;
     }
-    strcpy(stpcpy(to, kind), "*");
+    memcpy(to, kind, strlen(kind));
+    memcpy(to + strlen(kind), "*", sizeof("*"));
     return pattern;
 }
 

@@ -15,7 +15,8 @@
  *
  *   {PREFIX:SERVICE}:observe:LISTEN|PEER|TOKEN   hash: v listen peer transport packet created check
  *   {PREFIX:SERVICE}:resource:NAME               hash: v format etag payload version check
- *   {PREFIX:SERVICE}:counter                     hash: observe (see STORE_MARK)
+ *   {PREFIX:SERVICE}:counter                     hash: observe (see STORE_MARK),
+ *                                                clock (the workers' time, each second)
  *   {PREFIX:SERVICE}:secret                      string: 32 hexadecimal digits
  *   {PREFIX:SERVICE}:owner                       string: who writes, see below
  *   {PREFIX:SERVICE}:rejected:...                records that could not be understood, renamed
@@ -73,9 +74,7 @@ enum store_what { STORE_RELATION, STORE_RESOURCE };
 struct store_head {
     uint64_t cookie; /* the worker's own; 0: no answer is wanted */
     uint64_t mark;   /* STORE_MARK, STORE_MARK_ASK: Observe numbers, before they are cut to 24 bits.
-                        In the store is always a number at or beyond all that have been sent.
-                        STORE_MARK has in `cookie` the number that was found at the start of the
-                        process: all that was sent before is not beyond it; 0: nothing was found */
+                        In the store is always a number at or beyond all that have been sent. */
     int32_t error;   /* STORE_DONE: 0; -ETIMEDOUT, -ENOTCONN, -EIO, -ENOSPC */
     uint8_t what;    /* enum store_what, of a record */
     bool verify;     /* STORE_RECORD: the worker may have ended it while Redis was away: where it
@@ -122,6 +121,13 @@ struct store *store_create(const struct config *config);
  * config->store.timeout and a little; where it cannot be had, the secret is random, and that is
  * said. SIGPIPE has to be ignored. 0, or a negative errno. Main thread. */
 int store_secret(struct store *store, uint8_t secret[16]);
+
+/* What store_secret() found beside it; zero where there was nothing. */
+struct store_past {
+    uint64_t clock_us; /* the workers' time of before the start was not beyond this */
+    uint64_t floor;    /* nor were their Observe numbers beyond this */
+};
+struct store_past store_past(const struct store *store);
 
 /* Starts the thread. The parcels have to be there until store_destroy() is through. 0 or a negative
  * errno. Main thread. */

@@ -56,6 +56,9 @@ struct reading {
     uint64_t puts_before;
 };
 
+/* A counter beyond this is none: the clock does not get there in a million years. */
+#define MARK_MAX (UINT64_C(1) << 56)
+
 struct service {
     char *tag; /* "{PREFIX:SERVICE}:", what all keys begin with */
     size_t tag_length;
@@ -71,7 +74,8 @@ struct service {
     uint64_t up;          /* the number of the STORE_UP that holds; 0: down */
     uint64_t ups;         /* how many there have been */
     uint64_t floor, mark; /* see STORE_MARK */
-    uint64_t asked;       /* by workers */
+    struct store_past past;
+    uint64_t asked; /* by workers */
     bool asked_anew;
     uint64_t next_mark;   /* what is being written */
     uint64_t look_at_ms;  /* when to look at owner and mark again */

@@ -300,7 +300,8 @@ bool writes_take(struct store *s)
 
     for (unsigned i = 0; i < s->workers; i++)
         n += take_some(s, (s->writes.turn + i) % s->workers);
-    s->writes.turn = (s->writes.turn + 1) % s->workers;
+    if (++s->writes.turn >= s->workers)
+        s->writes.turn = 0;
     return n != 0;
 }
 

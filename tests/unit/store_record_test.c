@@ -193,6 +193,11 @@ static void ipv6_and_long_tokens(void **state)
     assert_memory_equal(&back.relation, &r.relation, sizeof(back.relation));
 }
 
+static void flip(char *bytes, size_t bit)
+{
+    bytes[bit / 8] = (char)(bytes[bit / 8] ^ 1 << bit % 8);
+}
+
 /* Each bit of each word, and of the name. A field whose own name is damaged is missing. */
 static void every_damage_is_noticed(void **state)
 {
@@ -207,13 +212,13 @@ static void every_damage_is_noticed(void **state)
             for (size_t bit = 0; bit < good.lengths[i] * 8; bit++) {
                 struct kept bad = good;
 
-                bad.words[i][bit / 8] ^= (char)(1 << bit % 8);
+                flip(bad.words[i], bit);
                 assert_int_equal(parse(&bad, records[n].what, &back), -EBADMSG);
             }
         for (size_t bit = 0; bit < good.name_length * 8; bit++) {
             struct kept bad = good;
 
-            bad.name[bit / 8] ^= (char)(1 << bit % 8);
+            flip(bad.name, bit);
             assert_int_equal(parse(&bad, records[n].what, &back), -EBADMSG);
         }
         for (unsigned i = 0; i < good.count; i++)
