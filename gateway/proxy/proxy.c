@@ -149,7 +149,7 @@ static unsigned tell_lost(struct proxy *p, unsigned budget)
             continue;
         done += tell_some(p, server, budget - done);
         if (!server->lost_fetches && server->gate.held)
-            outbound_release(p->m, &server->gate, &server->upstream->transmission);
+            outbound_release(p->m, &server->gate);
         if (!server->lost_fetches && !server->lost_observations)
             p->upstreams.lost--;
     }

@@ -18,6 +18,10 @@
 
 #define JITTER_DIVISOR 10u
 
+/* A ping that there is no room for is put off for one to two such parts of the interval: when many
+ * clients are gone at once, all others come by here. */
+#define POSTPONE_DIVISOR 4u
+
 /* ---- keepalive ---- */
 
 uint64_t life_keepalive_us(const struct messaging *m, const struct session *s)
@@ -26,11 +30,15 @@ uint64_t life_keepalive_us(const struct messaging *m, const struct session *s)
                                      : s->gate.shared->keepalive_us;
 }
 
+/* Up to `most_us`, which is less than a day. */
+static uint64_t random_us(struct messaging *m, uint64_t most_us)
+{
+    return random_below(&m->random, (uint32_t)(most_us / 1000) + 1) * UINT64_C(1000);
+}
+
 static uint64_t jitter_us(struct messaging *m, uint64_t keepalive_us)
 {
-    uint64_t most_ms = keepalive_us / JITTER_DIVISOR / 1000; /* a day's is 32 bits long */
-
-    return random_below(&m->random, (uint32_t)most_ms + 1) * UINT64_C(1000);
+    return random_us(m, keepalive_us / JITTER_DIVISOR);
 }
 
 static uint64_t expires_us(const struct messaging *m, const struct session *s)
@@ -64,7 +72,8 @@ static uint64_t keep_alive(struct messaging *m, struct session *s)
         return WHEEL_NEVER;
     }
     m->counters->keepalive_postponed++;
-    return m->now + jitter_us(m, keepalive_us) + 1000;
+    keepalive_us /= POSTPONE_DIVISOR;
+    return m->now + keepalive_us + random_us(m, keepalive_us);
 }
 
 /* Arms the timer for `look_us`, or for when it expires, should that be earlier. */

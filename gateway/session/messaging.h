@@ -93,9 +93,8 @@ bool outbound_was_sent(const struct messaging *m, uint32_t index);
 /* Its message ID. */
 uint16_t outbound_mid(const struct messaging *m, uint32_t index);
 
-/* What waits for a server that was held goes now. `t` is what the server's sessions have. */
-void outbound_release(struct messaging *m, struct gate_shared *shared,
-                      const struct transmission *t);
+/* What waits for a server that was held goes now. */
+void outbound_release(struct messaging *m, struct gate_shared *shared);
 
 /* Pings a client: an Empty CON, which is sent again as any CON. Nothing may be outstanding to it.
  * False when there is no room or no message ID for it. */

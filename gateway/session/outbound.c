@@ -180,9 +180,8 @@ uint16_t outbound_mid(const struct messaging *m, uint32_t index)
     return outbound_at(m, index)->key.mid;
 }
 
-void outbound_release(struct messaging *m, struct gate_shared *shared, const struct transmission *t)
+void outbound_release(struct messaging *m, struct gate_shared *shared)
 {
-    (void)t;
     shared->held = false;
     pump(m, &shared->gate);
 }
