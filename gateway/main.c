@@ -131,6 +131,7 @@ static struct parcel *take_from_store(void *store, unsigned worker)
 /* The store says what message IDs follow from: the same as before the restart. */
 static int make_store(struct service *s, const struct config *config, struct plant_links *links)
 {
+    struct store_past past;
     uint8_t secret[16];
     int err;
 
@@ -141,6 +142,9 @@ static int make_store(struct service *s, const struct config *config, struct pla
         return err;
     }
     memcpy(&links->mid_key, secret, sizeof(links->mid_key));
+    past = store_past(s->store);
+    links->clock_us = past.clock_us;
+    links->number_floor = past.floor;
     links->store = (struct lcore_office){s->store, tell_store, take_from_store};
     return 0;
 }

@@ -221,6 +221,35 @@ static void the_secret_stays(void **state)
     bench_end(b);
 }
 
+/* What time it was, and how far numbers had come: message IDs and Observe numbers have to go on
+ * behind that, whatever the clock says now. */
+static void the_past_is_known_at_the_start(void **state)
+{
+    struct bench *b = bench_start();
+    struct store_past past;
+    uint8_t secret[16];
+
+    (void)state;
+    bench_until(b, bench_all_up(b));
+    assert_int_equal(store_past(b->store).clock_us, 0); /* it is the first start */
+    assert_int_equal(store_past(b->store).floor, 0);
+    bench_until(b, redis_number(&b->redis, "HEXISTS " TAG "counter clock") == 1);
+    store_destroy(b->store);
+    b->store = store_create(&b->config);
+    assert_int_equal(store_secret(b->store, secret), 0);
+    past = store_past(b->store);
+    assert_int_equal(past.clock_us, b->now_us + 2000000);
+    assert_true(past.floor > b->now_us >> 14);
+    redis_ok(&b->redis, "HSET " TAG "counter clock 99999999999999999999 observe -7");
+    store_destroy(b->store);
+    b->store = store_create(&b->config);
+    assert_int_equal(store_secret(b->store, secret), 0);
+    past = store_past(b->store);
+    assert_int_equal(past.clock_us, 0);
+    assert_int_equal(past.floor, 0);
+    bench_end(b);
+}
+
 /* Without Redis it is random, and soon there; with Redis stopped, too. */
 static void the_secret_does_not_wait_for_ever(void **state)
 {
@@ -376,6 +405,7 @@ int main(void)
         cmocka_unit_test(other_listeners_are_left_alone),
         cmocka_unit_test(the_mark_is_ahead),
         cmocka_unit_test(the_secret_stays),
+        cmocka_unit_test(the_past_is_known_at_the_start),
         cmocka_unit_test(the_secret_does_not_wait_for_ever),
         cmocka_unit_test(without_a_store_nothing_happens),
         cmocka_unit_test(the_end_writes_what_is_there),
