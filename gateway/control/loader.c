@@ -158,11 +158,12 @@ static void name_slow(struct loader_thread *l, unsigned route, uint64_t now_ms)
     }
     if (slow == watched->slow || (watched->named && now_ms - watched->named_ms < SLOW_MS))
         return;
-    fprintf(l->out,
-            "coapgw: module %s (%s): %llu more calls took longer than limits.module_slow; the "
-            "longest so far %llu us: all clients of a worker wait meanwhile\n",
-            route_of(l->modules, route)->path, route_of(l->modules, route)->module.file,
-            (unsigned long long)(slow - watched->slow), (unsigned long long)to_us(longest));
+    fprintf(
+        l->out,
+        "coapgw: module %s (%s): calls that took longer than limits.module_slow: %llu more, the "
+        "longest so far %llu us; all clients of a worker wait meanwhile\n",
+        route_of(l->modules, route)->path, route_of(l->modules, route)->module.file,
+        (unsigned long long)(slow - watched->slow), (unsigned long long)to_us(longest));
     watched->slow = slow;
     watched->named_ms = now_ms;
     watched->named = true;
