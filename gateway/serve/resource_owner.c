@@ -176,15 +176,28 @@ static enum reason prepare(struct resources *r, struct write *w, struct asker *a
     return reason;
 }
 
-/* The pending answer, or the outcome at once. */
+/* The record goes first: it is what may still be refused. */
+static bool send_record(struct resources *r, struct change *change)
+{
+    uint64_t cookie = 0;
+
+    if (!change->record)
+        return true;
+    if (change->pending != POOL_NONE)
+        cookie = resource_cookie(change->pending, r->nonces[change->pending]);
+    if (!resource_save_end(r, change->record, cookie))
+        return false;
+    change->record = NULL;
+    return true;
+}
+
+/* The outcome at once, or when the record is kept. */
 static void finish(struct resources *r, struct change *change, const struct asker *asker,
                    const struct outcome *outcome)
 {
     struct pending *pending;
 
     if (change->pending == POOL_NONE) {
-        if (change->record)
-            resource_save_end(r, change->record, 0);
         resource_conclude(r, asker, outcome);
         return;
     }
@@ -201,8 +214,6 @@ static void finish(struct resources *r, struct change *change, const struct aske
         pending->outcome = asker->parcel;
         pending->asker = asker->worker;
     }
-    resource_save_end(r, change->record,
-                      resource_cookie(change->pending, r->nonces[change->pending]));
 }
 
 static void tell_others(struct resources *r, struct change *change)
@@ -216,9 +227,11 @@ static void tell_others(struct resources *r, struct change *change)
         }
 }
 
-/* Changes the resource. False when there is no place for it. */
+/* Changes the resource. False when there is no place for it, which the limits leave. */
 static bool apply(struct resources *r, struct change *change, uint32_t index)
 {
+    bool is_saved = change->saving != SAVE_NOT || !r->store.enabled;
+
     if (change->state.content == CONTENT_NONE) {
         resource_note_removed(r, change->state.hash, change->state.version);
         resource_remove(r, index);
@@ -227,7 +240,7 @@ static bool apply(struct resources *r, struct change *change, uint32_t index)
     }
     if (!resource_put(r, &change->state))
         return false;
-    if (r->store.enabled && change->saving == SAVE_NOT)
+    if (!is_saved)
         resource_at(r, resource_find(r, change->state.hash))->unsaved = true;
     return true;
 }
@@ -246,14 +259,12 @@ static void change_it(struct resources *r, struct write *w, struct asker *asker,
         outcome.code = index == POOL_NONE ? CODE_CREATED : CODE_CHANGED;
         outcome.etag = content_at(&r->p->contents, change.state.content)->etag;
     }
-    if (!apply(r, &change, index)) {
+    if (!send_record(r, &change) || !apply(r, &change, index)) {
         abandon(r, &change);
-        resource_refuse(r, asker, REASON_COUNT);
+        resource_refuse(r, asker, REASON_STORE);
         return;
     }
     r->p->m->counters->resource_writes++;
-    module_on_resource(r->p->modules, r->name, r->name_length, change.state.content,
-                       change.state.version);
     tell_others(r, &change);
     finish(r, &change, asker, &outcome);
 }

@@ -255,8 +255,9 @@ enum resource_saving {
 /* The record of r->name; `content` CONTENT_NONE: it is to be deleted. */
 enum resource_saving resource_save_begin(struct resources *r, const struct resource_state *state,
                                          struct parcel **parcel);
-/* `cookie` 0: no answer is wanted. The parcel is taken over. */
-void resource_save_end(struct resources *r, struct parcel *parcel, uint64_t cookie);
+/* `cookie` 0: no answer is wanted. The parcel is taken over; false when the store takes none now.
+ */
+bool resource_save_end(struct resources *r, struct parcel *parcel, uint64_t cookie);
 uint64_t resource_cookie(uint32_t pending, uint32_t nonce);
 /* The store does not have the state of this resource: it is tried again. */
 void resource_save_failed(struct resources *r, uint32_t index);

@@ -63,7 +63,7 @@ enum resource_saving resource_save_begin(struct resources *r, const struct resou
         return SAVE_NOT;
     if (r->store.state != STORE_STATE_UP)
         return r->p->m->config->store.reject ? SAVE_REFUSE : SAVE_NOT;
-    *parcel = resource_room(r, PARCEL_STORE) ? record_parcel(r, state) : NULL;
+    *parcel = record_parcel(r, state);
     return *parcel ? SAVE : SAVE_REFUSE;
 }
 
@@ -72,7 +72,7 @@ uint64_t resource_cookie(uint32_t pending, uint32_t nonce)
     return COOKIE_RESOURCE | (uint64_t)nonce << 32 | pending;
 }
 
-static bool send(struct resources *r, struct parcel *parcel, uint64_t cookie)
+bool resource_save_end(struct resources *r, struct parcel *parcel, uint64_t cookie)
 {
     const struct worker_io *io = &r->p->m->io;
     struct store_head head;
@@ -80,16 +80,19 @@ static bool send(struct resources *r, struct parcel *parcel, uint64_t cookie)
     (void)parcel_read(parcel, 0, &head, sizeof(head));
     head.cookie = cookie;
     (void)parcel_write(parcel, 0, &head, sizeof(head));
-    if (io->tell(io->context, PARCEL_STORE, parcel))
-        return true;
-    parcel_free(io->parcels, parcel);
-    return false;
+    if (!io->tell(io->context, PARCEL_STORE, parcel))
+        return false;
+    r->p->m->counters->resource_records++;
+    return true;
 }
 
-void resource_save_end(struct resources *r, struct parcel *parcel, uint64_t cookie)
+/* The same for what may be left undone. */
+static bool send(struct resources *r, struct parcel *parcel, uint64_t cookie)
 {
-    if (send(r, parcel, cookie))
-        r->p->m->counters->resource_records++;
+    if (parcel && resource_save_end(r, parcel, cookie))
+        return true;
+    parcel_free(r->p->m->io.parcels, parcel);
+    return false;
 }
 
 void resource_save_failed(struct resources *r, uint32_t index)
@@ -193,10 +196,8 @@ static void take_in(struct resources *r, const struct parcel *parcel, uint32_t o
 static void disown(struct resources *r, uint64_t version)
 {
     const struct resource_state state = {.content = CONTENT_NONE, .format = -1, .version = version};
-    struct parcel *parcel = record_parcel(r, &state);
 
-    if (parcel)
-        resource_save_end(r, parcel, 0);
+    (void)send(r, record_parcel(r, &state), 0); /* it is asked again at the next connection */
 }
 
 /* After an outage: what the owner has is the truth. */
@@ -262,17 +263,12 @@ static bool put_again(struct resources *r, uint32_t index)
     struct resource *res = resource_at(r, index);
     const struct resource_state state = {
         .content = res->content, .format = res->format, .version = r->versions[index]};
-    struct parcel *parcel;
 
     if (resource_owner(r, res->hash) != r->index || (!r->store.sweep_all && !res->unsaved))
         return true;
     r->name_length = res->name.length;
     rope_read(&r->p->contents.chunks, &res->name, NULL, 0, r->name, r->name_length);
-    parcel = resource_room(r, PARCEL_STORE) ? record_parcel(r, &state) : NULL;
-    if (!parcel || !send(r, parcel, COOKIE_RESOURCE | COOKIE_SWEEP | index))
-        return false;
-    r->p->m->counters->resource_records++;
-    return true;
+    return send(r, record_parcel(r, &state), COOKIE_RESOURCE | COOKIE_SWEEP | index);
 }
 
 unsigned resource_sweep(struct resources *r, unsigned budget)
