@@ -343,7 +343,13 @@ uint32_t resources_count(const struct resources *r)
 
 uint32_t resources_max(const struct resources *r)
 {
-    return r->pool.capacity;
+    const struct config *config = r->p->m->config;
+    uint64_t max = 0;
+
+    for (unsigned i = 0; i < config->route_count; i++)
+        if (config->routes[i].kind == CONFIG_ROUTE_RESOURCES)
+            max += config->routes[i].resources.max;
+    return max < UINT32_MAX ? (uint32_t)max : UINT32_MAX;
 }
 
 /* ---- work in portions ---- */

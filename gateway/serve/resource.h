@@ -62,6 +62,7 @@ unsigned resources_advance(struct resources *r, unsigned budget);
 bool resources_has_work(const struct resources *r);
 
 uint32_t resources_count(const struct resources *r);
+/* What the configuration allows. */
 uint32_t resources_max(const struct resources *r);
 
 /* The name of one that is observed, by what local_observe() got; in the proxy's contents.chunks. */
