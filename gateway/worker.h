@@ -74,8 +74,8 @@ void worker_forget(struct worker *w, uint64_t now);
  * end. */
 void worker_drain(struct worker *w);
 
-/* True when no exchange is open: nothing waits for an origin, an ACK or a timer but idle sessions.
- */
+/* True when no exchange is open: nothing waits for an origin, an ACK or a timer but idle sessions,
+ * and pings to them. */
 bool worker_is_quiet(const struct worker *w);
 
 const struct counters *worker_counters(const struct worker *w);

@@ -150,10 +150,10 @@ void life_failed(struct messaging *m, struct session *s, uint16_t mid)
     messaging_drop_session(m, s);
 }
 
+/* In the next tick: whoever has ended the exchange may go on with its session. */
 void life_exchanges_over(struct messaging *m, struct session *s)
 {
-    wheel_arm(&m->wheel, &s->idle,
-              m->now); /* not now: the exchange's end is somebody's beginning */
+    wheel_arm(&m->wheel, &s->idle, m->now);
 }
 
 /* What has been answered in the meantime may have left something behind. */
