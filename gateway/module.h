@@ -291,7 +291,8 @@ struct coapgw_api {
     int (*session_address)(struct coapgw_instance *instance, coapgw_session session, char *text,
                            size_t room);
     /* -ERANGE: not a value for this parameter. -ENOSPC: too many sessions have their own
-     * (limits.parameter_sets). What has been sent keeps to the old ones. */
+     * (limits.parameter_sets). -EBUSY: within event(), while messages wait to be sent to the
+     * client. What has been sent keeps to the old ones. */
     int (*session_get)(struct coapgw_instance *instance, coapgw_session session,
                        enum coapgw_parameter parameter, uint64_t *value_milli);
     int (*session_set)(struct coapgw_instance *instance, coapgw_session session,

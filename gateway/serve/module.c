@@ -470,6 +470,11 @@ static void stop_instances(struct module_host *host)
     for (uint32_t i = 0; host->asyncs.heads && i < table->positions; i++)
         for (struct async *async; (async = async_first(&host->asyncs, i)) != NULL;)
             async_free(&host->asyncs, async);
+    for (uint32_t i = 0; i < host->timers.fresh; i++)
+        if (host->timer_handles.nonces[i])
+            wheel_cancel(&host->m->wheel,
+                         &((struct module_timer *)pool_at(&host->timers, i))->timer);
+    wheel_cancel(&host->m->wheel, &host->pause.timer);
     for (unsigned i = 0; i < host->instance_count; i++) {
         struct coapgw_instance *instance = &host->instances[i];
 

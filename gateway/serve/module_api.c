@@ -182,6 +182,7 @@ static int api_timer_start(struct coapgw_instance *instance, uint32_t delay_ms, 
 {
     struct module_host *host;
     struct module_timer *t;
+    uint64_t handle;
 
     if (!instance || !instance->module->timer || delay_ms > COAPGW_DELAY_MS_MAX)
         return -EINVAL;
@@ -194,8 +195,9 @@ static int api_timer_start(struct coapgw_instance *instance, uint32_t delay_ms, 
     t->instance = instance->number;
     t->argument = argument;
     wheel_arm(&host->m->wheel, &t->timer, host->m->now + delay_ms * UINT64_C(1000));
+    handle = handle_of(&host->timer_handles, pool_index(&host->timers, t));
     if (out)
-        *out = handle_of(&host->timer_handles, pool_index(&host->timers, t));
+        *out = handle;
     return 0;
 }
 
@@ -413,6 +415,9 @@ static int api_session_set(struct coapgw_instance *instance, coapgw_session hand
 
     if (!s)
         return -ENOENT;
+    /* More may be let go by it, and nothing is sent from within an event. */
+    if (instance->host->telling && s->gate.own.waiting)
+        return -EBUSY;
     t = *s->transmission;
     err = transmission_set(&t, (enum transmission_parameter)(unsigned)parameter, value_milli);
     return err ? err : messaging_set_transmission(instance->host->m, s, &t);

@@ -27,7 +27,9 @@ static void tell(struct coapgw_instance *instance, const struct coapgw_event *ev
     if (!(instance->module->events & COAPGW_EVENT(event->kind)))
         return;
     begun = module_enter();
+    instance->host->telling = true;
     instance->module->event(instance->state, event);
+    instance->host->telling = false;
     module_leave(instance, begun);
 }
 

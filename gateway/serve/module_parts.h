@@ -104,6 +104,7 @@ struct module_host {
     uint64_t seed;
     uint8_t *body, *payload; /* of the request and of the answer in hand */
     size_t body_bytes, payload_bytes;
+    bool telling; /* a module's event() is running */
     struct call call;
 };
 

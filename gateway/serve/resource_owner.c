@@ -265,6 +265,8 @@ static void change_it(struct resources *r, struct write *w, struct asker *asker,
         return;
     }
     r->p->m->counters->resource_writes++;
+    module_on_resource(r->p->modules, r->name, r->name_length, change.state.content,
+                       change.state.version);
     tell_others(r, &change);
     finish(r, &change, asker, &outcome);
 }

@@ -158,6 +158,32 @@ static void test_different_requests_have_their_own_states(void **state)
     probe_end(h);
 }
 
+/* A request without any option but Observe, to the root. */
+static void test_a_module_at_the_root(void **state)
+{
+    struct harness *h = probe_begin(MODULE_YAML "observe: {confirm_every: 1000}\n"
+                                                "routes:\n"
+                                                "  - {path: /, module: {file: /unit/probe.so, "
+                                                "options: \"some text\"}}\n");
+
+    (void)state;
+    memset(&seen, 0, sizeof(seen));
+    probe.handle = show_version;
+    assert_true(observe(h, 1, NULL, 0));
+    assert_true(observe(h, 2, "a", 0));
+    assert_int_equal(usage_of(h).observations, 2);
+    seen.version = 3;
+    assert_int_equal(probe.api->notify(probe.instance, &(struct coapgw_bytes){NULL, 0}, 0), 0);
+    harness_advance(h, 2000);
+    expect_notification(h, 1, " 3");
+    harness_silent(h);
+    tell("a");
+    harness_advance(h, 2000);
+    expect_notification(h, 2, "a 3");
+    harness_silent(h);
+    probe_end(h);
+}
+
 static void test_notify_within_a_call(void **state)
 {
     struct harness *h = observe_begin();
@@ -320,6 +346,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_call_for_all_who_observe_the_same),
         cmocka_unit_test(test_different_requests_have_their_own_states),
+        cmocka_unit_test(test_a_module_at_the_root),
         cmocka_unit_test(test_notify_within_a_call),
         cmocka_unit_test(test_an_error_is_the_last_word),
         cmocka_unit_test(test_relations_are_told),

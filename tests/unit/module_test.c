@@ -402,6 +402,35 @@ static void test_session_parameters(void **state)
     probe_end(h);
 }
 
+static int set_result;
+
+static void tune(const struct coapgw_event *event)
+{
+    if (event->kind == COAPGW_SESSION_OPENED)
+        set_result =
+            probe.api->session_set(probe.instance, event->session, COAPGW_ACK_TIMEOUT, 12345);
+}
+
+/* When a client comes, before its first request is seen. */
+static void test_parameters_from_the_beginning(void **state)
+{
+    struct harness *h = probe_begin(PROBE_YAML);
+    struct message m;
+    uint64_t value;
+
+    (void)state;
+    set_result = -1;
+    probe.on_event = tune;
+    probe.handle = meet;
+    CLIENT(h, 1, .code = CODE_GET, .path = "probe");
+    expect_at_client(h, 1, CODE_CONTENT, &m);
+    assert_int_equal(set_result, 0);
+    assert_int_equal(probe.api->session_get(probe.instance, met, COAPGW_ACK_TIMEOUT, &value), 0);
+    assert_int_equal(value, 12345);
+    harness_nothing_left(h);
+    probe_end(h);
+}
+
 static void *data_at_close;
 
 static void note_close(const struct coapgw_event *event)
@@ -548,6 +577,7 @@ int main(void)
         cmocka_unit_test(test_etags_are_compared),
         cmocka_unit_test(test_timers),
         cmocka_unit_test(test_session_parameters),
+        cmocka_unit_test(test_parameters_from_the_beginning),
         cmocka_unit_test(test_sessions_come_and_go),
         cmocka_unit_test(test_lines_are_limited),
         cmocka_unit_test(test_slow_calls_are_counted),
