@@ -13,7 +13,7 @@ cd "$(dirname "$(readlink -f "$0")")"
 namespace=coapgw-quickstart
 state=/run/coapgw-quickstart
 build=build/quickstart
-config=$PWD/config/coapgw.yaml
+config=$state/coapgw.yaml
 # Not "ip netns exec", which also wants mount namespaces and so fails in a plain chroot.
 inside=(nsenter "--net=/run/netns/$namespace")
 
@@ -49,8 +49,10 @@ end_process() {
 
 stop() {
     if exists; then
+        end_process "$state/observer.pid"
         end_process "$state/gateway.pid"
         end_process "$state/origin.pid"
+        end_process "$state/redis.pid"
         ip netns delete "$namespace"
     fi
     rm -rf "$state"
@@ -62,6 +64,7 @@ start() {
     shift
     setsid "${inside[@]}" "$@" </dev/null >"$state/$name.log" 2>&1 &
     echo "$!" >"$state/$name.pid"
+    disown
 }
 
 # wait_for SECONDS WHAT COMMAND...
@@ -80,6 +83,46 @@ gateway_is_ready() {
 
 origin_answers() {
     "${inside[@]}" coap-client-notls -B 1 coap://10.99.0.1/ 2>&1 | grep -q libcoap
+}
+
+redis_answers() {
+    redis-cli -s "$state/redis.sock" ping | grep -q PONG
+}
+
+start_gateway() {
+    start gateway "$PWD/$build/coapgw" -c "$config"
+    wait_for 60 "coapgw gets ready" gateway_is_ready
+    kill -0 "$(<"$state/gateway.pid")" 2>/dev/null || fail "coapgw did not start"
+}
+
+is_gone() {
+    ! kill -0 "$1"
+}
+
+# How many times of day the observer has been told.
+told() {
+    grep -oE '[0-9]{2}:[0-9]{2}:[0-9]{2}' "$state/observer.log" | wc -l
+}
+
+has_been_told() {
+    (($(told) >= $1))
+}
+
+# A client observes while coapgw is killed and comes back.
+restart() {
+    local before
+    start observer coap-client-notls -s 60 coap://10.99.0.2/time
+    wait_for 20 "the observer is notified" has_been_told 3
+    before=$(told)
+    printf '\nobserver: notified %s times; what Redis knows of it:\n' "$before"
+    redis-cli -s "$state/redis.sock" --scan --pattern '*:observe:*'
+    kill -KILL "$(<"$state/gateway.pid")"
+    wait_for 10 "coapgw is gone" is_gone "$(<"$state/gateway.pid")"
+    printf 'coapgw: killed, and started again\n'
+    start_gateway
+    wait_for 40 "the observer is notified again" has_been_told $((before + 3))
+    printf 'observer: notified %s times; it has asked once\n' "$(told)"
+    end_process "$state/observer.pid"
 }
 
 # A command as it would be typed.
@@ -108,7 +151,7 @@ run() {
 
     say "build"
     cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCOAPGW_TESTS=OFF >/dev/null
-    cmake --build "$build" --target coapgw
+    cmake --build "$build" --target coapgw coapgwctl
 
     stop
     mkdir -p "$state"
@@ -116,9 +159,11 @@ run() {
     say "a network namespace with coapgw on a TAP, and a libcoap server behind it"
     ip netns add "$namespace"
     "${inside[@]}" ip link set lo up
-    start gateway "$PWD/$build/coapgw" -c "$config"
-    wait_for 60 "coapgw gets ready" gateway_is_ready
-    kill -0 "$(<"$state/gateway.pid")" 2>/dev/null || fail "coapgw did not start"
+    sed "s|^store: none|store: {url: \"unix://$state/redis.sock\", resume_spread: 1s}|" \
+        config/coapgw.yaml >"$config"
+    start redis redis-server --port 0 --unixsocket "$state/redis.sock" --save '' --dir "$state"
+    wait_for 20 "Redis answers" redis_answers
+    start_gateway
     start origin coap-server-notls -A 10.99.0.1 -d 10
     wait_for 20 "the origin answers" origin_answers
     cat "$state/gateway.log"
@@ -135,6 +180,9 @@ run() {
     ask 'done' 'coap://10.99.0.2/async?1'
     ask '*</hello>*' coap://10.99.0.2/.well-known/core
 
+    say "a restart: observers are kept in Redis"
+    restart
+
     say "all answers were right; coapgw is still running"
     cat <<END
 Make a request of your own:
@@ -143,7 +191,9 @@ See the packets:
     nsenter --net=/run/netns/$namespace tcpdump -ni coapgw0
 Print the counters into the log:
     kill -USR1 $(<"$state/gateway.pid"); tail -n 40 $state/gateway.log
-Change the configuration: $config; check it, and start again:
+Look inside:
+    nsenter --net=/run/netns/$namespace $build/tools/coapgwctl sessions
+Change the configuration: config/coapgw.yaml; check it, and start again:
     $build/coapgw -c config/coapgw.yaml --check && ./quickstart.sh
 Stop and remove everything:
     ./quickstart.sh stop

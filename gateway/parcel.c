@@ -17,9 +17,24 @@ struct rte_mempool *parcel_pool_create(const char *name, unsigned count)
 {
     /* A core's cache may hold 1.5 times its size: a small pool must not end up in caches. */
     unsigned cache = count >= POOL_CACHE * 64 ? POOL_CACHE : 0;
+    struct rte_mempool *pool =
+        rte_mempool_create_empty(name, count, sizeof(struct parcel), cache, 0, (int)rte_socket_id(),
+                                 RTE_MEMPOOL_F_NO_IOVA_CONTIG);
+    int err;
 
-    return rte_mempool_create(name, count, sizeof(struct parcel), cache, 0, NULL, NULL, NULL, NULL,
-                              (int)rte_socket_id(), RTE_MEMPOOL_F_NO_IOVA_CONTIG);
+    if (!pool)
+        return NULL;
+    /* Not the default ring: there a thread of the control side that is preempted in its middle
+     * would keep the workers waiting. */
+    err = rte_mempool_set_ops_byname(pool, "lf_stack", NULL);
+    if (err == 0)
+        err = rte_mempool_populate_default(pool);
+    if (err < 0) {
+        rte_mempool_free(pool);
+        rte_errno = -err;
+        return NULL;
+    }
+    return pool;
 }
 
 void parcel_pool_destroy(struct rte_mempool *pool)
