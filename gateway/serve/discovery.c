@@ -13,6 +13,14 @@
  * always found. */
 #define RESOURCES_LOOKED_AT 4096
 
+/* A list costs much more than its request: so many links are looked at in a second, and as many
+ * more at once when it has been quiet. Beyond that the answer is 5.03. */
+#define LOOKS_PER_SECOND 200000u
+#define LOOKS_AT_ONCE    40000u
+
+/* A list of so many links is longer than what a client gets that has not proven its address. */
+#define LINKS_OF_THE_PROVEN 64
+
 struct link {
     const char *host; /* of the configuration; NULL: any */
     const char *path;
@@ -28,6 +36,8 @@ struct discovery {
     struct link *links;
     unsigned count;
     char *filtered; /* room for all links */
+    uint64_t looks; /* left, in units of a second's share */
+    uint64_t looks_us;
 };
 
 static int make_link(struct link *link, const struct config_route *route)
@@ -272,6 +282,23 @@ static bool find_whole_path(const struct message *msg, struct option_view *path)
     return false;
 }
 
+/* False when too many links have been looked at lately. */
+static bool take_looks(struct discovery *d, uint64_t now_us, uint32_t count)
+{
+    const uint64_t each = 1000000, most = LOOKS_AT_ONCE * each;
+    uint64_t quiet_us = now_us - d->looks_us;
+
+    if (quiet_us < most / LOOKS_PER_SECOND)
+        d->looks += quiet_us * LOOKS_PER_SECOND;
+    if (quiet_us >= most / LOOKS_PER_SECOND || d->looks > most)
+        d->looks = most;
+    d->looks_us = now_us;
+    if (d->looks < count * each)
+        return false;
+    d->looks -= count * each;
+    return true;
+}
+
 static void add_resources(struct listing *l)
 {
     const struct option_view *host = &l->msg->first[SLOT_URI_HOST];
@@ -310,14 +337,34 @@ static void answer(struct listing *l, struct local_request *rq)
         local_deliver(l->p, rq, l->content, POOL_NONE);
 }
 
-/* The list is made for this request, and kept for as long as the client fetches its blocks. */
-static void serve_all(struct discovery *d, struct proxy *p, struct resources *r, struct request *rq)
+static void list(struct discovery *d, struct listing *l, struct local_request *rq)
 {
     const struct local_answer head = {
         .code = CODE_CONTENT, .format = FORMAT_LINK_FORMAT, .max_age_s = -1};
-    struct listing l = {.p = p, .resources = r, .msg = rq->message};
-    struct local_request local;
 
+    l->content = local_content(l->p, &head);
+    if (l->content == CONTENT_NONE) {
+        local_code(l->p, rq, CODE_SERVICE_UNAVAILABLE, NULL);
+        return;
+    }
+    add_routes(l, d);
+    add_resources(l);
+    answer(l, rq);
+    content_release(&l->p->contents, l->content);
+}
+
+/* The list is made for this request, and kept for as long as the client fetches its blocks. */
+static void serve_all(struct discovery *d, struct proxy *p, struct resources *r, struct request *rq)
+{
+    struct listing l = {.p = p, .resources = r, .msg = rq->message};
+    uint32_t looks = resources_count(r);
+    struct local_request local;
+    struct option_view path;
+
+    if (looks > RESOURCES_LOOKED_AT)
+        looks = RESOURCES_LOOKED_AT;
+    if (find_whole_path(rq->message, &path))
+        looks = 1;
     if (rq->message->code != CODE_GET) {
         local_not_allowed(p, rq);
         return;
@@ -325,15 +372,13 @@ static void serve_all(struct discovery *d, struct proxy *p, struct resources *r,
     if (!local_begin(p, rq, ROUTE_NONE, &local))
         return;
     local.observes = false;
-    l.content = local_content(p, &head);
-    if (l.content == CONTENT_NONE) {
-        local_code(p, &local, CODE_SERVICE_UNAVAILABLE, NULL);
-    } else {
-        add_routes(&l, d);
-        add_resources(&l);
-        answer(&l, &local);
-        content_release(&p->contents, l.content);
-    }
+    if (looks > LINKS_OF_THE_PROVEN && !rq->multicast &&
+        reply_longest(p->m, rq->session, rq->message->length))
+        reply_challenge(p->m, rq);
+    else if (take_looks(d, p->m->now, looks))
+        list(d, &l, &local);
+    else
+        local_code(p, &local, CODE_SERVICE_UNAVAILABLE, "too many lists at a time");
     local_release(p, &local);
 }
 

@@ -107,8 +107,10 @@ static void leave_chain(struct resources *r, uint32_t index)
     *link = resource_at(r, index)->next;
 }
 
-static uint64_t cost_of(const struct resources *r, const struct resource *res)
+uint64_t resource_cost(const struct resources *r, uint32_t index)
 {
+    const struct resource *res = resource_at(r, index);
+
     return (uint64_t)res->name.length + content_at(&r->p->contents, res->content)->payload_length;
 }
 
@@ -150,15 +152,16 @@ bool resource_put(struct resources *r, const struct resource_state *state)
 
     if (!res)
         return false;
+    index = pool_index(&r->pool, res);
     if (res->content != CONTENT_NONE) {
-        r->use[res->route].bytes -= cost_of(r, res);
+        r->use[res->route].bytes -= resource_cost(r, index);
         drop_content(r, res);
     }
     res->content = state->content;
     res->format = state->format;
-    r->versions[pool_index(&r->pool, res)] = state->version;
+    r->versions[index] = state->version;
     res->unsaved = false;
-    r->use[res->route].bytes += cost_of(r, res);
+    r->use[res->route].bytes += resource_cost(r, index);
     if (r->version < state->version)
         r->version = state->version;
     if (res->observation != POOL_NONE)
@@ -176,7 +179,7 @@ void resource_remove(struct resources *r, uint32_t index)
         r->store.cursor = res->by_age.next;
     leave_chain(r, index);
     list_remove(&r->all, &r->pool, BY_AGE, index);
-    r->use[res->route].bytes -= cost_of(r, res);
+    r->use[res->route].bytes -= resource_cost(r, index);
     r->use[res->route].count--;
     drop_content(r, res);
     contents_free_held(&r->p->contents, &res->name);

@@ -32,13 +32,11 @@ static enum reason limit_of(const struct resources *r, const struct write *w, ui
 {
     const struct config_resources *limits = resource_limits(r, w->route);
     const struct resource_use *use = &r->use[w->route];
-    uint64_t before = 0, after = (uint64_t)r->name_length + w->body.length;
+    uint64_t before = index == POOL_NONE ? 0 : resource_cost(r, index);
+    uint64_t after = (uint64_t)r->name_length + w->body.length;
 
     if (index == POOL_NONE && use->count >= limits->max)
         return REASON_COUNT;
-    if (index != POOL_NONE)
-        before = r->name_length +
-                 content_at(&r->p->contents, resource_at(r, index)->content)->payload_length;
     return after > before && use->bytes - before + after > limits->bytes ? REASON_SIZE
                                                                          : REASON_NONE;
 }

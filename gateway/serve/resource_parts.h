@@ -163,6 +163,8 @@ struct resource_state {
 };
 bool resource_put(struct resources *r, const struct resource_state *state);
 void resource_remove(struct resources *r, uint32_t index);
+/* What it has of `size`. */
+uint64_t resource_cost(const struct resources *r, uint32_t index);
 /* Whether it must be waited for records before it can be said that a resource is not there. */
 bool resource_is_unknown(const struct resources *r);
 

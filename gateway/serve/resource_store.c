@@ -163,8 +163,10 @@ static bool has_room(const struct resources *r, uint32_t route, uint32_t index, 
 {
     const struct config_resources *limits = resource_limits(r, route);
     const struct resource_use *use = &r->use[route];
+    uint64_t before = index == POOL_NONE ? 0 : resource_cost(r, index);
 
-    return index != POOL_NONE || (use->count < limits->max && use->bytes + bytes <= limits->bytes);
+    return (index != POOL_NONE || use->count < limits->max) &&
+           use->bytes - before + bytes <= limits->bytes;
 }
 
 static void take_in(struct resources *r, const struct parcel *parcel, uint32_t offset,
