@@ -1,8 +1,10 @@
 /* The service's secret, read or made before the workers are, and how far time and numbers had come
  * before the start: with a connection of its own, by the main thread. */
 #include <errno.h>
+#include <inttypes.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "gateway/store/store_parts.h"
@@ -12,8 +14,8 @@
 
 #define DIGITS 32
 
-/* The stored time may be so old. */
-#define CLOCK_SLACK_US UINT64_C(2000000)
+/* The stored time may be so old: it is written each second. */
+#define CLOCK_SLACK_US UINT64_C(1100000)
 
 /* Later times are no times: the year 2500. */
 #define CLOCK_MAX_US UINT64_C(16725225600000000)
@@ -49,6 +51,30 @@ static uint64_t number_in(const redisReply *reply)
     return reply->type == REDIS_REPLY_STRING ? strtoull(reply->str, NULL, 10) : 0;
 }
 
+static void written(redisAsyncContext *ac, void *answer, void *argument)
+{
+    struct task *t = redis_answered(ac);
+
+    (void)argument;
+    t->done = answer != NULL;
+}
+
+/* When this start begins: one that follows before the first second is over must not begin at the
+ * same time. */
+static void write_start(struct task *t)
+{
+    struct timespec now;
+    uint64_t us;
+    char number[24];
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    us = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+    if (us < t->past.clock_us)
+        us = t->past.clock_us;
+    snprintf(number, sizeof(number), "%" PRIu64, us);
+    (void)redis_say(&t->redis, written, NULL, "HSET", t->counter_key, "clock", number, NULL);
+}
+
 /* What is no number is as good as none. */
 static void recalled(redisAsyncContext *ac, void *answer, void *argument)
 {
@@ -66,7 +92,9 @@ static void recalled(redisAsyncContext *ac, void *answer, void *argument)
         t->past.floor = 0;
     if (t->past.clock_us > CLOCK_MAX_US)
         t->past.clock_us = 0;
-    t->done = true;
+    if (t->past.clock_us)
+        t->past.clock_us += CLOCK_SLACK_US;
+    write_start(t);
 }
 
 static void got(redisAsyncContext *ac, void *answer, void *argument)
@@ -149,8 +177,6 @@ int store_secret(struct store *s, uint8_t secret[16])
     if (t.done) {
         from_hex(secret, t.digits);
         s->service.past = t.past;
-        if (t.past.clock_us) /* it is written each second */
-            s->service.past.clock_us += CLOCK_SLACK_US;
     } else {
         fprintf(stderr,
                 "coapgw: store: no secret from %s: %s; a random one is used: for some minutes "
