@@ -16,6 +16,9 @@ _Static_assert((int)LOCAL_KIND_COUNT == LOCAL_OWNERS, "each kind has its place")
      SLOT_BIT(SLOT_URI_PORT) | SLOT_BIT(SLOT_URI_PATH) | SLOT_BIT(SLOT_URI_QUERY) |     \
      SLOT_BIT(SLOT_ACCEPT) | SLOT_BIT(SLOT_BLOCK1) | SLOT_BIT(SLOT_BLOCK2))
 
+/* In keys, which name transfers: no upstream has this index. */
+#define NO_UPSTREAM UINT16_MAX
+
 /* Content-Format, Max-Age, Size1 and what else there may be. */
 #define OPTIONS_ROOM (CONTENT_OPTIONS_MAX + 16)
 
@@ -63,7 +66,8 @@ static bool begin_whole(struct proxy *p, struct asked *a, struct local_request *
 
 bool local_begin(struct proxy *p, struct request *rq, unsigned route, struct local_request *l)
 {
-    struct place place = {.route = route, .space = {.method = rq->message->code, .forward = 2}};
+    struct place place = {.route = route,
+                          .space = {.method = rq->message->code, .upstream = NO_UPSTREAM}};
     struct asked a = {.rq = rq, .place = &place, .local = true};
     uint16_t unsupported = unsupported_option(rq->message, UNDERSTOOD);
 

@@ -228,19 +228,13 @@ static void tell_others(struct resources *r, struct change *change)
 /* Changes the resource. False when there is no place for it, which the limits leave. */
 static bool apply(struct resources *r, struct change *change, uint32_t index)
 {
-    bool is_saved = change->saving != SAVE_NOT || !r->store.enabled;
-
     if (change->state.content == CONTENT_NONE) {
         resource_note_removed(r, change->state.hash, change->state.version);
         resource_remove(r, index);
         r->version = change->state.version;
         return true;
     }
-    if (!resource_put(r, &change->state))
-        return false;
-    if (!is_saved)
-        resource_at(r, resource_find(r, change->state.hash))->unsaved = true;
-    return true;
+    return resource_put(r, &change->state);
 }
 
 static void change_it(struct resources *r, struct write *w, struct asker *asker, uint32_t index)

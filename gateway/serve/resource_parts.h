@@ -15,7 +15,7 @@ struct resource {
     uint32_t observation; /* POOL_NONE: nobody observes it here */
     uint32_t route;
     int32_t format; /* -1: none */
-    bool unsaved;   /* at the owner: the store has not said that it has this state */
+    bool unsaved;   /* at the owner: the store has said that it could not keep this state */
 };
 
 /* How much a route has of its limits. */

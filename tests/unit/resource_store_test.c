@@ -332,6 +332,31 @@ static void an_outage_is_made_good(void **state)
     (void)store_expect(c, 0, STORE_PUT, mine);
 }
 
+/* The store takes a few at a time, and what is next goes meanwhile. */
+static void what_goes_while_all_are_put_again_is_left_out(void **state)
+{
+    struct crew *c = *state;
+    struct message m;
+
+    store_tells_all(c, STORE_DOWN);
+    for (unsigned n = 0; n < 6; n++) {
+        client_puts(&c->h[0], 1, crew_path(c, 0, n), FORMAT_TEXT, "x");
+        expect_at_client(&c->h[0], 1, CODE_CREATED, &m);
+    }
+    c->store[0].capacity = 2;
+    store_tells_all(c, STORE_UP);
+    (void)store_expect(c, 0, STORE_PUT, crew_path(c, 0, 0));
+    (void)store_expect(c, 0, STORE_PUT, crew_path(c, 0, 1));
+    client_deletes(&c->h[0], 1, crew_path(c, 0, 2)); /* where it stands */
+    expect_at_client(&c->h[0], 1, CODE_DELETED, &m);
+    (void)store_expect(c, 0, STORE_DELETE, crew_path(c, 0, 2));
+    c->store[0].capacity = CREW_RING_MAX;
+    crew_advance(c, 5000);
+    for (unsigned n = 3; n < 6; n++)
+        (void)store_expect(c, 0, STORE_PUT, crew_path(c, 0, n));
+    store_silent(c, 0);
+}
+
 /* ---- reading back ---- */
 
 static void records_come_back_everywhere(void **state)
@@ -549,6 +574,7 @@ int main(void)
         TEST(a_failed_record_is_refused, start_strict),
         TEST(a_full_ring_to_the_store_refuses, start),
         TEST(an_outage_is_made_good, start),
+        TEST(what_goes_while_all_are_put_again_is_left_out, start),
         TEST(records_come_back_everywhere, start_early),
         TEST(what_is_newer_stays, start_early),
         TEST(observers_come_back_behind_their_resources, start_early),

@@ -305,6 +305,8 @@ static void names_and_representations_have_a_size(void **state)
     client_puts(h, 1, "small/9", -1, "");
     expect_at_client(h, 1, CODE_SERVICE_UNAVAILABLE, &m);
     assert_int_equal(put_long(h, "small/3", body, each + 1, &m), CODE_SERVICE_UNAVAILABLE);
+    assert_int_equal(put_long(h, "small/3", body, each - 9, &m), CODE_CHANGED);
+    assert_int_equal(put_long(h, "small/3", body, each, &m), CODE_CHANGED); /* it grows again */
     assert_int_equal(put_long(h, "small/3", body, each - 8, &m), CODE_CHANGED);
     client_puts(h, 1, "small/9", -1, "x");
     expect_at_client(h, 1, CODE_SERVICE_UNAVAILABLE, &m);
@@ -379,6 +381,29 @@ static void hosts_have_resources_of_their_own(void **state)
     gets_code(h, 1, "a b/x", CODE_NOT_FOUND);
 }
 
+/* Two bodies at a time, which differ in nothing but the host. */
+static void bodies_for_different_hosts_are_not_mixed(void **state)
+{
+    static const char *const hosts[] = {"one.example", "two.example"};
+    struct harness *h = *state;
+    struct message m;
+
+    for (uint32_t number = 0; number < 3; number++)
+        for (unsigned i = 0; i < 2; i++) {
+            CLIENT(h, 1, .type = TYPE_CON, .code = CODE_PUT, .path = "a b/x",
+                   OPTIONS_OF(text_option(OPTION_URI_HOST, hosts[i]),
+                              block_option(OPTION_BLOCK1, number, number < 2, 0)),
+                   .payload = i ? "2222222222222222" : "1111111111111111", .payload_length = 16);
+            expect_at_client(h, 1, number < 2 ? CODE_CONTINUE : CODE_CREATED, &m);
+        }
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(at_host(h, CODE_GET, hosts[i], "a b/x", NULL, &m), CODE_CONTENT);
+        assert_int_equal(m.payload_length, 48);
+        assert_int_equal(m.payload[0], i ? '2' : '1');
+        assert_int_equal(m.payload[47], i ? '2' : '1');
+    }
+}
+
 static void segments_are_told_apart(void **state)
 {
     struct harness *h = *state;
@@ -427,6 +452,7 @@ int main(void)
         SMALL(nothing_is_made_where_nothing_may_be),
         SMALL(a_route_may_want_certain_formats),
         SMALL(hosts_have_resources_of_their_own),
+        SMALL(bodies_for_different_hosts_are_not_mixed),
         TEST(segments_are_told_apart),
     };
 
