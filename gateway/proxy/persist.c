@@ -20,6 +20,9 @@
 /* After a record was refused, the relations without one are tried again. */
 #define SWEEP_AGAIN_US 5000000u
 
+/* Deletions that were left for lack of room, and are done before a record is put. */
+#define DELETE_FIRST 64
+
 /* A sweep looks at more relations than it puts: many have a record. */
 #define SWEEP_LOOKS 8
 
@@ -154,6 +157,35 @@ static bool tell(struct proxy *p, enum store_type type, uint64_t cookie, const s
     return false;
 }
 
+/* ---- deletions that wait for room ---- */
+
+static unsigned delete_some(struct proxy *p, unsigned budget)
+{
+    struct list *deleting = &p->persist.deleting;
+    unsigned n = 0;
+
+    for (; n < budget && deleting->head != POOL_NONE; n++) {
+        uint32_t index = deleting->head;
+        struct relation *r = relation_at(p, index);
+
+        if (p->persist.up && !tell(p, STORE_DELETE, 0, &r->record))
+            break;
+        list_remove(deleting, &p->relations, BY_OBSERVATION, index);
+        rope_free(&p->persist.records, &r->record);
+        pool_put(&p->relations, r);
+    }
+    return n;
+}
+
+/* A record that is put again must not go with its predecessor, which is to be deleted still. False
+ * when there is no room for that now. */
+static bool put(struct proxy *p, uint64_t cookie, const struct rope *record)
+{
+    if (p->persist.deleting.head != POOL_NONE)
+        (void)delete_some(p, DELETE_FIRST);
+    return p->persist.deleting.head == POOL_NONE && tell(p, STORE_PUT, cookie, record);
+}
+
 /* ---- answers that wait ---- */
 
 static uint32_t nonce_of(const struct proxy *p, const struct hold *hold)
@@ -223,7 +255,7 @@ enum persist_verdict persist_keep(struct proxy *p, struct relation *r, const str
     if (!hold)
         return without_record(p, r);
     r->kept = KEPT_ASKED;
-    if (!tell(p, STORE_PUT, (uint64_t)nonce_of(p, hold) << 32 | r->held, &r->record)) {
+    if (!put(p, (uint64_t)nonce_of(p, hold) << 32 | r->held, &r->record)) {
         /* The exchange is there already: the answer goes through it, as if the store had failed. */
         struct client later = {.exchange = hold->exchange};
         struct wish mine = hold->wish;
@@ -407,6 +439,11 @@ static void disown(struct proxy *p, const struct parcel *parcel)
     rope_free(&p->persist.records, &record);
 }
 
+static bool endpoint_equal(const struct endpoint *a, const struct endpoint *b)
+{
+    return a->port == b->port && address_equal(&a->address, &b->address);
+}
+
 static bool is_registration(const struct message *msg)
 {
     return (msg->code == CODE_GET || msg->code == CODE_FETCH) && message_has(msg, SLOT_OBSERVE) &&
@@ -422,6 +459,31 @@ static bool parse(const struct parcel *parcel, struct store_relation *head, stru
            head->packet_length <= MESSAGE_MAX_BYTES &&
            parcel_read(parcel, offset + (uint32_t)sizeof(*head), buffer, head->packet_length) &&
            message_parse(buffer, head->packet_length, msg) == VERDICT_OK && is_registration(msg);
+}
+
+/* It has been refused or ended already, and the store could not be told yet. */
+static bool is_being_deleted(struct proxy *p, const struct store_relation *record,
+                             const struct message *msg)
+{
+    const struct list *deleting = &p->persist.deleting;
+
+    for (uint32_t index = deleting->head; index != POOL_NONE;) {
+        const struct relation *r = relation_at(p, index);
+        uint8_t packet[MESSAGE_MAX_BYTES];
+        struct store_relation head;
+        struct message other;
+
+        rope_read(&p->persist.records, &r->record, NULL, 0, &head, sizeof(head));
+        rope_read(&p->persist.records, &r->record, NULL, sizeof(head), packet, head.packet_length);
+        if (endpoint_equal(&head.peer, &record->peer) &&
+            endpoint_equal(&head.listen, &record->listen) &&
+            message_parse(packet, head.packet_length, &other) == VERDICT_OK &&
+            other.token_length == msg->token_length &&
+            memcmp(other.token, msg->token, msg->token_length) == 0)
+            return true;
+        index = r->by_observation.next;
+    }
+    return false;
 }
 
 bool persist_read(struct proxy *p, const struct parcel *parcel, struct request *rq,
@@ -444,7 +506,7 @@ bool persist_read(struct proxy *p, const struct parcel *parcel, struct request *
     s = session_find(&p->m->sessions, &flow, session_hash(&p->m->sessions, &flow));
     if (s && s->role == SESSION_CLIENT && find_relation(p, s, msg))
         return false; /* the newest counts: what is there */
-    if (head.verify || was_cancelled(p, &flow, msg)) {
+    if (head.verify || was_cancelled(p, &flow, msg) || is_being_deleted(p, &record, msg)) {
         disown(p, parcel);
         return false;
     }
@@ -555,29 +617,11 @@ static bool put_again(struct proxy *p, uint32_t index)
     if (p->persist.serials[index] == 0 || r->record.length == 0 || r->held != POOL_NONE ||
         (r->kept == KEPT && !p->persist.sweep_all))
         return true;
-    if (!tell(p, STORE_PUT, cookie, &r->record))
+    if (!put(p, cookie, &r->record))
         return false;
     r->kept = r->kept == KEPT ? KEPT : KEPT_ASKED;
     p->m->counters->records_put++;
     return true;
-}
-
-static unsigned delete_some(struct proxy *p, unsigned budget)
-{
-    struct list *deleting = &p->persist.deleting;
-    unsigned n = 0;
-
-    for (; n < budget && deleting->head != POOL_NONE; n++) {
-        uint32_t index = deleting->head;
-        struct relation *r = relation_at(p, index);
-
-        if (p->persist.up && !tell(p, STORE_DELETE, 0, &r->record))
-            break;
-        list_remove(deleting, &p->relations, BY_OBSERVATION, index);
-        rope_free(&p->persist.records, &r->record);
-        pool_put(&p->relations, r);
-    }
-    return n;
 }
 
 unsigned persist_advance(struct proxy *p, unsigned budget)

@@ -262,6 +262,37 @@ static void a_deletion_waits_for_room(void **state)
     stop(h);
 }
 
+static void a_late_deletion_hits_no_other_record(void **state)
+{
+    struct harness *h = begin(serving);
+    struct kept record, deleted, put;
+    struct registered r;
+    struct message m;
+
+    (void)state;
+    store_done(h, ask(h, 1, &r, &record), 0);
+    expect_state(h, 1, TYPE_ACK, "one", NULL);
+    client_observe(h, 2, 1, 2, "t", 0); /* the observation goes on */
+    store_done(h, store_expect(h, STORE_PUT, NULL), 0);
+    expect_state(h, 2, TYPE_ACK, "one", NULL);
+    h->deaf = true;
+    client_observe(h, 1, 2, 1, "t", 1);
+    client_expect(h, 1, &m);
+    store_untold(h);
+    store_gives(h, &record, false); /* is read back just now: its end is still to be told */
+    assert_int_equal(observe_usage(h).relations, 2);
+    h->deaf = false;
+    client_observe(h, 1, 3, 1, "t", 0);
+    store_expect(h, STORE_DELETE, &deleted);
+    store_done(h, store_expect(h, STORE_PUT, &put), 0);
+    assert_int_equal(deleted.length, record.length);
+    expect_state(h, 1, TYPE_ACK, "one", NULL);
+    harness_advance(h, 10000);
+    store_untold(h);
+    assert_int_equal(observe_usage(h).relations, 2);
+    stop(h);
+}
+
 static void a_cancellation_overtakes_the_record(void **state)
 {
     struct harness *h = begin(serving);
@@ -614,6 +645,7 @@ int main(void)
         cmocka_unit_test(a_full_ring_is_a_failure),
         cmocka_unit_test(what_ends_is_deleted),
         cmocka_unit_test(a_deletion_waits_for_room),
+        cmocka_unit_test(a_late_deletion_hits_no_other_record),
         cmocka_unit_test(a_cancellation_overtakes_the_record),
         cmocka_unit_test(the_end_of_an_observation_answers_what_waits),
         cmocka_unit_test(all_is_put_again),
