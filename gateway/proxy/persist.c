@@ -419,8 +419,22 @@ static struct session *session_for(struct proxy *p, const struct flow *flow,
     return s;
 }
 
-/* The store is told that there is no such relation (any more). One that cannot be told is asked
+/* A deletion without a relation waits for room in the place of one. Without a place it is asked
  * about when the store is connected the next time. */
+static void delete_later(struct proxy *p, struct rope *record)
+{
+    struct relation *r = pool_get(&p->relations);
+
+    if (!r) {
+        rope_free(&p->persist.records, record);
+        return;
+    }
+    memset(r, 0, sizeof(*r));
+    r->record = *record;
+    list_push_back(&p->persist.deleting, &p->relations, BY_OBSERVATION, index_of(p, r));
+}
+
+/* The store is told that there is no such relation (any more). */
 static void disown(struct proxy *p, const struct parcel *parcel)
 {
     struct rope record = ROPE_EMPTY;
@@ -430,13 +444,16 @@ static void disown(struct proxy *p, const struct parcel *parcel)
         uint32_t n = parcel->length - at < sizeof(bytes) ? parcel->length - at : sizeof(bytes);
 
         if (!parcel_read(parcel, at, bytes, n) ||
-            !rope_append(&p->persist.records, &record, bytes, n))
-            break;
+            !rope_append(&p->persist.records, &record, bytes, n)) {
+            rope_free(&p->persist.records, &record);
+            return;
+        }
         at += n;
     }
-    if (record.length == parcel->length - sizeof(struct store_head))
-        (void)tell(p, STORE_DELETE, 0, &record);
-    rope_free(&p->persist.records, &record);
+    if (tell(p, STORE_DELETE, 0, &record))
+        rope_free(&p->persist.records, &record);
+    else
+        delete_later(p, &record);
 }
 
 static bool endpoint_equal(const struct endpoint *a, const struct endpoint *b)
@@ -506,7 +523,9 @@ bool persist_read(struct proxy *p, const struct parcel *parcel, struct request *
     s = session_find(&p->m->sessions, &flow, session_hash(&p->m->sessions, &flow));
     if (s && s->role == SESSION_CLIENT && find_relation(p, s, msg))
         return false; /* the newest counts: what is there */
-    if (head.verify || was_cancelled(p, &flow, msg) || is_being_deleted(p, &record, msg)) {
+    if (is_being_deleted(p, &record, msg))
+        return false;
+    if (head.verify || was_cancelled(p, &flow, msg)) {
         disown(p, parcel);
         return false;
     }

@@ -532,6 +532,35 @@ static void what_was_cancelled_meanwhile_stays_cancelled(void **state)
     stop(h);
 }
 
+static void what_is_not_wanted_goes_when_there_is_room(void **state)
+{
+    const struct say say = {.payload = "three"};
+    struct kept record, deleted;
+    struct message m;
+    struct harness *h;
+    int64_t number;
+    uint64_t now;
+
+    (void)state;
+    record = registered_before(&now, &number);
+    h = store_worker(serving, now);
+    store_says(h, STORE_UP);
+    client_observe(h, 1, 5, 1, "t", 1);
+    origin_answer(h, origin_expect(h, &m), TYPE_ACK, 0, &say);
+    client_expect(h, 1, &m);
+    h->deaf = true;
+    store_gives(h, &record, false);
+    harness_advance(h, 10000);
+    store_untold(h);
+    h->deaf = false;
+    harness_advance(h, 10000);
+    store_expect(h, STORE_DELETE, &deleted);
+    assert_int_equal(deleted.length, record.length);
+    assert_memory_equal(deleted.bytes, record.bytes, record.length);
+    assert_int_equal(observe_usage(h).relations, 0);
+    stop(h);
+}
+
 static void what_was_rejected_meanwhile_stays_away(void **state)
 {
     const struct say say = {.observed = true, .number = 9, .payload = "three"};
@@ -654,6 +683,7 @@ int main(void)
         cmocka_unit_test(a_device_that_is_gone_is_removed),
         cmocka_unit_test(who_registers_again_meanwhile_is_there_once),
         cmocka_unit_test(what_was_cancelled_meanwhile_stays_cancelled),
+        cmocka_unit_test(what_is_not_wanted_goes_when_there_is_room),
         cmocka_unit_test(what_was_rejected_meanwhile_stays_away),
         cmocka_unit_test(a_route_that_is_gone_is_said_to_the_device),
         cmocka_unit_test(records_that_cannot_be_used_are_counted),
