@@ -199,8 +199,10 @@ static void on_disaster(struct stage *s, void *who, uint64_t what)
         v->failing = true;
         break;
     case 9:
-        if (stage_below(s, 4) == 0 && v->floor_known) /* else nobody knows how far numbers were */
+        if (stage_below(s, 4) == 0 && v->floor_known) { /* else nobody knows the numbers */
             vault_lose(v);
+            restart_judge_lost(w->judge);
+        }
         break;
     }
     stage_at(s, s->now + relief, on_relief, NULL, 0);
@@ -405,6 +407,7 @@ int restart_run(uint64_t seed, bool trace)
 
     fleet_begin(&w->base.fleet, "restart", seed, trace, &restart_judging);
     w->judge = restart_judge_create(w);
+    s->deaths = true;
     fleet_draw_network(&w->base.fleet, 0.25);
     vault_init(&w->vault, s);
     w->base.fleet.vault = &w->vault;

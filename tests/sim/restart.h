@@ -73,6 +73,8 @@ extern const struct judge restart_judging;
 /* Before the gateway dies, while it runs; and before it starts again. */
 void restart_judge_killed(struct restart_judge *j);
 void restart_judge_born(struct restart_judge *j);
+/* The store has lost its data: what the gateway has not read back is gone. */
+void restart_judge_lost(struct restart_judge *j);
 
 /* The process has ended in order: the store knows of all that has ended. */
 void restart_judge_stopped(struct restart_judge *j);

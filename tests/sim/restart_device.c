@@ -207,6 +207,8 @@ void interest_part(struct interest *g, enum parting how)
         return;
     stage_note(s, "device at port %u leaves resource %u (%d)", g->device->flow.peer_port,
                g->resource->id, how);
+    if (how == PART_VANISH || how == PART_NAP)
+        ((struct watcher *)g->device->owner)->probed_life = 0; /* it does not wait any more */
     switch (how) {
     case PART_CANCEL:
         if (g->wanted)
@@ -222,7 +224,6 @@ void interest_part(struct interest *g, enum parting how)
         break;
     case PART_NAP:
         node_crash(&g->device->node, false);
-        ((struct watcher *)g->device->owner)->probed_life = 0;
         stage_at(s, s->now + stage_below(s, 60 * SECOND), on_time_to_wake, g, 0);
         break;
     case PART_STAY:

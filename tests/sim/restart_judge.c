@@ -16,6 +16,9 @@
 /* From its first transmission on a CON fails after so long, at the earliest. */
 #define FAIL_US (60 * SECOND)
 
+/* So long after something has happened to a relation it is not looked at. */
+#define MOVING_US (2 * SECOND)
+
 /* So long after the last trouble every relation has its record. */
 #define SWEPT_US (9 * SECOND)
 
@@ -27,6 +30,7 @@ struct relation {
     bool open, doubtful;
     unsigned asked_life;    /* a registration came in this life; its answer may be due */
     uint64_t asked_at;      /* when the last one came */
+    uint64_t moved_at;      /* when anything last happened to it */
     unsigned accepted_life; /* it was accepted, or confirmed */
     unsigned ended_life;    /* it was cancelled in this life: nothing may come after it */
     unsigned cancels;       /* answers to cancellations that are due */
@@ -55,6 +59,7 @@ struct restart_judge {
     } sent[DEVICES_MAX][256]; /* message IDs of the gateway's, lately */
     unsigned sent_next[DEVICES_MAX];
     bool steady; /* when the process ended */
+    bool marked; /* the mark was moved while it lived */
 };
 
 struct restart_judge *restart_judge_create(struct restart_world *w)
@@ -177,9 +182,11 @@ static void on_reset(struct restart_judge *j, const struct passing *p)
 
         if (r->device != device_of(p->flow))
             continue;
+        r->moved_at = stage_of(j)->now;
         if (r->has_last_mid && r->last_mid == p->m->mid && (r->con_open || !r->last_is_con)) {
-            r->open = r->doubtful = r->con_open = false;
-            r->ended_life = stage_of(j)->life;
+            r->open = r->con_open = false;
+            r->doubtful = p->icmp; /* of before the start, it may be tried once more */
+            r->ended_life = p->icmp ? 0 : stage_of(j)->life;
             r->asked_life = 0;
         }
         for (unsigned k = 0; k < LAST_MIDS && k < r->mid_count; k++)
@@ -209,7 +216,7 @@ static void on_registration(struct restart_judge *j, const struct passing *p)
         return;
     settle(j, r);
     r->asked_life = stage_of(j)->life;
-    r->asked_at = stage_of(j)->now;
+    r->asked_at = r->moved_at = stage_of(j)->now;
     r->ended_life = 0;
     r->has_last_mid = false;
 }
@@ -223,6 +230,7 @@ static void on_cancellation(struct restart_judge *j, const struct passing *p)
     r->open = r->doubtful = r->con_open = false;
     r->asked_life = 0;
     r->ended_life = stage_of(j)->life;
+    r->moved_at = stage_of(j)->now;
     r->cancels++;
 }
 
@@ -281,7 +289,8 @@ static void check_kept(struct restart_judge *j, const struct relation *r)
     bool promised = w->reject ? w->vault.lost_at == 0 : was_steady(j, r->asked_at);
 
     if (promised && !is_kept(j, r))
-        stage_fail(stage_of(j), "an acceptance for resource %u without a record", r->resource->id);
+        stage_fail(stage_of(j), "an acceptance for resource %u without a record: %08x",
+                   r->resource->id, name_of(r));
 }
 
 static void check_reason(struct restart_judge *j, const struct relation *r)
@@ -289,7 +298,8 @@ static void check_reason(struct restart_judge *j, const struct relation *r)
     struct stage *s = stage_of(j);
 
     if (r->ended_life == s->life)
-        stage_fail(s, "a notification of resource %u after the relation's end", r->resource->id);
+        stage_fail(s, "a notification of resource %u after the relation's end: %08x",
+                   r->resource->id, name_of(r));
     else if (!r->open && !r->doubtful && r->asked_life != s->life && r->back_life != s->life)
         stage_fail(s, "a notification of resource %u for nobody", r->resource->id);
 }
@@ -371,6 +381,8 @@ static void emitted(struct fleet *f, const struct passing *p)
     if (!code_is_response(p->m->code))
         return;
     r = find(j, p);
+    if (r)
+        r->moved_at = stage_of(j)->now;
     if (!r || (p->m->type == TYPE_ACK ? mark(j->acked[device], p->m->mid)
                                       : is_repeated(j, device, p->m->mid)))
         return;
@@ -398,10 +410,12 @@ void restart_judge_killed(struct restart_judge *j)
 
         settle(j, r);
         if (promised && r->open && !r->doubtful && !is_kept(j, r))
-            stage_fail(s, "the relation of the device at port %u with resource %u is not kept",
-                       r->flow.peer_port, r->resource->id);
+            stage_fail(s,
+                       "the relation of the device at port %u with resource %u is not kept: %08x",
+                       r->flow.peer_port, r->resource->id, name_of(r));
     }
     j->steady = was_steady(j, since);
+    j->marked = j->world->vault.marked;
     upstream_killed(j->upstream);
 }
 
@@ -430,12 +444,18 @@ void restart_judge_born(struct restart_judge *j)
 
         if (kept && !r->open)
             r->back_life = s->life;
-        /* Without the store's word nobody knows how far numbers had run ahead of the clock. */
-        r->has &= s->number_floor != 0;
+        /* Without the store nobody knows how far numbers had run ahead of the clock. */
+        r->has &= s->number_floor != 0 && j->marked;
         r->open = kept;
         r->doubtful = r->con_open = r->has_last_mid = false;
         r->mid_count = r->cancels = 0;
     }
+}
+
+void restart_judge_lost(struct restart_judge *j)
+{
+    for (unsigned i = 0; i < j->count; i++)
+        j->relations[i].doubtful |= j->relations[i].accepted_life != stage_of(j)->life;
 }
 
 /* ---- when all is quiet ---- */
@@ -497,11 +517,14 @@ void restart_judge_settled(struct restart_judge *j)
 
         settle(j, r);
         kept += is_kept(j, r);
+        if (s->now - r->moved_at < MOVING_US)
+            continue;
         if (r->open && !r->doubtful && !is_kept(j, r))
-            stage_fail(s, "a relation with resource %u has no record", r->resource->id);
+            stage_fail(s, "a relation with resource %u has no record: %08x", r->resource->id,
+                       name_of(r));
         else if (!r->open && !r->doubtful && is_kept(j, r))
-            stage_fail(s, "the record of a relation of the device at port %u is left",
-                       r->flow.peer_port);
+            stage_fail(s, "the record of a relation of the device at port %u is left: %08x",
+                       r->flow.peer_port, name_of(r));
         else if (r->open && !r->doubtful)
             check_state(j, r);
     }

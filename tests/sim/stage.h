@@ -55,6 +55,7 @@ struct stage {
     const char *scenario;
     uint64_t seed, now, order;
     bool trace, failed;
+    bool deaths; /* peers vanish and gateways die: ICMP errors may be about what is settled */
     struct random random;
     struct network network;
     const struct stage_cast *cast;

@@ -263,8 +263,9 @@ static void tell_all(struct vault *v, enum store_type type)
 static uint64_t in_use(const struct vault *v)
 {
     uint64_t clock = stage_clock(v->stage) >> CLOCK_SHIFT;
+    uint64_t most = v->floor > clock ? v->floor : clock;
 
-    return v->asked > clock ? v->asked : clock;
+    return v->asked > most ? v->asked : most;
 }
 
 static uint64_t numbers_ahead(const struct vault *v)
@@ -365,6 +366,8 @@ static void give(struct vault *v, const struct vault_record *r)
     struct flow flow;
 
     see(v, &r->key);
+    stage_note(v->stage, "store: gives %02x%02x%02x%02x%s", r->key.bytes[36], r->key.bytes[37],
+               r->key.bytes[38], r->key.bytes[39], head.verify ? " to be verified" : "");
     if (r->key.what == STORE_RESOURCE) {
         for (unsigned i = 0; i < v->stage->worker_count; i++)
             tell(v, i, STORE_RECORD, &head, r);
@@ -421,6 +424,9 @@ static void apply(struct vault *v, struct vault_command *c)
         c->error = -EIO;
         return;
     }
+    if (c->act == ACT_PUT || c->act == ACT_DELETE)
+        stage_note(v->stage, "store: %s %02x%02x%02x%02x", c->act == ACT_PUT ? "keeps" : "deletes",
+                   c->key.bytes[36], c->key.bytes[37], c->key.bytes[38], c->key.bytes[39]);
     switch (c->act) {
     case ACT_PUT:
         put_record(v, c);
@@ -450,6 +456,8 @@ static void mark_written(struct vault *v, const struct vault_command *c)
         return;
     }
     v->mark = c->number;
+    v->marked = true;
+    stage_note(v->stage, "store: the mark is %llu", (unsigned long long)v->mark);
     if (!v->up || (v->dirty && v->stage->now >= v->again_at))
         go_up(v);
     else
@@ -613,6 +621,8 @@ static void take(struct vault *v, unsigned worker, struct parcel *parcel)
         return;
     }
     if (parcel->type == STORE_MARK_ASK) {
+        stage_note(v->stage, "store: worker %u is at number %llu", worker,
+                   (unsigned long long)head.mark);
         if (head.mark > v->asked)
             v->asked = head.mark;
         if (v->up && !v->mark_moving && v->asked + numbers_ahead(v) / 2 > v->mark)
@@ -785,9 +795,16 @@ uint64_t vault_clock(const struct vault *v)
     return answers(v) && v->redis_clock ? v->redis_clock + CLOCK_LATE_US : 0;
 }
 
-uint64_t vault_floor(const struct vault *v)
+uint64_t vault_floor(struct vault *v)
 {
-    return answers(v) ? v->redis_mark : 0;
+    uint64_t clock = stage_clock(v->stage) >> CLOCK_SHIFT;
+
+    v->floor = answers(v) ? v->redis_mark : 0;
+    v->floor_known = answers(v);
+    v->marked = v->floor_known && !v->failing;
+    if (v->marked)
+        v->redis_mark = (v->floor > clock ? v->floor : clock) + NUMBERS_AHEAD;
+    return v->floor;
 }
 
 void vault_start(struct vault *v)
@@ -795,8 +812,8 @@ void vault_start(struct vault *v)
     struct stage *s = v->stage;
 
     v->running = true;
-    v->connected = v->floor_known = v->resumed = v->mark_moving = v->dirty = v->reading = false;
-    v->up = v->ups = v->asked = v->mark = v->floor = 0;
+    v->connected = v->resumed = v->mark_moving = v->dirty = v->reading = false;
+    v->up = v->ups = v->asked = v->mark = 0;
     v->trouble_at = s->now;
     memset(v->told_up, 0, sizeof(v->told_up));
     for (unsigned i = 0; i < WORKERS_MAX; i++) {

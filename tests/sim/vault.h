@@ -54,6 +54,7 @@ struct vault {
     bool floor_known, resumed, mark_moving, dirty, reading;
     uint64_t floor, mark, next_mark, asked;
     uint64_t again_at;
+    bool marked; /* the mark has been moved in this life */
     struct vault_command *first, **last;
     struct vault_order *orders[WORKERS_MAX], **orders_last[WORKERS_MAX];
     unsigned order_count[WORKERS_MAX];
@@ -76,10 +77,10 @@ struct vault {
 void vault_init(struct vault *v, struct stage *s);
 void vault_free(struct vault *v);
 
-/* What the workers' clock must not be behind when they are made, and the floor of their numbers; 0:
- * nothing is known of it. */
+/* Before the workers are made: what their clock must not be behind; 0: nothing is known of it. */
 uint64_t vault_clock(const struct vault *v);
-uint64_t vault_floor(const struct vault *v);
+/* The same for their numbers: the mark that is found, which is moved on at once. */
+uint64_t vault_floor(struct vault *v);
 
 /* The gateway's configuration has been loaded, and its workers made: connects. */
 void vault_start(struct vault *v);
