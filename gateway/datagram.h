@@ -58,8 +58,8 @@ struct worker_io {
 
     /* Gives a parcel to another worker, by its index, or to PARCEL_STORE or PARCEL_CONTROL. It gets
      * there by its worker_told(), soon, and in order. False when that ring is full, or nobody is
-     * there: the parcel is the caller's still. room() is how many more would be taken now. NULL,
-     * and `parcels` NULL: there is nobody but this worker. */
+     * there: the parcel is the caller's still. room() is how many more another worker would
+     * take now; 0 for the others. NULL, and `parcels` NULL: there is nobody but this worker. */
     bool (*tell)(void *context, unsigned to, struct parcel *parcel);
     unsigned (*room)(void *context, unsigned to);
     struct rte_mempool *parcels;

@@ -24,6 +24,7 @@ struct task {
     struct redis redis;
     const char *key, *counter_key;
     struct store_past past;
+    uint64_t ahead; /* of the numbers in use is the mark */
     char digits[DIGITS + 1];
     char refused[96]; /* why it was not written; "" */
     bool done;
@@ -59,20 +60,25 @@ static void written(redisAsyncContext *ac, void *answer, void *argument)
     t->done = answer != NULL;
 }
 
-/* When this start begins: one that follows before the first second is over must not begin at the
- * same time. */
+/* When this start begins, and how far its first numbers may go: one that follows before the first
+ * second is over must not begin with the same. */
 static void write_start(struct task *t)
 {
     struct timespec now;
-    uint64_t us;
-    char number[24];
+    uint64_t us, mark;
+    char clock[24], observe[24];
 
     clock_gettime(CLOCK_REALTIME, &now);
     us = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
     if (us < t->past.clock_us)
         us = t->past.clock_us;
-    snprintf(number, sizeof(number), "%" PRIu64, us);
-    (void)redis_say(&t->redis, written, NULL, "HSET", t->counter_key, "clock", number, NULL);
+    mark = us >> NUMBER_CLOCK_SHIFT;
+    if (mark < t->past.floor)
+        mark = t->past.floor;
+    snprintf(clock, sizeof(clock), "%" PRIu64, us);
+    snprintf(observe, sizeof(observe), "%" PRIu64, mark + t->ahead);
+    (void)redis_say(&t->redis, written, NULL, "HSET", t->counter_key, "clock", clock, "observe",
+                    observe, NULL);
 }
 
 /* What is no number is as good as none. */
@@ -171,12 +177,15 @@ int store_secret(struct store *s, uint8_t secret[16])
         return 0;
     t.key = s->service.secret_key;
     t.counter_key = s->service.counter_key;
+    t.ahead = service_numbers_ahead(s);
     to_hex(t.digits, secret);
     redis_init(&t.redis, &setup, store_clock_ms());
     run(&t, store_clock_ms() + s->config->store.timeout_ms + GRACE_MS);
     if (t.done) {
         from_hex(secret, t.digits);
         s->service.past = t.past;
+        s->service.floor = t.past.floor;
+        s->service.floor_known = true;
     } else {
         fprintf(stderr,
                 "coapgw: store: no secret from %s: %s; a random one is used: for some minutes "

@@ -19,9 +19,6 @@
 
 #define LOOK_MS 1000
 
-/* Observe numbers follow the wall clock: one for 2^14 microseconds, about 61 a second. */
-#define NUMBER_CLOCK_SHIFT 14
-
 /* The mark is so many numbers ahead: a minute of the clock. */
 #define NUMBERS_AHEAD 3662
 
@@ -163,10 +160,12 @@ static uint64_t in_use(const struct store *s)
 {
     uint64_t clock = s->setup.now_us(s->setup.context) >> NUMBER_CLOCK_SHIFT;
 
+    if (clock < s->service.floor) /* numbers have gone on from there */
+        clock = s->service.floor;
     return s->service.asked > clock ? s->service.asked : clock;
 }
 
-static uint64_t numbers_ahead(const struct store *s)
+uint64_t service_numbers_ahead(const struct store *s)
 {
     const uint32_t save_freq = s->config->store.save_freq;
 
@@ -199,7 +198,7 @@ static void mark_written(redisAsyncContext *ac, void *answer, void *argument)
 static void move_mark(struct store *s)
 {
     struct service *v = &s->service;
-    uint64_t mark = in_use(s) + numbers_ahead(s);
+    uint64_t mark = in_use(s) + service_numbers_ahead(s);
     char number[24];
 
     v->next_mark = mark > v->mark ? mark : v->mark;
@@ -379,7 +378,7 @@ static void look_at_mark(struct store *s)
 {
     const struct service *v = &s->service;
 
-    if (!v->mark_moving && (v->dirty || v->mark < in_use(s) + numbers_ahead(s) / 2))
+    if (!v->mark_moving && (v->dirty || v->mark < in_use(s) + service_numbers_ahead(s) / 2))
         move_mark(s);
 }
 
@@ -416,7 +415,7 @@ void service_advance(struct store *s)
     }
     if (v->asked_anew && !v->mark_moving) {
         v->asked_anew = false;
-        if (v->asked + numbers_ahead(s) / 2 > v->mark)
+        if (v->asked + service_numbers_ahead(s) / 2 > v->mark)
             move_mark(s);
     }
     if (s->now_ms < v->look_at_ms)

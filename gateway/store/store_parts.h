@@ -56,6 +56,9 @@ struct reading {
     uint64_t puts_before;
 };
 
+/* Observe numbers follow the wall clock: one for 2^14 microseconds, about 61 a second. */
+#define NUMBER_CLOCK_SHIFT 14
+
 /* A counter beyond this is none: the clock does not get there in a million years. */
 #define MARK_MAX (UINT64_C(1) << 56)
 
@@ -155,6 +158,8 @@ void service_fini(struct store *s);
 void service_ready(void *context);
 void service_lost(void *context);
 
+/* How far the mark is ahead of the numbers in use. */
+uint64_t service_numbers_ahead(const struct store *s);
 /* Asks who the owner is, moves the mark on, puts all again when that is due. */
 void service_advance(struct store *s);
 uint64_t service_due_ms(const struct store *s);

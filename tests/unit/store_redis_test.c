@@ -241,6 +241,9 @@ static void the_past_is_known_at_the_start(void **state)
     assert_int_equal(past.clock_us, b->now_us + 1100000);
     assert_true(redis_number(&b->redis, "HGET " TAG "counter clock") > (long long)past.clock_us);
     assert_true(past.floor > b->now_us >> 14);
+    /* Numbers go on behind the floor, and the mark is ahead of them before the first is sent. */
+    assert_true(redis_number(&b->redis, "HGET " TAG "counter observe") >=
+                (long long)past.floor + 3662);
     redis_ok(&b->redis, "HSET " TAG "counter clock 99999999999999999999 observe -7");
     store_destroy(b->store);
     b->store = store_create(&b->config);
