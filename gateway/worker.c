@@ -306,10 +306,12 @@ unsigned worker_advance(struct worker *w, uint64_t now)
 
 uint64_t worker_next_us(const struct worker *w)
 {
-    return proxy_has_work(&w->proxy) || resources_has_work(w->resources) ||
-                   module_has_work(w->modules)
-               ? w->messaging.now
-               : messaging_next_us(&w->messaging);
+    uint64_t timer = messaging_next_us(&w->messaging), sweep = persist_next_us(&w->proxy);
+
+    if (proxy_has_work(&w->proxy) || resources_has_work(w->resources) ||
+        module_has_work(w->modules))
+        return w->messaging.now;
+    return timer < sweep ? timer : sweep;
 }
 
 void worker_resolved(struct worker *w, const struct resolved *answer, uint64_t now)

@@ -669,6 +669,11 @@ bool persist_has_work(const struct proxy *p)
            (ps->sweep_at_us && p->m->now >= ps->sweep_at_us);
 }
 
+uint64_t persist_next_us(const struct proxy *p)
+{
+    return p->persist.sweep_at_us ? p->persist.sweep_at_us : UINT64_MAX;
+}
+
 /* ---- start and end ---- */
 
 static size_t nonces_bytes(uint32_t count)

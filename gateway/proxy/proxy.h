@@ -557,6 +557,8 @@ void persist_handled(struct proxy *p, const struct parcel *parcel, const struct 
 void persist_number(struct proxy *p, uint64_t number);
 unsigned persist_advance(struct proxy *p, unsigned budget);
 bool persist_has_work(const struct proxy *p);
+/* When it has something to do next, unless it has now; UINT64_MAX for never. */
+uint64_t persist_next_us(const struct proxy *p);
 
 /* forward.c */
 int forward_init(struct proxy *p);

@@ -212,6 +212,7 @@ static void a_full_ring_is_a_failure(void **state)
     origin_answer(h, origin_registration(h, &r), TYPE_ACK, 0, &say);
     expect_state(h, 1, TYPE_ACK, "one", NULL);
     h->deaf = false;
+    assert_in_range(worker_next_us(h->worker), h->now, h->now + 6 * SECOND_US);
     harness_advance(h, 6 * SECOND_US); /* it is tried again */
     store_done(h, store_expect(h, STORE_PUT, NULL), 0);
     harness_advance(h, 60 * SECOND_US);
