@@ -16,8 +16,10 @@
 #define NUMBER_SHIFT 14
 #define NUMBER_WRAP  (UINT64_C(1) << 38) /* after so many microseconds 24 bits are full */
 
-#define DISASTER_US (60 * SECOND) /* from one to the next, at the most */
-#define LIVES_MAX   6
+#define DISASTER_US  (60 * SECOND) /* from one to the next, at the most */
+#define STORM_MAX    4000
+#define STORM_GAP_US 300
+#define LIVES_MAX    6
 
 static struct stage *stage_of(struct restart_world *w)
 {
@@ -59,6 +61,23 @@ static void make_resource(struct restart_world *w)
     r->observable = true;
     r->change_every_us = 2 * pauses[stage_below(s, 4)] * SECOND;
     stage_at(s, s->now + stage_below(s, 60 * SECOND), on_change, r, 0);
+}
+
+/* So many changes that Observe numbers run ahead of the clock. */
+static void on_storm(struct stage *s, void *who, uint64_t left)
+{
+    struct restart_world *w = restart_world_of(s);
+    struct resource *r = who;
+    struct source *source = &w->base.sources[r->server];
+    unsigned confirm_every = source->confirm_every;
+
+    if (w->calm)
+        return;
+    source->confirm_every = UINT32_MAX; /* a CON would make the next ones wait */
+    source_change(&w->base, r);
+    source->confirm_every = confirm_every;
+    if (left)
+        stage_at(s, s->now + 1 + stage_below(s, 2 * STORM_GAP_US), on_storm, r, left - 1);
 }
 
 /* ---- the gateway ---- */
@@ -173,7 +192,7 @@ static void on_disaster(struct stage *s, void *who, uint64_t what)
     (void)what;
     if (w->calm)
         return;
-    switch (stage_below(s, 10)) {
+    switch (stage_below(s, 12)) {
     case 0:
     case 1:
     case 2:
@@ -188,10 +207,12 @@ static void on_disaster(struct stage *s, void *who, uint64_t what)
         vault_cut(v);
         break;
     case 6:
+    case 10:
         stage_note(s, "store: takes nothing for %llu us", (unsigned long long)relief);
         v->deaf = w->hurried = true;
         break;
     case 7:
+    case 11:
         hoard(w);
         break;
     case 8:
@@ -382,6 +403,9 @@ static void populate(struct restart_world *w)
     w->watchers = calloc(w->watcher_count, sizeof(w->watchers[0]));
     for (unsigned i = 0; i < w->watcher_count; i++)
         watcher_init(w, i);
+    if (w->watcher_count <= 8 && stage_below(s, 3) == 0)
+        stage_at(s, s->now + stage_below(s, 100 * SECOND), on_storm,
+                 &w->base.resources[stage_below(s, resources)], stage_below(s, STORM_MAX));
 }
 
 /* Wall clocks; of half of them the 24 bits of an Observe number end during the run. */
@@ -409,6 +433,7 @@ int restart_run(uint64_t seed, bool trace)
     w->judge = restart_judge_create(w);
     s->deaths = true;
     fleet_draw_network(&w->base.fleet, 0.25);
+    w->lossy = s->network.loss > 0;
     vault_init(&w->vault, s);
     w->base.fleet.vault = &w->vault;
     plan = draw_plan(w);

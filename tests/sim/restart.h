@@ -44,6 +44,7 @@ struct restart_world {
     bool calm;    /* nobody comes or goes, nothing breaks */
     bool hurried; /* parcels are scarce, or the ring is full: some records are refused */
     bool draining;
+    bool lossy; /* the network has lost something */
     struct parcel *hoard;
     unsigned hoarded;
     struct watcher *watchers;

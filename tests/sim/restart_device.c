@@ -242,13 +242,13 @@ static void on_time_to_act(struct stage *s, void *who, uint64_t what)
     (void)what;
     if (world_of(g)->calm)
         return;
-    if (!g->wanted)
-        register_again(g, true);
+    if (!g->wanted) /* the old token means something new then, at times */
+        register_again(g, stage_below(s, 3) != 0);
     else if (stage_below(s, 3) == 0)
         register_again(g, stage_below(s, 2));
     else if (stage_below(s, 2))
         interest_part(g, partings[stage_below(s, stage_below(s, 3) ? 7 : 8)]);
-    stage_at(s, s->now + stage_below(s, pause), on_time_to_act, g, 0);
+    stage_at(s, s->now + stage_below(s, stage_below(s, 4) ? pause : SECOND), on_time_to_act, g, 0);
 }
 
 static void on_time_to_come(struct stage *s, void *who, uint64_t what)

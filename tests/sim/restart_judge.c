@@ -361,7 +361,7 @@ static void on_refusal(struct restart_judge *j, struct relation *r, const struct
         r->asked_life = 0;
         return;
     }
-    if (r->open && stage_of(j)->network.loss == 0 && !w->reject)
+    if (r->open && !w->lossy && !w->reject)
         stage_fail(stage_of(j), "a relation with resource %u ends with %u.%02u", r->resource->id,
                    code_class(m->code), code_detail(m->code));
     r->open = r->doubtful = r->con_open = false;
