@@ -346,8 +346,8 @@ static void told_record(struct worker *w, const struct parcel *parcel)
     if (parcel->type != STORE_RECORD) {
         persist_told(&w->proxy, parcel);
     } else if (!w->proxy.draining && persist_read(&w->proxy, parcel, &rq, &message, buffer)) {
-        on_request(w, &rq);
-        persist_handled(&w->proxy, parcel, &rq);
+        on_request(w, &rq); /* which may have put another message into it */
+        persist_handled(&w->proxy, parcel, rq.session, &message);
     }
 }
 

@@ -369,6 +369,7 @@ bool proxy_forward(struct proxy *p, struct request *rq, struct message *local)
         refuse(p, rq, code);
         return false;
     }
+    rq->original = rq->message;
     if (here)
         return true;
     rq->message = local;

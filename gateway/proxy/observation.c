@@ -119,15 +119,21 @@ static void unbind(struct proxy *p, struct observation *o)
     o->session = POOL_NONE;
 }
 
-static void bind(struct proxy *p, struct observation *o, uint32_t session, uint32_t index)
+/* A destination of the forward proxy is not given up then. */
+static void hold_server(struct proxy *p, struct observation *o, uint32_t index)
 {
     struct server *server = &p->upstreams.servers[index];
 
     unbind(p, o);
     o->server = index;
-    o->session = session;
     list_push_back(&server->observations, &p->observations, BY_SERVER, index_of(p, o));
     server->observation_count++;
+}
+
+static void bind(struct proxy *p, struct observation *o, uint32_t session, uint32_t index)
+{
+    hold_server(p, o, index);
+    o->session = session;
     session_at(&p->m->sessions, session)->side.upstream.users++;
 }
 
@@ -246,6 +252,8 @@ void observation_defer(struct proxy *p, uint32_t index, const struct place *plac
     o->first = place->first;
     o->count = place->count;
     o->hop_limit = hop_limit;
+    if (place->space.forward && o->server == SERVER_NONE)
+        hold_server(p, o, place->first);
     wheel_arm(&p->m->wheel, &o->timer, p->m->now + random_below(&p->m->random, spread + 1));
 }
 

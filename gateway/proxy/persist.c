@@ -56,9 +56,11 @@ static uint32_t next_nonce(struct proxy *p)
 
 /* ---- records ---- */
 
+/* The registration as it came: one that the forward proxy has taken apart would not find its way
+ * again. */
 struct rope persist_record(struct proxy *p, const struct request *rq)
 {
-    const struct message *msg = rq->message;
+    const struct message *msg = rq->original ? rq->original : rq->message;
     const struct session *s = rq->session;
     const struct local_address *local = &p->m->config->locals[s->flow.local];
     struct store_relation head = {
@@ -537,14 +539,16 @@ bool persist_read(struct proxy *p, const struct parcel *parcel, struct request *
     *rq = (struct request){.message = msg,
                            .session = s,
                            .dedup = POOL_NONE,
+                           .own_echo = true, /* with an origin's there would be no relation */
                            .resumed = true,
                            .created_us = record.created_us};
     return true;
 }
 
-void persist_handled(struct proxy *p, const struct parcel *parcel, const struct request *rq)
+void persist_handled(struct proxy *p, const struct parcel *parcel, const struct session *s,
+                     const struct message *msg)
 {
-    if (!find_relation(p, rq->session, rq->message))
+    if (!find_relation(p, s, msg))
         disown(p, parcel);
 }
 

@@ -550,9 +550,10 @@ void persist_told(struct proxy *p, const struct parcel *parcel);
  * and its message in `msg` and `buffer`. */
 bool persist_read(struct proxy *p, const struct parcel *parcel, struct request *rq,
                   struct message *msg, uint8_t buffer[MESSAGE_MAX_BYTES]);
-/* That has been done. Where no relation came of it, its client has been told, and the record goes.
- */
-void persist_handled(struct proxy *p, const struct parcel *parcel, const struct request *rq);
+/* That has been done, with this session and message. Where no relation came of it, its client has
+ * been told, and the record goes. */
+void persist_handled(struct proxy *p, const struct parcel *parcel, const struct session *s,
+                     const struct message *msg);
 /* An Observe number is in use. */
 void persist_number(struct proxy *p, uint64_t number);
 unsigned persist_advance(struct proxy *p, unsigned budget);

@@ -134,6 +134,7 @@ unsigned outbound_settle_all(struct messaging *m, const struct session *s,
 /* A request under the hands of the layer above, during one call. */
 struct request {
     const struct message *message;
+    const struct message *original; /* as it came, where `message` is made of it; or NULL */
     struct session *session;
     uint32_t dedup;   /* index of its entry, POOL_NONE: none */
     uint8_t unwanted; /* No-Response (RFC 7967): bit class - 1 of the classes not to be answered */
