@@ -244,7 +244,7 @@ class StateOrigin:
 class Redis:
     """A redis-server on a Unix socket that loses nothing that it has confirmed."""
 
-    def __init__(self, namespace, folder, *arguments, password=None):
+    def __init__(self, namespace, folder, *arguments, password=None, start=True):
         self._namespace = namespace
         self._password = password
         self.folder = Path(folder)
@@ -252,7 +252,8 @@ class Redis:
         self.path = str(self.folder / "redis.sock")
         self._arguments = arguments
         self.process = None
-        self.start()
+        if start:
+            self.start()
 
     @property
     def url(self):

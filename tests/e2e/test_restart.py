@@ -27,10 +27,11 @@ class Stage:
                  text="", redis=(), password=None, options=None, **more):
         self.folder = folder
         carrier = transport or AfPacket(2)
-        self.redis = Redis(carrier.inner, folder / "redis", *redis, password=password)
+        self.redis = Redis(carrier.inner, folder / "redis", *redis, password=password, start=False)
         url = f'{{url: "{self.redis.url}", resume_spread: 1s{store}}}'
         self.text = site_text(url, **more) + text
         self.site = stack.enter_context(Site(folder, self.text, carrier, workers))
+        self.redis.start()
         self.origin = stack.enter_context(StateOrigin(self.site.namespace, PATHS))
         self.fleet = Fleet(self.site.namespace, devices, paths=PATHS, mean_ms=2000,
                            **(options or {}))

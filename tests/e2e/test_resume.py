@@ -57,9 +57,10 @@ def test_resume(tmp_path, capsys):
     """All of them are told, in the time that the configuration spreads it over and a little more, and
     other requests are answered meanwhile."""
     carrier = AfPacket(WORKERS)
-    redis = Redis(carrier.inner, tmp_path / "redis")
+    redis = Redis(carrier.inner, tmp_path / "redis", start=False)
     with Site(tmp_path, text(redis), carrier, WORKERS) as site, \
             StateOrigin(site.namespace, PATHS) as origin:
+        redis.start()
         site.start()
         fleet = Fleet(site.namespace, RELATIONS, paths=PATHS)
         opened = fleet.open(window=1000, timeout=600)

@@ -52,10 +52,11 @@ class Requests:
 @contextlib.contextmanager
 def stalling(folder, on_failure, timeout="500ms", workers=1):
     carrier = AfPacket(workers)
-    redis = Redis(carrier.inner, folder / "redis")
+    redis = Redis(carrier.inner, folder / "redis", start=False)
     text = site_text(f'{{url: "{redis.url}", resume_spread: 1s, on_failure: {on_failure}, '
                      f'timeout: {timeout}}}')
     with Site(folder, text, carrier, workers) as site, StateOrigin(site.namespace, 20) as origin:
+        redis.start()
         site.start()
         fleet = Fleet(site.namespace, 200, paths=20)
         fleet.open()
