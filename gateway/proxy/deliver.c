@@ -200,7 +200,7 @@ bool deliver(struct proxy *p, const struct client *to, uint32_t index, const str
     if (wish->has_block1)
         part.block1 = wish->block1;
     if (observation)
-        part.number = observation_next_number(observation);
+        part.number = observation_next_number(p, observation);
     part.valid = knows_it(content, wish);
     if (!part.valid && !find_block(content, wish, &part)) {
         deliver_code(p, to, CODE_BAD_REQUEST, "no such block");

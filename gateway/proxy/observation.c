@@ -20,6 +20,11 @@
 /* So many registrations in a row have to fail before clients are told that it is over. */
 #define FAILURES_MAX 3
 
+/* After a restart clients are told later: the origin may have been started at the same time, and
+ * take longer. The pause between two registrations doubles so often. */
+#define PATIENCE_US   UINT64_C(300000000)
+#define PAUSE_DOUBLES 3
+
 /* A number further back than this is newer all the same (RFC 7641 3.4). */
 #define NUMBER_LIFETIME_US UINT64_C(128000000)
 
@@ -55,9 +60,10 @@ uint32_t observation_number(const struct observation *o)
     return (uint32_t)o->number & NUMBER_MASK;
 }
 
-uint32_t observation_next_number(struct observation *o)
+uint32_t observation_next_number(struct proxy *p, struct observation *o)
 {
     o->number++;
+    persist_number(p, o->number);
     return observation_number(o);
 }
 
@@ -244,7 +250,7 @@ void observation_defer(struct proxy *p, uint32_t index, const struct place *plac
                        uint8_t hop_limit, uint64_t delay_us)
 {
     struct observation *o = observation_at(p, index);
-    uint32_t spread = delay_us < UINT32_MAX ? (uint32_t)delay_us : UINT32_MAX;
+    uint32_t spread = delay_us < UINT32_MAX ? (uint32_t)delay_us : UINT32_MAX - 1;
 
     if (o->fetch != POOL_NONE || timer_armed(&o->timer))
         return;
@@ -314,9 +320,8 @@ void observation_set(struct proxy *p, struct observation *o, uint32_t content)
     o->content = content;
     o->state_n++;
     o->doubtful = false;
-    (void)observation_next_number(o);
     observation_keep_up(p, o);
-    persist_number(p, o->number);
+    (void)observation_next_number(p, o);
     if (o->relation_count)
         relation_fan_out(p, o);
 }
@@ -384,6 +389,30 @@ static void ask_soon(struct proxy *p, struct observation *o)
     wheel_arm(&p->m->wheel, &o->timer, p->m->now + random_below(&p->m->random, ASK_WITHIN_US));
 }
 
+/* A want of room in the gateway says nothing of the origin; that one's 5.03 is an answer. */
+static bool is_worth_a_try(const struct proxy *p, struct observation *o, const struct fetch *f)
+{
+    if (f->answer == CONTENT_NONE && f->code == CODE_SERVICE_UNAVAILABLE)
+        return true;
+    if (o->failures == 0)
+        o->failing_us = p->m->now;
+    if (o->failures < UINT8_MAX)
+        o->failures++;
+    if (o->state == OBSERVATION_REGISTERING) /* its clients are those of before a restart */
+        return p->m->now - o->failing_us < PATIENCE_US;
+    return o->failures < FAILURES_MAX;
+}
+
+/* Many may have failed at once. */
+static void try_again(struct proxy *p, struct observation *o)
+{
+    unsigned doubles = o->failures < PAUSE_DOUBLES ? o->failures : PAUSE_DOUBLES;
+    uint64_t pause_us = (uint64_t)LATE_FIRST_US << doubles;
+
+    wheel_arm(&p->m->wheel, &o->timer,
+              p->m->now + pause_us + random_below(&p->m->random, LATE_FIRST_US));
+}
+
 static bool registered(struct proxy *p, struct observation *o, const struct fetch *f)
 {
     bool failed = f->answer == CONTENT_NONE || f->stale;
@@ -397,8 +426,8 @@ static bool registered(struct proxy *p, struct observation *o, const struct fetc
             ask_soon(p, o);
         return true;
     }
-    if (failed && o->relation_count && ++o->failures < FAILURES_MAX) {
-        wheel_arm(&p->m->wheel, &o->timer, p->m->now + ((uint64_t)LATE_FIRST_US << o->failures));
+    if (failed && o->relation_count && is_worth_a_try(p, o, f)) {
+        try_again(p, o);
         return false;
     }
     if (failed)

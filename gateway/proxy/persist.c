@@ -28,8 +28,10 @@
 
 #define CANNOT_KEEP "the registration cannot be kept"
 
-/* Numbers this close to the mark ask for another one. */
+/* Numbers this close to the mark ask for another one, which is to be so far ahead: they have left
+ * the clock behind, and many may be used before the answer comes. */
 #define MARK_MARGIN 1024
+#define MARK_STEP   16384
 
 /* A cookie says what is answered: a hold, or a relation that was put again. Bit 63 is for resources
  * (gateway/serve/resource.h). */
@@ -116,6 +118,52 @@ static void tell_modules(struct proxy *p, const struct relation *r, const struct
                        r->token_length, packet, length);
 }
 
+/* What a client may say anew each time without asking for anything else. */
+static bool is_passing(uint16_t number)
+{
+    return number == OPTION_ETAG || number == OPTION_ECHO || number == OPTION_REQUEST_TAG;
+}
+
+static bool next_lasting(struct option_cursor *cursor, struct option_view *view)
+{
+    while (option_next(cursor, view))
+        if (!is_passing(cursor->number))
+            return true;
+    return false;
+}
+
+static bool read_packet(const struct proxy *p, const struct rope *record, struct message *msg,
+                        uint8_t packet[MESSAGE_MAX_BYTES])
+{
+    const uint32_t head = sizeof(struct store_relation), length = record->length - head;
+
+    rope_read(&p->persist.records, record, NULL, head, packet, length);
+    return message_parse(packet, length, msg) == VERDICT_OK;
+}
+
+/* True when two records of one relation ask for the same. */
+static bool asks_the_same(const struct proxy *p, const struct rope *one, const struct rope *other)
+{
+    uint8_t packets[2][MESSAGE_MAX_BYTES];
+    struct option_view a, b;
+    struct message x, y;
+
+    if (!read_packet(p, one, &x, packets[0]) || !read_packet(p, other, &y, packets[1]) ||
+        x.code != y.code || x.payload_length != y.payload_length ||
+        (x.payload_length && memcmp(x.payload, y.payload, x.payload_length) != 0))
+        return false;
+    for (struct option_cursor i = option_cursor(&x), j = option_cursor(&y);;) {
+        bool more = next_lasting(&i, &a);
+
+        if (more != next_lasting(&j, &b))
+            return false;
+        if (!more)
+            return true;
+        if (i.number != j.number || a.length != b.length || memcmp(a.value, b.value, a.length) != 0)
+            return false;
+    }
+}
+
 void persist_attach(struct proxy *p, struct relation *r, struct rope record)
 {
     if (module_wants(p->modules, COAPGW_RELATION_ADDED))
@@ -124,8 +172,9 @@ void persist_attach(struct proxy *p, struct relation *r, struct rope record)
         persist_drop_record(p, &record);
         return;
     }
-    if (record.length == 0 || (r->kept == KEPT && r->record.length)) {
-        persist_drop_record(p, &record); /* what the store has says the same */
+    if (record.length == 0 ||
+        (r->kept == KEPT && r->record.length && asks_the_same(p, &r->record, &record))) {
+        persist_drop_record(p, &record);
         return;
     }
     persist_drop_record(p, &r->record);
@@ -577,6 +626,35 @@ static void sweep(struct proxy *p, bool all)
     p->persist.sweep_at_us = 0;
 }
 
+/* Asks for another mark where that is needed. */
+static void ask_for_mark(struct proxy *p)
+{
+    struct persist *ps = &p->persist;
+    const struct worker_io *io = &p->m->io;
+    struct store_head head = {.mark = ps->number + MARK_STEP};
+    struct parcel *parcel;
+
+    if (!ps->up || ps->number + MARK_MARGIN < ps->mark || ps->mark_asked >= ps->mark)
+        return;
+    parcel = parcel_new(io->parcels, PARCEL_RECORD, STORE_MARK_ASK, sizeof(head));
+    if (!parcel)
+        return;
+    (void)parcel_write(parcel, 0, &head, sizeof(head));
+    if (io->tell(io->context, PARCEL_STORE, parcel))
+        ps->mark_asked = ps->mark;
+    else
+        parcel_free(io->parcels, parcel);
+}
+
+void persist_number(struct proxy *p, uint64_t number)
+{
+    module_on_number(p->modules, number);
+    if (number <= p->persist.number)
+        return;
+    p->persist.number = number;
+    ask_for_mark(p);
+}
+
 void persist_told(struct proxy *p, const struct parcel *parcel)
 {
     struct persist *ps = &p->persist;
@@ -591,10 +669,12 @@ void persist_told(struct proxy *p, const struct parcel *parcel)
     case STORE_UP:
         ps->up = true;
         sweep(p, true);
+        ask_for_mark(p); /* what was used meanwhile */
         break;
     case STORE_DOWN:
         ps->up = false;
         ps->cursor = ps->sweep_end = 0;
+        ps->sweep_at_us = 0; /* all is put again when it is up */
         break;
     case STORE_RESUMED:
         ps->resumed = true;
@@ -607,26 +687,6 @@ void persist_told(struct proxy *p, const struct parcel *parcel)
     default:
         break;
     }
-}
-
-void persist_number(struct proxy *p, uint64_t number)
-{
-    struct persist *ps = &p->persist;
-    const struct worker_io *io = &p->m->io;
-    struct store_head head = {.mark = number};
-    struct parcel *parcel;
-
-    module_on_number(p->modules, number);
-    if (!ps->up || number + MARK_MARGIN < ps->mark || ps->mark_asked >= ps->mark)
-        return;
-    parcel = parcel_new(io->parcels, PARCEL_RECORD, STORE_MARK_ASK, sizeof(head));
-    if (!parcel)
-        return;
-    (void)parcel_write(parcel, 0, &head, sizeof(head));
-    if (io->tell(io->context, PARCEL_STORE, parcel))
-        ps->mark_asked = ps->mark;
-    else
-        parcel_free(io->parcels, parcel);
 }
 
 /* ---- work in portions ---- */
@@ -647,12 +707,20 @@ static bool put_again(struct proxy *p, uint32_t index)
     return true;
 }
 
+/* Not before one that is under way has come to its end: that may be one of all. */
+static bool is_sweep_due(const struct proxy *p)
+{
+    const struct persist *ps = &p->persist;
+
+    return ps->sweep_at_us && p->m->now >= ps->sweep_at_us && ps->cursor >= ps->sweep_end;
+}
+
 unsigned persist_advance(struct proxy *p, unsigned budget)
 {
     struct persist *ps = &p->persist;
     unsigned done = 0;
 
-    if (ps->sweep_at_us && p->m->now >= ps->sweep_at_us)
+    if (is_sweep_due(p))
         sweep(p, false);
     if (ps->deleting.head != POOL_NONE)
         done += delete_some(p, budget);
@@ -669,8 +737,7 @@ bool persist_has_work(const struct proxy *p)
 {
     const struct persist *ps = &p->persist;
 
-    return ps->cursor < ps->sweep_end || ps->deleting.head != POOL_NONE ||
-           (ps->sweep_at_us && p->m->now >= ps->sweep_at_us);
+    return ps->cursor < ps->sweep_end || ps->deleting.head != POOL_NONE || is_sweep_due(p);
 }
 
 uint64_t persist_next_us(const struct proxy *p)

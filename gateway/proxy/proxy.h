@@ -152,10 +152,11 @@ struct observation {
     const struct config_upstream *config;
     uint32_t first, count; /* servers to choose from */
     uint8_t hop_limit;
-    uint8_t state;     /* enum observation_state */
-    uint8_t failures;  /* registrations in a row */
-    uint32_t holders;  /* fetches that are still handing its first state out */
-    uint8_t last_code; /* OBSERVATION_OVER without a content: what clients get */
+    uint8_t state;       /* enum observation_state */
+    uint8_t failures;    /* registrations in a row, */
+    uint64_t failing_us; /* the first of them */
+    uint32_t holders;    /* fetches that are still handing its first state out */
+    uint8_t last_code;   /* OBSERVATION_OVER without a content: what clients get */
     bool heard;
     bool in_fanout;
     bool forsaken; /* OBSERVATION_OVER, and the origin does not know */
@@ -239,6 +240,7 @@ struct persist {
     bool sweep_all;             /* those that the store is thought to have, too */
     uint64_t sweep_at_us;       /* when those without a record are tried again, 0: never */
     uint64_t floor;             /* Observe numbers of before the start were not above this */
+    uint64_t number;            /* the highest Observe number in use */
     uint64_t mark, mark_asked;  /* see STORE_MARK */
     unsigned cancelled_next;
     uint64_t cancelled[PERSIST_CANCELLED];
@@ -459,7 +461,7 @@ bool observation_register(struct proxy *p, uint32_t observation, const struct pl
 /* True when a client can be answered from its state. */
 bool observation_is_fresh(const struct proxy *p, const struct observation *o);
 /* Numbers of one observation grow, and are not behind the clock after observation_keep_up(). */
-uint32_t observation_next_number(struct observation *o);
+uint32_t observation_next_number(struct proxy *p, struct observation *o);
 uint32_t observation_number(const struct observation *o);
 void observation_keep_up(const struct proxy *p, struct observation *o);
 void observation_server_lost(struct proxy *p, uint32_t observation);
@@ -514,8 +516,7 @@ void relation_accept(struct proxy *p, uint32_t relation, const struct client *to
 void relation_confirm(struct proxy *p, uint32_t relation, const struct client *to,
                       const struct wish *wish);
 /* A registration of before a restart: the client is told the state within
- * config.store.resume_spread.
- */
+ * config.store.resume_spread from when it is known. */
 void relation_resume(struct proxy *p, uint32_t relation);
 
 /* persist.c */

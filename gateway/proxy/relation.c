@@ -10,7 +10,6 @@
 #define BY_FANOUT      offsetof(struct observation, by_fanout)
 
 #define CONFIRM_LATEST_US UINT64_C(86400000000) /* RFC 7641 4.5: a CON in 24 h */
-#define RESUME_AGAIN_US   1000000u              /* when the state is not known yet */
 #define AGAIN_US          5000000u              /* when a notification could not be sent */
 
 static uint32_t index_of(const struct proxy *p, const struct relation *r)
@@ -425,7 +424,7 @@ bool relation_answer(struct proxy *p, uint32_t index, const struct client *to)
         return false;
     if (to->exchange)
         exchange_close(p->m, to->exchange);
-    (void)observation_next_number(observation_at(p, r->observation));
+    (void)observation_next_number(p, observation_at(p, r->observation));
     if (!send_state(p, r, confirmable ? AS_CON : AS_NON) || confirmable)
         return true;
     r->unconfirmed = unconfirmed;
@@ -470,6 +469,15 @@ void relation_accept(struct proxy *p, uint32_t index, const struct client *to,
     }
 }
 
+/* Clients of before a restart are told one after the other: the states of many come at once. */
+static void arm_resumed(struct proxy *p, struct relation *r)
+{
+    uint64_t within_us = p->m->config->store.resume_spread_us;
+    uint32_t spread = within_us < UINT32_MAX ? (uint32_t)within_us : UINT32_MAX - 1;
+
+    wheel_arm(&p->m->wheel, &r->confirm, p->m->now + random_below(&p->m->random, spread + 1));
+}
+
 /* RFC 7641 4.5: while a CON is not acknowledged, newer states wait. */
 static void notify(struct proxy *p, struct relation *r)
 {
@@ -479,6 +487,8 @@ static void notify(struct proxy *p, struct relation *r)
                p->m->now - r->sent_us >= config->confirm_after_us;
 
     /* What is held or has come back will be told the state in its own time. */
+    if (r->resumed && !timer_armed(&r->confirm))
+        arm_resumed(p, r);
     if (r->state_n == o->state_n || r->outbound != POOL_NONE || r->held != POOL_NONE || r->resumed)
         return;
     if (outbound_is_silent(p->m, session_of(p, r)))
@@ -628,14 +638,6 @@ bool relation_reset(struct proxy *p, struct session *s, uint16_t mid)
     return false;
 }
 
-/* Clients of before a restart are told one after the other: the states of many come at once. */
-static void arm_resumed(struct proxy *p, struct relation *r, uint64_t within_us)
-{
-    uint32_t spread = within_us < UINT32_MAX ? (uint32_t)within_us : UINT32_MAX;
-
-    wheel_arm(&p->m->wheel, &r->confirm, p->m->now + random_below(&p->m->random, spread + 1));
-}
-
 void relation_resume(struct proxy *p, uint32_t index)
 {
     struct relation *r = relation_at(p, index);
@@ -644,7 +646,7 @@ void relation_resume(struct proxy *p, uint32_t index)
     r->kept = KEPT;
     r->confirmed = false;
     r->unconfirmed = UINT16_MAX; /* a CON: is it there still? */
-    arm_resumed(p, r, p->m->config->store.resume_spread_us);
+    arm_resumed(p, r);
 }
 
 static void on_confirm(void *context, struct timer *timer, uint64_t now_us)
@@ -655,10 +657,8 @@ static void on_confirm(void *context, struct timer *timer, uint64_t now_us)
     struct observation *o = observation_at(p, r->observation);
 
     (void)now_us;
-    if (r->resumed && o->state != OBSERVATION_LIVE) {
-        arm_resumed(p, r, RESUME_AGAIN_US);
-        return;
-    }
+    if (r->resumed && o->state != OBSERVATION_LIVE)
+        return; /* the fan-out of the first state arms it again */
     if (r->outbound != POOL_NONE || r->held != POOL_NONE || o->state != OBSERVATION_LIVE) {
         wheel_arm(&p->m->wheel, &r->confirm, p->m->now + AGAIN_US);
         return;
@@ -667,8 +667,8 @@ static void on_confirm(void *context, struct timer *timer, uint64_t now_us)
         r->resumed = false;
         p->m->counters->relations_resumed++;
     }
-    (void)observation_next_number(o);
     observation_keep_up(p, o);
+    (void)observation_next_number(p, o);
     (void)send_state(p, r, r->state_n == o->state_n && r->unconfirmed ? AS_CON_ONLY : AS_CON);
 }
 

@@ -354,6 +354,249 @@ static void a_question_with_a_payload(void **state)
     stop(comes_back(&record, &asked, "10.99.0.1"));
 }
 
+/* ---- what was registered last ---- */
+
+static void the_last_registration_counts(void **state)
+{
+    struct harness *h = begin_at(0);
+    struct message asked, m;
+    struct kept before, after;
+
+    (void)state;
+    REGISTERS(h, 1, .mid = 1, .token_length = 2,
+              OPTIONS_OF(addition_uint(OPTION_OBSERVE, 0), text(OPTION_URI_PATH, "t")));
+    before = keep(h, "10.99.0.1", &asked);
+    REGISTERS(h, 1, .mid = 2, .token_length = 2,
+              OPTIONS_OF(text(OPTION_ETAG, "known"), addition_uint(OPTION_OBSERVE, 0),
+                         text(OPTION_URI_PATH, "t")));
+    expect_state(h, 1, TYPE_ACK, "one", NULL);
+    store_untold(h); /* that asks for nothing else */
+    REGISTERS(h, 1, .mid = 3, .token_length = 2,
+              OPTIONS_OF(addition_uint(OPTION_OBSERVE, 0), text(OPTION_URI_PATH, "t"),
+                         addition_uint(OPTION_BLOCK2, 1)));
+    harness_silent(h);
+    store_done(h, store_expect(h, STORE_PUT, &after), 0);
+    expect_state(h, 1, TYPE_ACK, "one", NULL);
+    assert_true(after.length > before.length);
+    assert_int_equal(message_parse(after.bytes + sizeof(struct store_relation),
+                                   after.length - sizeof(struct store_relation), &m),
+                     VERDICT_OK);
+    assert_int_equal(message_uint(&m, SLOT_BLOCK2, 0), 1);
+    stop(h);
+}
+
+/* ---- sweeps ---- */
+
+static void join(struct harness *h, unsigned n)
+{
+    REGISTERS(h, n, .mid = 1, .token_length = 2,
+              OPTIONS_OF(addition_uint(OPTION_OBSERVE, 0), text(OPTION_URI_PATH, "t")));
+}
+
+/* One of what has no record does not take the place of one of all. */
+static void a_sweep_is_not_cut_short(void **state)
+{
+    struct harness *h = begin_at(0);
+    struct message m;
+
+    (void)state;
+    join(h, 1);
+    (void)keep(h, "10.99.0.1", &m);
+    join(h, 2);
+    store_done(h, store_expect(h, STORE_PUT, NULL), 0);
+    expect_state(h, 2, TYPE_ACK, "one", NULL);
+    h->deaf = true;
+    store_says(h, STORE_DOWN);
+    store_says(h, STORE_UP);
+    join(h, 3);
+    expect_state(h, 3, TYPE_ACK, "one", NULL);
+    harness_advance(h, 10 * SECOND_US);
+    h->deaf = false;
+    harness_advance(h, 10000);
+    for (unsigned i = 0; i < 3; i++)
+        store_expect(h, STORE_PUT, NULL);
+    stop(h);
+}
+
+static void nothing_is_put_while_the_store_is_away(void **state)
+{
+    struct harness *h = begin_at(0);
+    struct message m;
+
+    (void)state;
+    join(h, 1);
+    (void)keep(h, "10.99.0.1", &m);
+    join(h, 2);
+    store_done(h, store_expect(h, STORE_PUT, NULL), -ETIMEDOUT);
+    expect_state(h, 2, TYPE_ACK, "one", NULL);
+    store_says(h, STORE_DOWN);
+    harness_advance(h, 60 * SECOND_US);
+    store_untold(h);
+    store_says(h, STORE_UP);
+    store_expect(h, STORE_PUT, NULL);
+    store_expect(h, STORE_PUT, NULL);
+    store_untold(h);
+    stop(h);
+}
+
+/* ---- numbers ---- */
+
+static void mark_is(struct harness *h, uint64_t mark)
+{
+    const struct store_head head = {.mark = mark};
+
+    store_says_head(h, STORE_MARK, &head, NULL);
+}
+
+/* Which mark is asked for; 0: none. */
+static uint64_t asked_mark(struct harness *h)
+{
+    struct store_head head;
+
+    if (h->told_taken == h->told_count)
+        return 0;
+    assert_int_equal(h->told[h->told_taken]->type, STORE_MARK_ASK);
+    assert_true(parcel_read(h->told[h->told_taken], 0, &head, sizeof(head)));
+    parcel_free(h->parcels, h->told[h->told_taken++]);
+    return head.mark;
+}
+
+static uint64_t renew(struct harness *h, uint16_t mid)
+{
+    REGISTERS(h, 1, .mid = mid, .token_length = 2,
+              OPTIONS_OF(addition_uint(OPTION_OBSERVE, 0), text(OPTION_URI_PATH, "t")));
+    expect_state(h, 1, TYPE_ACK, "one", NULL);
+    return asked_mark(h);
+}
+
+/* Each answer to a registration has one of its own: they may leave the clock behind without a new
+ * state. */
+static void every_number_counts_towards_the_mark(void **state)
+{
+    struct harness *h = begin_at(0);
+    struct message m;
+    uint64_t clock = h->now >> 14, asked = 0;
+    unsigned n = 0;
+
+    (void)state;
+    (void)asked_mark(h);
+    mark_is(h, clock + 1200);
+    join(h, 1);
+    (void)keep(h, "10.99.0.1", &m);
+    for (; n < 300 && !asked; n++)
+        asked = renew(h, (uint16_t)(2 + n));
+    assert_in_range(n, 100, 200);
+    assert_true(asked > clock + 1200);
+    /* What was used while the store was away, is told when it is back. */
+    store_says(h, STORE_DOWN);
+    mark_is(h, clock + 1500);
+    for (unsigned end = n + 400; n < end; n++)
+        assert_int_equal(renew(h, (uint16_t)(2 + n)), 0);
+    store_says(h, STORE_UP);
+    assert_true(asked_mark(h) > clock + 1500);
+    stop(h);
+}
+
+/* ---- origins that are not there yet ---- */
+
+/* An origin that was started with the gateway and takes minutes does not cost its observers. */
+static void an_origin_may_take_longer(void **state)
+{
+    struct harness *h = begin_at(0);
+    struct message m;
+    struct kept record;
+    struct sent *s = NULL;
+
+    (void)state;
+    join(h, 1);
+    record = keep(h, "10.99.0.1", &m);
+    stop(h);
+    h = begin_at(2000 * SECOND_US);
+    store_gives(h, &record, false);
+    for (unsigned i = 0; i < 240; i++) {
+        harness_advance(h, SECOND_US);
+        while ((s = harness_take(h)) != NULL) {
+            assert_int_equal(s->flow.peer_port, 5683);
+            worker_unreachable(h->worker, &s->flow, s->data, s->length, h->now);
+        }
+    }
+    assert_int_equal(observe_usage(h).relations, 1);
+    wait_for_one(h, 60);
+    origin_answer(h, origin_registration(h, NULL), TYPE_ACK, 0, &again);
+    wait_for_one(h, 11);
+    expect_state(h, 1, TYPE_CON, "three", NULL);
+    stop(h);
+}
+
+/* But not for ever. */
+static void an_origin_that_stays_away_is_told(void **state)
+{
+    struct harness *h = begin_at(0);
+    struct message m;
+    struct kept record;
+    struct sent *s = NULL;
+    bool told = false;
+
+    (void)state;
+    join(h, 1);
+    record = keep(h, "10.99.0.1", &m);
+    stop(h);
+    h = begin_at(2000 * SECOND_US);
+    store_gives(h, &record, false);
+    for (unsigned i = 0; i < 600 && !told; i++) {
+        harness_advance(h, SECOND_US);
+        while ((s = harness_take(h)) != NULL && !told) {
+            told = s->flow.peer_port != 5683;
+            if (!told)
+                worker_unreachable(h->worker, &s->flow, s->data, s->length, h->now);
+        }
+    }
+    assert_true(told);
+    store_expect(h, STORE_DELETE, NULL);
+    assert_int_equal(observe_usage(h).relations, 0);
+    stop(h);
+}
+
+/* More than the queue to an origin holds come back at once: they go when there is room. */
+static void a_full_queue_is_no_failure(void **state)
+{
+    static const char *const paths[] = {"a", "b", "c", "d", "e", "f", "g", "h"};
+    struct harness *h = begin_at(0);
+    struct kept records[8];
+    struct message m;
+    struct sent *s;
+    unsigned told = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < 8; i++) {
+        REGISTERS(h, 1, .mid = (uint16_t)(1 + i), .token_length = 1 + i,
+                  OPTIONS_OF(addition_uint(OPTION_OBSERVE, 0), text(OPTION_URI_PATH, paths[i])));
+        records[i] = keep(h, "10.99.0.1", &m);
+    }
+    stop(h);
+    h = begin_at(2000 * SECOND_US);
+    for (unsigned i = 0; i < 8; i++)
+        store_gives(h, &records[i], false);
+    harness_advance(h, 60 * SECOND_US); /* it is slow */
+    assert_int_equal(observe_usage(h).relations, 8);
+    for (unsigned i = 0; i < 600 && told < 8; i++) {
+        harness_advance(h, SECOND_US / 10);
+        while ((s = harness_take(h)) != NULL) {
+            assert_int_equal(message_parse(s->data, s->length, &m), VERDICT_OK);
+            if (s->flow.peer_port == 5683) {
+                origin_answer(h, s, TYPE_ACK, 0, &again);
+                continue;
+            }
+            assert_int_equal(m.code, CODE_CONTENT);
+            told++;
+            client_empty(h, 1, TYPE_ACK, m.mid);
+        }
+    }
+    assert_int_equal(told, 8);
+    assert_int_equal(observe_usage(h).relations, 8);
+    stop(h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -365,6 +608,13 @@ int main(void)
         cmocka_unit_test(a_route_by_host_and_a_long_token),
         cmocka_unit_test(a_stripped_prefix_and_an_empty_token),
         cmocka_unit_test(a_question_with_a_payload),
+        cmocka_unit_test(the_last_registration_counts),
+        cmocka_unit_test(a_sweep_is_not_cut_short),
+        cmocka_unit_test(nothing_is_put_while_the_store_is_away),
+        cmocka_unit_test(every_number_counts_towards_the_mark),
+        cmocka_unit_test(an_origin_may_take_longer),
+        cmocka_unit_test(an_origin_that_stays_away_is_told),
+        cmocka_unit_test(a_full_queue_is_no_failure),
     };
 
     harness_eal();
