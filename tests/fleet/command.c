@@ -209,8 +209,8 @@ void command_poll(void)
         touch_more();
         break;
     case WAIT_CALM:
-        if (!fleet.under_way || late)
-            done(!fleet.under_way, fleet.under_way);
+        if (!(fleet.under_way + fleet.cancelling) || late)
+            done(!(fleet.under_way + fleet.cancelling), fleet.under_way + fleet.cancelling);
         break;
     case WAIT_HEARD:
         if (!fleet.owed || late)

@@ -38,6 +38,8 @@ static void set_state(struct watch *w, enum watch_state state)
 {
     fleet.active -= w->state == WATCH_ACTIVE;
     fleet.active += state == WATCH_ACTIVE;
+    fleet.cancelling -= w->state == WATCH_CANCELLING;
+    fleet.cancelling += state == WATCH_CANCELLING;
     w->state = (uint8_t)state;
     if (state != WATCH_ACTIVE && w->owed) {
         w->owed = false;
@@ -145,7 +147,8 @@ bool device_touch(struct device *d)
     return true;
 }
 
-/* Nobody answers, or not what can be used. */
+/* Nobody answers, or not what can be used. A cancellation is tried again later, until somebody
+ * knows of it. */
 static void request_failed(struct device *d)
 {
     struct watch *w = &d->watches[d->slot];
@@ -154,6 +157,8 @@ static void request_failed(struct device *d)
     request_done(d);
     if (kind == REQUEST_REGISTER && w->state == WATCH_REGISTERING)
         end_relation(w, PAST_DROPPED);
+    else if (kind == REQUEST_CANCEL)
+        arm_whim(w);
 }
 
 static void request_expired(struct device *d)
@@ -177,6 +182,8 @@ static void whim(struct watch *w)
     struct device *d = device_of(w);
     uint32_t chance = random_below(100);
 
+    if (!fleet.running && w->state != WATCH_CANCELLING)
+        return;
     arm_whim(w);
     if (d->request || d->mute || w->owed)
         return;
@@ -201,7 +208,7 @@ void devices_run(bool run)
         struct watch *w = &fleet.watches[i];
 
         w->reset_next = false;
-        if (run)
+        if (run || w->state == WATCH_CANCELLING)
             arm_whim(w);
         else
             timer_cancel(&w->timer);
@@ -259,8 +266,7 @@ static void on_answer(struct device *d, const struct message *m)
         request_done(d);
         end_relation(w, PAST_CANCELLED);
     } else {
-        request_done(d); /* it is asked again by whim */
-        arm_whim(w);
+        request_failed(d);
     }
 }
 

@@ -178,6 +178,7 @@ struct fleet {
     unsigned under_way;    /* devices with a request */
     unsigned owed;         /* watches */
     unsigned active;       /* watches */
+    unsigned cancelling;   /* watches */
     uint64_t owed_done_at; /* when the last that was owed got its notification */
     uint64_t last_heard;   /* the last notification of all */
 #define X(name) uint64_t name;
