@@ -366,6 +366,55 @@ static void an_unproven_client_is_no_observer(void **state)
     observe_end(h);
 }
 
+/* RFC 7252 4.2, RFC 7641 3.6: a client that has cancelled gets no more of what was on its way. */
+static void who_cancels_gets_nothing_more(void **state)
+{
+    struct harness *h = *state;
+    struct registered r;
+    struct message m;
+
+    observe_begin(h, 1, "t", "one", &r);
+    for (uint32_t i = 2; i <= 6; i++)
+        origin_state(h, &r, i, "more");
+    for (unsigned i = 0; i < 5; i++) /* the fifth is confirmable */
+        client_expect(h, 1, &m);
+    assert_int_equal(m.type, TYPE_CON);
+    client_observe(h, 1, 2, 1, "t", 1);
+    origin_cancelled(h, &r);
+    assert_int_equal(expect_state(h, 1, TYPE_ACK, "more", NULL), -1);
+    assert_int_equal(observe_usage(h).outbound, 0);
+    harness_advance(h, 100 * SECOND_US);
+    harness_silent(h);
+    assert_int_equal(worker_counters(h->worker)->retransmissions, 0);
+}
+
+/* RFC 7967 2.1: who does not want to hear of a state does not observe it, and the origin is told.
+ */
+static void who_wants_no_answer_does_not_observe(void **state)
+{
+    static const struct say one = {.observed = true, .number = 1, .payload = "one"};
+    struct harness *h = *state;
+    struct flow flow = harness_client(h, 1);
+    struct registered r;
+    uint8_t bytes[100];
+    struct encoder e;
+    struct message m;
+
+    encoder_begin(&e, bytes, sizeof(bytes), TYPE_CON, CODE_GET, 1, (const uint8_t *)"\1", 1);
+    encoder_uint(&e, OPTION_OBSERVE, 0);
+    encoder_option(&e, OPTION_URI_PATH, "t", 1);
+    encoder_uint(&e, OPTION_NO_RESPONSE, 2);
+    harness_give(h, &flow, bytes, encoder_end(&e));
+    origin_answer(h, origin_registration(h, &r), TYPE_ACK, 0, &one);
+    client_expect(h, 1, &m);
+    assert_int_equal(m.type, TYPE_ACK);
+    assert_int_equal(m.code, CODE_EMPTY);
+    origin_cancelled(h, &r);
+    assert_int_equal(observe_usage(h).relations, 0);
+    harness_advance(h, 10 * SECOND_US);
+    harness_silent(h);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -375,12 +424,13 @@ int main(void)
         TEST(old_notifications_are_dropped),
         TEST(notifications_that_nobody_asked_for_are_reset),
         TEST(a_silent_origin_is_asked_again),
-
         TEST(a_confirmable_notification_each_day),
         TEST(notifications_are_whole),
         TEST(fan_out_comes_in_portions),
         TEST(only_safe_requests_observe),
         TEST(a_notification_is_as_fresh_as_it_says),
+        TEST(who_cancels_gets_nothing_more),
+        TEST(who_wants_no_answer_does_not_observe),
         cmocka_unit_test(an_unproven_client_is_no_observer),
     };
 
