@@ -202,7 +202,7 @@ struct exchange {
     uint8_t type;            /* TYPE_CON or TYPE_NON */
     uint8_t code;            /* the method */
     uint8_t unwanted;        /* as in struct request */
-    bool acked;              /* the Empty ACK has gone: the answer is separate */
+    bool acked;              /* the Empty ACK has gone, now or then: the answer is separate */
     bool retracted;          /* the client has deregistered before its registration was answered */
     uint8_t token[TOKEN_INLINE_BYTES];
     struct links by_session;

@@ -369,9 +369,10 @@ struct exchange *exchange_open(struct messaging *m, const struct request *rq)
     x->code = msg->code;
     x->request_length = msg->length;
     x->unwanted = rq->unwanted;
-    x->acked = x->retracted = false;
+    x->acked = rq->resumed; /* by who was here before the restart */
+    x->retracted = false;
     timer_init(&x->separate, TIMER_SEPARATE);
-    if (x->type == TYPE_CON)
+    if (x->type == TYPE_CON && !x->acked)
         wheel_arm(&m->wheel, &x->separate, m->now + m->config->separate_after_us);
     if (x->dedup != POOL_NONE)
         dedup_at(&m->dedup, x->dedup)->busy = true;

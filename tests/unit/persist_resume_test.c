@@ -354,6 +354,42 @@ static void a_question_with_a_payload(void **state)
     stop(comes_back(&record, &asked, "10.99.0.1"));
 }
 
+/* What cannot be observed any more: there is no request of now that could be acknowledged. */
+static void what_is_not_observed_is_answered_separately(void **state)
+{
+    struct harness *h = begin_at(0);
+    struct message asked, m;
+    struct store_relation head;
+    struct kept record;
+    struct encoder e;
+    struct sent *s;
+
+    (void)state;
+    REGISTERS(h, 1, .mid = 1, .token_length = 2,
+              OPTIONS_OF(addition_uint(OPTION_OBSERVE, 0), text(OPTION_URI_PATH, "t")));
+    record = keep(h, "10.99.0.1", &asked);
+    stop(h);
+    memcpy(&head, record.bytes, sizeof(head));
+    encoder_begin(&e, record.bytes + sizeof(head), 900, TYPE_CON, CODE_GET, 1,
+                  (const uint8_t *)"TT", 2);
+    encoder_uint(&e, OPTION_OBSERVE, 0);
+    encoder_option(&e, OPTION_URI_PATH, "t", 1);
+    encoder_option(&e, 0x11c, "x", 1); /* no cache key: for this client alone */
+    head.packet_length = (uint32_t)encoder_end(&e);
+    memcpy(record.bytes, &head, sizeof(head));
+    record.length = (uint32_t)sizeof(head) + head.packet_length;
+
+    h = begin_at(2000 * SECOND_US);
+    store_gives(h, &record, false);
+    store_expect(h, STORE_DELETE, NULL);
+    s = origin_expect(h, &m);
+    harness_advance(h, SECOND_US);
+    harness_silent(h);
+    origin_answer(h, s, TYPE_ACK, 0, &first);
+    assert_int_equal(expect_state(h, 1, TYPE_CON, "one", NULL), -1);
+    stop(h);
+}
+
 /* ---- what was registered last ---- */
 
 static void the_last_registration_counts(void **state)
@@ -608,6 +644,7 @@ int main(void)
         cmocka_unit_test(a_route_by_host_and_a_long_token),
         cmocka_unit_test(a_stripped_prefix_and_an_empty_token),
         cmocka_unit_test(a_question_with_a_payload),
+        cmocka_unit_test(what_is_not_observed_is_answered_separately),
         cmocka_unit_test(the_last_registration_counts),
         cmocka_unit_test(a_sweep_is_not_cut_short),
         cmocka_unit_test(nothing_is_put_while_the_store_is_away),
