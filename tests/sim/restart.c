@@ -18,7 +18,8 @@
 
 #define DISASTER_US  (60 * SECOND) /* from one to the next, at the most */
 #define STORM_MAX    4000
-#define STORM_GAP_US 300
+#define STORM_GAP_US 2
+#define STORMS       3
 #define LIVES_MAX    6
 
 static struct stage *stage_of(struct restart_world *w)
@@ -78,6 +79,30 @@ static void on_storm(struct stage *s, void *who, uint64_t left)
     source->confirm_every = confirm_every;
     if (left)
         stage_at(s, s->now + 1 + stage_below(s, 2 * STORM_GAP_US), on_storm, r, left - 1);
+}
+
+/* One that somebody observes, or NULL. */
+static struct resource *observed(struct restart_world *w)
+{
+    for (unsigned i = 0; i < w->watcher_count; i++)
+        for (unsigned k = 0; k < w->watchers[i].count; k++)
+            if (w->watchers[i].interests[k].registered && !w->watchers[i].device.node.down)
+                return w->watchers[i].interests[k].resource;
+    return NULL;
+}
+
+static void on_weather(struct stage *s, void *who, uint64_t storms)
+{
+    struct restart_world *w = restart_world_of(s);
+    struct resource *r = observed(w);
+
+    (void)who;
+    if (r && s->running) {
+        on_storm(s, r, stage_below(s, STORM_MAX));
+        storms--;
+    }
+    if (storms && !w->calm)
+        stage_at(s, s->now + stage_below(s, 20 * SECOND), on_weather, NULL, storms);
 }
 
 /* ---- the gateway ---- */
@@ -403,9 +428,11 @@ static void populate(struct restart_world *w)
     w->watchers = calloc(w->watcher_count, sizeof(w->watchers[0]));
     for (unsigned i = 0; i < w->watcher_count; i++)
         watcher_init(w, i);
-    if (w->watcher_count <= 8 && stage_below(s, 3) == 0)
-        stage_at(s, s->now + stage_below(s, 100 * SECOND), on_storm,
-                 &w->base.resources[stage_below(s, resources)], stage_below(s, STORM_MAX));
+    if (w->watcher_count <= 8 && stage_below(s, 3) == 0) {
+        s->storms = true;
+        s->network.delay_max_us = s->network.delay_min_us; /* what is overtaken counts nothing */
+        stage_at(s, s->now + stage_below(s, 20 * SECOND), on_weather, NULL, STORMS);
+    }
 }
 
 /* Wall clocks; of half of them the 24 bits of an Observe number end during the run. */

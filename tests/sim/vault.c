@@ -309,7 +309,7 @@ static void go_down(struct vault *v)
     if (v->up && v->running)
         tell_all(v, STORE_DOWN);
     v->up = 0;
-    v->mark_moving = v->reading = false;
+    v->mark_moving = v->reading = v->marked = false;
     memset(v->told_up, 0, sizeof(v->told_up));
     v->trouble_at = v->stage->now;
 }
@@ -451,6 +451,7 @@ static void mark_written(struct vault *v, const struct vault_command *c)
     v->mark_moving = false;
     if (c->error) {
         v->trouble_at = v->stage->now;
+        v->marked = false;
         if (!v->up)
             vault_cut(v);
         return;
@@ -663,6 +664,7 @@ bool vault_told(struct vault *v, unsigned worker, struct parcel *parcel)
 
     if (!v->running || vault_room(v, worker) == 0) {
         v->trouble_at = s->now;
+        v->marked &= parcel->type != STORE_MARK_ASK;
         return false;
     }
     order = calloc(1, sizeof(*order));
@@ -745,6 +747,7 @@ void vault_stall(struct vault *v, uint64_t us)
 {
     stage_note(v->stage, "store: silent for %llu us", (unsigned long long)us);
     v->stalled_until = v->stage->now + us;
+    v->marked = false;
     v->trouble_at = v->stalled_until;
 }
 

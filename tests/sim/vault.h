@@ -54,7 +54,7 @@ struct vault {
     bool floor_known, resumed, mark_moving, dirty, reading;
     uint64_t floor, mark, next_mark, asked;
     uint64_t again_at;
-    bool marked; /* the mark has been moved in this life */
+    bool marked; /* what asks for the mark to be moved has been heard, and it was moved */
     struct vault_command *first, **last;
     struct vault_order *orders[WORKERS_MAX], **orders_last[WORKERS_MAX];
     unsigned order_count[WORKERS_MAX];
