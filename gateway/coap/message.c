@@ -309,7 +309,7 @@ static unsigned put_additions(struct encoder *e, const struct addition *addition
 void encoder_merge(struct encoder *e, const uint8_t *options, size_t length,
                    const struct addition *additions, unsigned count)
 {
-    struct option_cursor cursor = {.at = options, .end = options + length};
+    struct option_cursor cursor = {.at = options, .end = length ? options + length : options};
     struct option_view view;
     unsigned next = 0;
 

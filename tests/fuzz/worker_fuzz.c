@@ -1,9 +1,10 @@
 /* A whole worker under hostile datagrams. The input is a list of steps: raw datagrams on a few
  * flows, messages that answer what the worker sent last (so that the paths behind a matching
- * message ID and token are reached), bursts, time, and ICMP errors. What the worker emits must
- * parse and must have a reason: an ACK or RST a message to answer, an answer a request with its
- * token, a request a configured server. Buffers must come back, and no table may go beyond its
- * limit. */
+ * message ID and token are reached), bursts, time, ICMP errors, and what the store says: records
+ * that it has or never had, answers to what it was told and to what it was not. What the worker
+ * emits must parse and must have a reason: an ACK or RST a message to answer, an answer a request
+ * with its token, a request a configured server. Buffers and parcels must come back, and no table
+ * may go beyond its limit. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,10 +12,13 @@
 #include <unistd.h>
 
 #include <rte_eal.h>
+#include <rte_mempool.h>
 
 #include "config/config.h"
 #include "gateway/coap/message.h"
 #include "gateway/hash.h"
+#include "gateway/parcel.h"
+#include "gateway/store/store.h"
 #include "gateway/worker.h"
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
@@ -36,6 +40,8 @@ static const char yaml[] =
     "  - {path: /b, to: b, strip: true}\n"
     "  - {path: /hello, respond: {payload: \"hello world!\", content_format: text/plain}}\n"
     "  - {path: /h, host: example.org, respond: {payload: x}}\n"
+    "  - {path: /r, resources: {max: 4, size: 64KiB}}\n"
+    "store: {url: \"unix:///nowhere\", resume_spread: 2s}\n"
     "forward_proxy: {allow: [10.99.0.0/24, \"*.x\", n]}\n"
     "cache: {size: 64KiB, stale_if_error: 60s}\n"
     "observe: {confirm_every: 3, confirm_after: 10s}\n"
@@ -44,8 +50,15 @@ static const char yaml[] =
     "relations: 6, client_requests: 8, client_relations: 4, destinations: 2}\n";
 
 static struct config *config;
+static struct rte_mempool *parcels;
 
 #define BURST_MAX 16 /* datagrams of one call */
+
+/* Parcels in the pool; cookies that wait for their answer; records that the store remembers. */
+#define PARCELS     1023
+#define COOKIES_MAX 256
+#define RECORDS     4
+#define RECORD_MAX  512
 
 /* What was sent lately, to be answered. */
 #define LAST 8
@@ -73,6 +86,14 @@ static struct {
     struct set confirmable, rejectable; /* message IDs that came in */
     struct set tokens;                  /* of requests that came in */
     uint32_t question;                  /* the last one to the resolver */
+    uint64_t cookies[COOKIES_MAX];      /* that the store has to answer */
+    unsigned cookie_count;
+    struct {
+        uint32_t length;
+        uint8_t what;
+        uint8_t bytes[RECORD_MAX];
+    } records[RECORDS]; /* that were put last */
+    unsigned record_count;
 } run;
 
 static void require(bool holds, const char *what)
@@ -209,6 +230,85 @@ static bool resolve(void *context, const char *name, size_t length, uint32_t id)
     return !run.starve;
 }
 
+/* ---- the store ---- */
+
+/* Keeps what can be given back, and the cookie, which has to be answered once. */
+static bool tell(void *context, unsigned to, struct parcel *parcel)
+{
+    struct store_head head;
+
+    (void)context;
+    require(to == PARCEL_STORE && parcel->kind == PARCEL_RECORD, "there is only the store");
+    require(parcel_read(parcel, 0, &head, sizeof(head)), "a head");
+    if (run.starve || run.cookie_count == COOKIES_MAX)
+        return false;
+    if (parcel->type == STORE_PUT) {
+        uint32_t length = parcel->length - (uint32_t)sizeof(head);
+        unsigned at = run.record_count % RECORDS;
+
+        if (head.cookie)
+            run.cookies[run.cookie_count++] = head.cookie;
+        if (length <= RECORD_MAX) {
+            run.records[at].length = length;
+            run.records[at].what = head.what;
+            require(parcel_read(parcel, sizeof(head), run.records[at].bytes, length), "a record");
+            run.record_count++;
+        }
+    } else {
+        require(parcel->type == STORE_DELETE || parcel->type == STORE_MARK_ASK, "a store's parcel");
+    }
+    parcel_free(parcels, parcel);
+    return true;
+}
+
+static unsigned room(void *context, unsigned to)
+{
+    (void)context;
+    (void)to;
+    return 0;
+}
+
+static void say(enum store_type type, const struct store_head *head, const uint8_t *bytes,
+                uint32_t length)
+{
+    struct parcel *parcel =
+        parcel_new(parcels, PARCEL_RECORD, (uint16_t)type, (uint32_t)sizeof(*head) + length);
+
+    require(parcel, "no parcel is lost");
+    parcel->from = PARCEL_STORE;
+    (void)parcel_write(parcel, 0, head, sizeof(*head));
+    if (length)
+        (void)parcel_write(parcel, sizeof(*head), bytes, length);
+    worker_told(run.worker, parcel, run.now);
+}
+
+static void say_done(unsigned at, int error)
+{
+    const struct store_head head = {.cookie = run.cookies[at], .error = error};
+
+    run.cookies[at] = run.cookies[--run.cookie_count];
+    say(STORE_DONE, &head, NULL, 0);
+}
+
+/* The token of a registration that comes back is one that may be answered. */
+static void note_record(const uint8_t *bytes, uint32_t length)
+{
+    struct store_relation r;
+    struct message m;
+
+    if (length < sizeof(r))
+        return;
+    memcpy(&r, bytes, sizeof(r));
+    if (r.packet_length <= length - sizeof(r) &&
+        message_parse(bytes + sizeof(r), r.packet_length, &m) == VERDICT_OK)
+        for (unsigned i = 0; i < config->listener_count; i++) {
+            const struct config_listener *l = &config->listeners[i];
+            struct flow flow = flow_make(l->local, l->port, &r.peer, TRANSPORT_UDP);
+
+            set_add(&run.tokens, hash_token(&flow, &m));
+        }
+}
+
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     static char arguments[][32] = {"fuzz",          "--no-huge",      "-m",
@@ -225,6 +325,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     rmdir(rte_eal_get_runtime_dir()); /* empty, and made for each process */
     config = config_load_text("fuzz.yaml", yaml, strlen(yaml), stderr);
     require(config, "configuration");
+    parcels = parcel_pool_create("fuzz", PARCELS);
+    require(parcels, "parcels");
     return 0;
 }
 
@@ -331,6 +433,72 @@ static void give_resolved(struct input *in)
     worker_resolved(run.worker, &answer, run.now);
 }
 
+/* A record that was put, with some bytes changed, or any bytes. */
+static void give_record(struct input *in)
+{
+    static const struct store_head none;
+    struct store_head head = none;
+    uint8_t how = take(in), bytes[RECORD_MAX];
+    unsigned at = how % RECORDS;
+    size_t length;
+
+    head.verify = how & 8;
+    head.what = how & 16 ? STORE_RESOURCE : STORE_RELATION;
+    if (how & 32) {
+        const uint8_t *given;
+
+        length = (size_t)take(in) << 1;
+        given = take_bytes(in, &length);
+        if (length)
+            memcpy(bytes, given, length);
+    } else {
+        length = run.records[at].length;
+        head.what = run.records[at].what;
+        memcpy(bytes, run.records[at].bytes, length);
+        for (unsigned n = how >> 6; n && length; n--) {
+            size_t where = take(in);
+
+            bytes[where % length] = take(in);
+        }
+    }
+    note_record(bytes, (uint32_t)length);
+    say(STORE_RECORD, &head, bytes, (uint32_t)length);
+}
+
+static void give_store(struct input *in)
+{
+    static const int errors[] = {0, -ENOTCONN, -ETIMEDOUT, -EIO, 0, -ENOSPC, 0, 1};
+    uint8_t how = take(in);
+    struct store_head head = {.error = errors[how >> 5]};
+
+    switch (how & 7) {
+    case 0:
+    case 1:
+        if (run.cookie_count)
+            say_done(take(in) % run.cookie_count, head.error);
+        break;
+    case 2: /* nobody has asked */
+        for (unsigned i = 0; i < sizeof(head.cookie); i++)
+            head.cookie = head.cookie << 8 | take(in);
+        say(STORE_DONE, &head, NULL, 0);
+        break;
+    case 3:
+        say(how & 8 ? STORE_UP : STORE_DOWN, &head, NULL, 0);
+        break;
+    case 4:
+        head.mark = (uint64_t)take(in) << 40 | (uint64_t)take(in) << 8;
+        head.cookie = (uint64_t)take(in) << 40 | take(in);
+        say(STORE_MARK, &head, NULL, 0);
+        break;
+    case 5:
+        say(how & 8 ? STORE_RESUMED : (enum store_type)take(in), &head, NULL, 0);
+        break;
+    default:
+        give_record(in);
+        break;
+    }
+}
+
 static void step(struct input *in)
 {
     uint8_t op = take(in);
@@ -368,6 +536,8 @@ static void step(struct input *in)
             worker_drain(run.worker);
         else if (length == 0x66)
             give_resolved(in);
+        else if (length >= 0xc0)
+            give_store(in);
         else
             give_burst(in, 2 + length % (BURST_MAX - 1));
         break;
@@ -408,11 +578,15 @@ static void check_end(void)
     struct worker_usage u;
 
     run.starve = false;
+    while (run.cookie_count)
+        say_done(0, -ENOTCONN);
     for (unsigned i = 0; i < 100000 && !nothing_is_left(); i++) {
         uint64_t next = worker_next_us(run.worker);
 
         run.now = next > run.now ? next : run.now + 1000;
         worker_advance(run.worker, run.now);
+        while (run.cookie_count)
+            say_done(0, -ENOTCONN);
     }
     require(nothing_is_left(), "nothing is left");
     worker_usage(run.worker, &u);
@@ -426,7 +600,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                         .send = send_out,
                                         .cancel = cancel,
                                         .upstream_port = upstream_port,
-                                        .resolve = resolve},
+                                        .resolve = resolve,
+                                        .tell = tell,
+                                        .room = room,
+                                        .parcels = parcels},
                                  .count = 1,
                                  .seed = {1, 2, 3}};
     struct input in = {data, data + size};
@@ -441,5 +618,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     check_end();
     worker_destroy(run.worker);
+    require(rte_mempool_avail_count(parcels) == PARCELS, "no parcel is left");
     return 0;
 }
