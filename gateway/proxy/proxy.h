@@ -11,6 +11,7 @@
  *   relation.c     clients that observe, and the fan-out of notifications
  *   part.c         a session that goes, and what hangs on it
  *   persist.c      relations that survive a restart: their records, and what waits for those
+ *   resume.c       the same relations after the restart
  *   local.c        requests for what the gateway itself holds
  *   forward.c      the forward proxy: where a request goes, and whether it may
  *   destination.c  its destinations, and their names
@@ -540,13 +541,24 @@ void persist_close_holds(struct proxy *p, struct relation *r);
 /* The relation goes; it is out of all chains. True when its place can be given back; otherwise that
  * is done later. */
 bool persist_end(struct proxy *p, struct relation *r);
-/* The client has cancelled what it may have registered before a restart. */
-void persist_cancelled(struct proxy *p, const struct session *s, const uint8_t *token,
-                       uint32_t token_length);
 /* A new relation, without a record. */
 void persist_begin(struct proxy *p, struct relation *r);
 /* A parcel of the store's about a relation, or about the store itself; not consumed. */
 void persist_told(struct proxy *p, const struct parcel *parcel);
+/* An Observe number is in use. */
+void persist_number(struct proxy *p, uint64_t number);
+unsigned persist_advance(struct proxy *p, unsigned budget);
+bool persist_has_work(const struct proxy *p);
+/* When it has something to do next, unless it has now; UINT64_MAX for never. */
+uint64_t persist_next_us(const struct proxy *p);
+
+/* Tells the store of a record; `type` is an enum store_type. False when it cannot be told now. */
+bool persist_tell(struct proxy *p, unsigned type, uint64_t cookie, const struct rope *record);
+
+/* resume.c */
+/* The client has cancelled what it may have registered before a restart. */
+void persist_cancelled(struct proxy *p, const struct session *s, const uint8_t *token,
+                       uint32_t token_length);
 /* A record that was read back. True when it is to be handled as a request, which is in `rq` then,
  * and its message in `msg` and `buffer`. */
 bool persist_read(struct proxy *p, const struct parcel *parcel, struct request *rq,
@@ -555,13 +567,6 @@ bool persist_read(struct proxy *p, const struct parcel *parcel, struct request *
  * been told, and the record goes. */
 void persist_handled(struct proxy *p, const struct parcel *parcel, const struct session *s,
                      const struct message *msg);
-/* An Observe number is in use. */
-void persist_number(struct proxy *p, uint64_t number);
-unsigned persist_advance(struct proxy *p, unsigned budget);
-bool persist_has_work(const struct proxy *p);
-/* When it has something to do next, unless it has now; UINT64_MAX for never. */
-uint64_t persist_next_us(const struct proxy *p);
-
 /* forward.c */
 int forward_init(struct proxy *p);
 void forward_fini(struct proxy *p);
