@@ -44,7 +44,9 @@ struct restart_world {
     bool calm;    /* nobody comes or goes, nothing breaks */
     bool hurried; /* parcels are scarce, or the ring is full: some records are refused */
     bool draining;
-    bool lossy; /* the network has lost something */
+    bool stormy;      /* resources change faster than the clock of Observe numbers, at times */
+    unsigned stormed; /* changes in storms, in this life */
+    bool lossy;       /* the network has lost something */
     struct parcel *hoard;
     unsigned hoarded;
     struct watcher *watchers;

@@ -267,7 +267,7 @@ void watcher_init(struct restart_world *w, unsigned index)
 {
     struct stage *s = &w->base.fleet.stage;
     struct watcher *o = &w->watchers[index];
-    unsigned count = 1 + stage_below(s, INTERESTS_MAX);
+    unsigned count = w->stormy ? 1 : 1 + stage_below(s, INTERESTS_MAX);
 
     device_init(&o->device, &w->base.fleet, o);
     o->device.unasked = on_unasked;

@@ -58,7 +58,6 @@ struct stage {
     bool deaths; /* peers vanish and gateways die: ICMP errors may be about what is settled */
     struct random random;
     struct network network;
-    bool storms; /* peers get more messages than there are message IDs for after a start */
     const struct stage_cast *cast;
     struct config *config;
     struct config

@@ -28,7 +28,7 @@ struct own {
     unsigned repeats;
     uint64_t taken_gap; /* when it may be the repetition of an older one */
     unsigned taken_repeats;
-    unsigned worker, life;
+    unsigned worker;
     uint64_t until; /* the gateway may have given the request up from here on */
 };
 
@@ -312,7 +312,6 @@ static void note_new(struct watch *watch, struct own *own, unsigned worker, cons
                         .first_at = now,
                         .last_at = now,
                         .worker = worker,
-                        .life = watch->stage->life,
                         .until = UINT64_MAX};
     own->observe = message_has(m, SLOT_OBSERVE);
     own->token = m->token_length ? hash_bytes(m->token, m->token_length, 7) : 0;
@@ -350,8 +349,7 @@ void watch_emitted(struct watch *watch, unsigned worker, const struct flow *flow
         return;
     }
     own = find(watch, flow, m.mid);
-    if (!own->first_at || now - own->last_at > LIFETIME ||
-        (watch->stage->storms && own->life != watch->stage->life)) {
+    if (!own->first_at || now - own->last_at > LIFETIME) {
         note_new(watch, own, worker, flow, &m, hash);
         return;
     }
