@@ -7,6 +7,10 @@
 #include "gateway/hash.h"
 #include "gateway/memory.h"
 
+/* A server's sessions begin with one of so many ports: the first ones are those whose answers come
+ * to the right queue (see worker_io.upstream_port). */
+#define FIRST_PORTS 256u
+
 /* Upstreams that a server may be in, each with ports of its own. */
 #define PORT_TRIES 16
 
@@ -34,6 +38,10 @@ static void server_init(struct upstreams *u, struct server *server,
     timer_init(&server->timer, TIMER_SERVER);
     server->sessions = u->ports + u->ports_used;
     u->ports_used += server->ports;
+    /* Not with the first one: there an origin may remember message IDs of the process before, which
+     * was ahead of the clock (RFC 7252 4.4). */
+    server->current = (uint16_t)random_below(
+        &u->m->random, server->ports < FIRST_PORTS ? server->ports : FIRST_PORTS);
 }
 
 static void make_servers(struct upstreams *u, unsigned index)

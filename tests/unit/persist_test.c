@@ -24,13 +24,9 @@ static struct harness *begin(const char *yaml)
     return h;
 }
 
-/* As when the process ends: nothing is sent, and the store is told nothing. */
+/* As when the process ends. */
 static void stop(struct harness *h)
 {
-    unsigned sent = h->count, told = h->told_count;
-
-    assert_int_equal(sent, h->count);
-    assert_int_equal(told, h->told_count);
     harness_stop(h);
     free(h);
 }

@@ -191,8 +191,12 @@ static inline void harness_start(struct harness *h, const char *yaml)
 
 static inline void harness_stop(struct harness *h)
 {
+    const unsigned sent = h->count, told = h->told_count;
+
     assert_int_equal(h->open_buffers, 0);
-    worker_destroy(h->worker);
+    worker_destroy(h->worker); /* sends nothing, and tells nobody */
+    assert_int_equal(h->count, sent);
+    assert_int_equal(h->told_count, told);
     for (unsigned i = h->told_taken; i < h->told_count; i++)
         parcel_free(h->parcels, h->told[i]);
     config_free(h->config);
