@@ -85,7 +85,14 @@ class Fleet:
 
     def accepted(self, path):
         """The relations that devices have seen accepted: {(address:port, token)}."""
-        assert self.say("list", path)["ok"]
+        return self._listed("list", path)
+
+    def cancelled(self, path):
+        """Some of those that were cancelled lately, but long enough ago that nothing is left of them."""
+        return self._listed("cancelled", path)
+
+    def _listed(self, command, path):
+        assert self.say(command, path)["ok"]
         return {tuple(line.split()[:2]) for line in Path(path).read_text().splitlines()}
 
 

@@ -5,11 +5,12 @@
  *   open WINDOW           every watch that is idle registers, so many at a time
  *   touch WINDOW          every device sends a plain GET, so many at a time
  *   down gateway          it has been killed: all accepted relations are owed a notification
- *   down store            it is about to be killed
- *   up store              it runs again
+ *   down store            from now on it may not have all that the gateway has
+ *   up store              it has
  *   heard MS              done when nobody is owed a notification
  *   expect STATE MS       done when all accepted relations have this state or a later one
  *   mute N                the first N devices say nothing any more; 0: all speak again
+ *   cancelled FILE        writes "ADDRESS:PORT TOKEN" of what was cancelled, and must be forgotten
  *   list FILE             writes "ADDRESS:PORT TOKEN PATH STATE" of all accepted relations
  *   report                all counters
  *   quit */
@@ -115,6 +116,12 @@ static void report(void)
     fflush(stdout);
 }
 
+static void write_token(FILE *f, const uint8_t *token, unsigned length)
+{
+    for (unsigned k = 0; k < length; k++)
+        fprintf(f, "%02x", token[k]);
+}
+
 static void list(const char *file)
 {
     FILE *f = fopen(file, "w");
@@ -127,15 +134,35 @@ static void list(const char *file)
             continue;
         link_name(&fleet.devices[w->device], name);
         fprintf(f, "%s ", name);
-        for (unsigned k = 0; k < w->token_length; k++)
-            fprintf(f, "%02x", w->token[k]);
+        write_token(f, w->token, w->token_length);
         fprintf(f, " %u %u\n", w->path, w->content);
     }
-    if (!f || fclose(f) != 0) {
+    if (!f || fclose(f) != 0)
         done(false, 0);
-        return;
+    else
+        say_ok();
+}
+
+static void list_cancelled(const char *file)
+{
+    FILE *f = fopen(file, "w");
+    char name[32];
+
+    for (size_t i = 0; f && i < watch_count() * PAST_COUNT; i++) {
+        const struct watch *w = &fleet.watches[i / PAST_COUNT];
+        const struct past *p = &w->past[i % PAST_COUNT];
+
+        if (!judge_is_over(p))
+            continue;
+        link_name(&fleet.devices[w->device], name);
+        fprintf(f, "%s ", name);
+        write_token(f, p->token, p->token_length);
+        fputc('\n', f);
     }
-    say_ok();
+    if (!f || fclose(f) != 0)
+        done(false, 0);
+    else
+        say_ok();
 }
 
 /* ---- what takes a while ---- */
@@ -276,6 +303,8 @@ static bool carry_out(char *text)
         report();
     } else if (strcmp(text, "list") == 0) {
         list(rest);
+    } else if (strcmp(text, "cancelled") == 0) {
+        list_cancelled(rest);
     } else if (strcmp(text, "mute") == 0) {
         mute((unsigned)strtoul(rest, NULL, 10));
     } else {

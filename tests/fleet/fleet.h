@@ -245,7 +245,10 @@ void judge_content(const struct device *d, struct watch *w, const struct message
 /* A notification for a relation that is over. */
 void judge_past(const struct device *d, struct watch *w, const struct message *m);
 
-/* The gateway has been killed; the store is about to be, or is back. */
+/* It was cancelled so long ago that nothing of it can be left. */
+bool judge_is_over(const struct past *p);
+
+/* The gateway has been killed; the store is about to be, or has all again that the gateway has. */
 void judge_gateway_down(void);
 void judge_store(bool up);
 

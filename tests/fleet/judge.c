@@ -196,6 +196,12 @@ static bool is_excused(uint64_t at)
     return false;
 }
 
+bool judge_is_over(const struct past *p)
+{
+    return p->token_length && p->how == PAST_CANCELLED && !p->reset_at &&
+           fleet.now - p->at > fleet.options.grace_us && !is_excused(p->at);
+}
+
 void judge_store(bool up)
 {
     if (up && store_down)
