@@ -399,6 +399,8 @@ static void done(struct proxy *p, const struct store_head *head)
 {
     uint32_t index = (uint32_t)head->cookie, nonce = (uint32_t)(head->cookie >> 32) & SERIAL_MASK;
 
+    if (nonce == 0) /* as of places that are free */
+        return;
     if (head->cookie & COOKIE_SWEEP) {
         if (index < p->relations.fresh && p->persist.serials[index] == nonce &&
             relation_at(p, index)->kept == KEPT_ASKED)

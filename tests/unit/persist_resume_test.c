@@ -475,6 +475,23 @@ static void nothing_is_put_while_the_store_is_away(void **state)
     stop(h);
 }
 
+static void answers_to_nothing_do_nothing(void **state)
+{
+    struct harness *h = begin_at(0);
+    struct message m;
+
+    (void)state;
+    join(h, 1);
+    (void)keep(h, "10.99.0.1", &m);
+    for (uint64_t index = 0; index < 3; index++) {
+        store_done(h, index, 0); /* a hold that was there */
+        store_done(h, UINT64_C(1) << 62 | index, -EIO);
+        store_done(h, UINT64_MAX >> 1, 0);
+    }
+    harness_silent(h);
+    stop(h);
+}
+
 /* ---- numbers ---- */
 
 static void mark_is(struct harness *h, uint64_t mark)
@@ -648,6 +665,7 @@ int main(void)
         cmocka_unit_test(the_last_registration_counts),
         cmocka_unit_test(a_sweep_is_not_cut_short),
         cmocka_unit_test(nothing_is_put_while_the_store_is_away),
+        cmocka_unit_test(answers_to_nothing_do_nothing),
         cmocka_unit_test(every_number_counts_towards_the_mark),
         cmocka_unit_test(an_origin_may_take_longer),
         cmocka_unit_test(an_origin_that_stays_away_is_told),
