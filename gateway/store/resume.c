@@ -47,6 +47,13 @@ static bool add_name(struct reading *r, const char *name, size_t length)
     return true;
 }
 
+/* Whoever is behind the pattern: nothing else is touched. */
+static bool is_ours(const struct store *s, const redisReply *name)
+{
+    return name->type == REDIS_REPLY_STRING && name->len > s->service.tag_length &&
+           memcmp(name->str, s->service.tag, s->service.tag_length) == 0;
+}
+
 static void scanned(redisAsyncContext *ac, void *answer, void *argument)
 {
     struct store *s = redis_answered(ac);
@@ -64,7 +71,7 @@ static void scanned(redisAsyncContext *ac, void *answer, void *argument)
     }
     names = reply->element[1];
     for (size_t i = 0; i < names->elements; i++)
-        if (names->element[i]->type == REDIS_REPLY_STRING &&
+        if (is_ours(s, names->element[i]) &&
             !add_name(r, names->element[i]->str, names->element[i]->len)) {
             redis_fail(&s->redis, "out of memory"); /* to begin anew later */
             return;
