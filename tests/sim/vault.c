@@ -773,7 +773,7 @@ void vault_lose(struct vault *v)
 
 bool vault_is_steady(const struct vault *v, uint64_t at)
 {
-    return v->up && v->up_at < at && v->trouble_at < at;
+    return v->up && v->up_at + 2 * STAGE_TELL_US < at && v->trouble_at < at;
 }
 
 /* ---- the process ---- */

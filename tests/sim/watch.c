@@ -401,6 +401,17 @@ static void server_is_gone(struct watch *watch, unsigned worker, const struct fl
             watch->entries[watch->open[i]].released = true;
 }
 
+/* A notification was rejected: what else the relation has sent may be dropped (RFC 7641 3.6). */
+static void relation_is_gone(struct watch *watch, const struct own *rejected)
+{
+    for (unsigned i = 0; i < watch->open_count; i++) {
+        struct own *own = &watch->entries[watch->open[i]];
+
+        if (own->token == rejected->token && flow_equal(&own->flow, &rejected->flow))
+            own->doubtful = true;
+    }
+}
+
 void watch_delivered(struct watch *watch, unsigned worker, const struct flow *flow,
                      const uint8_t *data, size_t length, bool icmp)
 {
@@ -416,6 +427,8 @@ void watch_delivered(struct watch *watch, unsigned worker, const struct flow *fl
 
         if (own->first_at)
             own->settled = true;
+        if (own->first_at && own->observe && (data[0] >> 4 & 3) == TYPE_RST)
+            relation_is_gone(watch, own);
     }
     if (icmp && upstream)
         server_is_gone(watch, worker, flow);
