@@ -29,6 +29,7 @@ struct relation {
     const struct resource *resource;
     bool open, doubtful;
     unsigned asked_life;    /* a registration came in this life; its answer may be due */
+    unsigned asks;          /* so many registrations since then that may still be refused */
     uint64_t asked_at;      /* when the last one came */
     uint64_t moved_at;      /* when anything last happened to it */
     unsigned accepted_life; /* it was accepted, or confirmed */
@@ -215,6 +216,7 @@ static void on_registration(struct restart_judge *j, const struct passing *p)
     if (!r)
         return;
     settle(j, r);
+    r->asks = r->asked_life == stage_of(j)->life ? r->asks + 1 : 1;
     r->asked_life = stage_of(j)->life;
     r->asked_at = r->moved_at = stage_of(j)->now;
     r->ended_life = 0;
@@ -364,7 +366,8 @@ static void on_refusal(struct restart_judge *j, struct relation *r, const struct
     if (r->open && !w->lossy && !w->reject)
         stage_fail(stage_of(j), "a relation with resource %u ends with %u.%02u", r->resource->id,
                    code_class(m->code), code_detail(m->code));
-    r->open = r->doubtful = r->con_open = false;
+    r->open = r->con_open = false;
+    r->doubtful = r->asks > 1; /* it may be for a registration before the last */
     r->has_last_mid = false;
 }
 
