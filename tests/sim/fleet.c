@@ -77,7 +77,15 @@ static unsigned room(struct stage *s, unsigned worker)
     return vault ? vault_room(vault, worker) : 0;
 }
 
-static const struct stage_cast cast = {emitted, delivered, arrived, told, room};
+static void handed(struct stage *s, unsigned from, const struct parcel *parcel)
+{
+    struct fleet *f = fleet_of(s);
+
+    if (f->handed)
+        f->handed(f, from, parcel);
+}
+
+static const struct stage_cast cast = {emitted, delivered, arrived, told, room, handed};
 
 /* ---- start and end ---- */
 
@@ -109,7 +117,8 @@ bool fleet_open(struct fleet *f, const char *yaml)
     }
     if (f->watch)
         return true;
-    rules.servers = &f->stage.config->upstreams[0].transmission;
+    rules.servers =
+        f->stage.config->upstream_count ? &f->stage.config->upstreams[0].transmission : NULL;
     rules.clients = &f->stage.config->listeners[0].transmission;
     f->watch = watch_create(&f->stage, &rules);
     return true;

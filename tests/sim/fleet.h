@@ -41,6 +41,8 @@ struct request {
     struct etag etags[ETAGS_MAX];
     unsigned etag_count;
     int64_t observe, accept, size1; /* negative: none */
+    struct etag if_match;           /* length 0: none */
+    bool if_none_match;
     bool has_block1, has_block2;
     struct block block1, block2;
     uint8_t tag_length, tag[8]; /* Request-Tag; 0: none */
@@ -217,6 +219,8 @@ struct fleet {
     const struct judge *judge;
     struct watch *watch;
     struct vault *vault; /* the store; NULL: there is none */
+    /* A parcel of one worker's for another, as it is sent. May be NULL. */
+    void (*handed)(struct fleet *f, unsigned from, const struct parcel *parcel);
     struct node *servers[SERVERS_MAX];
     unsigned server_count;
     struct device *devices[DEVICES_MAX];
@@ -245,5 +249,6 @@ int blockwise_run(uint64_t seed, bool trace);
 int cache_run(uint64_t seed, bool trace);
 int balance_run(uint64_t seed, bool trace);
 int restart_run(uint64_t seed, bool trace);
+int resources_run(uint64_t seed, bool trace);
 
 #endif

@@ -46,8 +46,12 @@ size_t request_write(const struct request *r, uint8_t *out, size_t room, uint16_
     struct encoder e;
 
     encoder_begin(&e, out, room, r->type, r->method, mid, token, token_length);
+    if (r->if_match.length)
+        encoder_option(&e, OPTION_IF_MATCH, r->if_match.value, r->if_match.length);
     for (unsigned i = 0; i < r->etag_count; i++)
         encoder_option(&e, OPTION_ETAG, r->etags[i].value, r->etags[i].length);
+    if (r->if_none_match)
+        encoder_option(&e, OPTION_IF_NONE_MATCH, NULL, 0);
     write_number(&e, OPTION_OBSERVE, r->observe);
     write_path(&e, r->path);
     if (r->query[0])

@@ -31,8 +31,9 @@ static const struct scenario {
     const char *name;
     scenario_run *run;
 } scenarios[] = {
-    {"messages", world_run}, {"observe", observe_run}, {"blockwise", blockwise_run},
-    {"cache", cache_run},    {"balance", balance_run}, {"restart", restart_run},
+    {"messages", world_run},      {"observe", observe_run}, {"blockwise", blockwise_run},
+    {"cache", cache_run},         {"balance", balance_run}, {"restart", restart_run},
+    {"resources", resources_run},
 };
 
 static const char usage[] =

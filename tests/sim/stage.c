@@ -289,7 +289,9 @@ static bool io_tell(void *context, unsigned to, struct parcel *parcel)
         return s->cast->told && s->cast->told(s, side->index, parcel);
     if (to >= s->worker_count || to == side->index || post_room(s, side->index, to) == 0)
         return false;
-    stage_hand(s, side->index, to, parcel, STAGE_TELL_US);
+    if (s->cast->handed)
+        s->cast->handed(s, side->index, parcel);
+    stage_hand(s, side->index, to, parcel, s->ring_us ? s->ring_us : STAGE_TELL_US);
     return true;
 }
 

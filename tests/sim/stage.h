@@ -42,6 +42,8 @@ struct stage_cast {
     /* A parcel for the store: as worker_io.tell() and room(). NULL: there is no store. */
     bool (*told)(struct stage *s, unsigned worker, struct parcel *parcel);
     unsigned (*room)(struct stage *s, unsigned worker);
+    /* A parcel that one worker gives to another, as it is sent. */
+    void (*handed)(struct stage *s, unsigned from, const struct parcel *parcel);
 };
 
 typedef void stage_call(struct stage *s, void *who, uint64_t what);
@@ -69,7 +71,8 @@ struct stage {
     uint64_t mid_key;      /* the same for all lives; 0: random ones */
     uint64_t number_floor; /* see worker_setup */
     unsigned ring_size;    /* of the rings between workers */
-    struct post *post;     /* parcels between workers, see post.c */
+    uint32_t ring_us;  /* how long a parcel takes between workers, at the most; 0: STAGE_TELL_US */
+    struct post *post; /* parcels between workers, see post.c */
     struct rte_mempool *parcels;
     struct steer *steer;
     unsigned worker_count;

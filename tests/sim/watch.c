@@ -218,6 +218,13 @@ static void server_fails(struct watch *watch, const struct own *failed)
     }
 }
 
+/* The end of a resource may have been put in the place of a notification before that was
+ * acknowledged: it is said when that would have been repeated. */
+static bool is_followed(const struct watch *watch, const struct own *own)
+{
+    return own->observe && watch->stage->now < own->last_at + 2 * LATE_US;
+}
+
 /* Looks at what is over, and drops it. */
 static void tidy(struct watch *watch)
 {
@@ -237,7 +244,7 @@ static void tidy(struct watch *watch)
     }
     for (unsigned i = 0; i < watch->open_count; i++) {
         const struct own *own = &watch->entries[watch->open[i]];
-        bool waits = own->upstream ? !own->answered : !own->settled;
+        bool waits = own->upstream ? !own->answered : !own->settled || is_followed(watch, own);
 
         if (waits && !own->released && (now < own->until || now - own->until < LATE_US))
             watch->open[kept++] = watch->open[i];
@@ -283,10 +290,11 @@ static void take_over(struct watch *watch, struct own *own)
         uint64_t gap = watch->stage->now - old->last_at;
         unsigned repeats;
 
-        if (old == own || !is_open(old) || old->token != own->token ||
-            !flow_equal(&old->flow, &own->flow))
+        if (old == own || old->released || old->token != own->token ||
+            !flow_equal(&old->flow, &own->flow) ||
+            (old->settled && (own->taken_gap || own->observe)))
             continue;
-        old->released = true;
+        old->released = !old->settled;
         repeats = 1 + (old->repeats ? old->repeats : old->taken_repeats);
         if (own->type != TYPE_CON || repeats > parameters(watch, old)->max_retransmit ||
             (!is_first_gap(watch, old, gap) && !is_double_gap(old, gap)))
