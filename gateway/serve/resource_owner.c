@@ -230,7 +230,8 @@ static bool apply(struct resources *r, struct change *change, uint32_t index)
 {
     if (change->state.content == CONTENT_NONE) {
         resource_note_removed(r, change->state.hash, change->state.version);
-        resource_remove(r, index);
+        if (index != POOL_NONE)
+            resource_remove(r, index);
         r->version = change->state.version;
         return true;
     }
@@ -263,6 +264,13 @@ static void change_it(struct resources *r, struct write *w, struct asker *asker,
     finish(r, &change, asker, &outcome);
 }
 
+/* What is not there may have a record that is read back later. All workers would take it in: they
+ * are told that it was removed. */
+static bool may_come_back(const struct resources *r)
+{
+    return r->store.enabled && !r->store.all_read;
+}
+
 void resource_decide(struct resources *r, struct write *w, struct asker *asker)
 {
     static const struct outcome failed = {.code = CODE_PRECONDITION_FAILED},
@@ -276,8 +284,7 @@ void resource_decide(struct resources *r, struct write *w, struct asker *asker)
         resource_conclude(r, asker, &failed);
     } else if (reason) {
         resource_refuse(r, asker, reason);
-    } else if (w->removal && index == POOL_NONE) { /* RFC 7252 5.8.4 */
-        resource_note_removed(r, w->hash, r->p->m->now);
+    } else if (w->removal && index == POOL_NONE && !may_come_back(r)) { /* RFC 7252 5.8.4 */
         resource_conclude(r, asker, &removed);
     } else {
         change_it(r, w, asker, index);

@@ -431,6 +431,26 @@ static void what_is_newer_stays(void **state)
     expect_at_client(&c->h[0], 1, CODE_CREATED, &m);
 }
 
+static void what_was_removed_unseen_stays_away(void **state)
+{
+    struct crew *c = *state;
+    const char *path = crew_path(c, 1, 0);
+    struct kept k = record_of(path, 7, "old");
+    struct message m;
+
+    store_tells_all(c, STORE_DOWN);
+    client_deletes(&c->h[0], 1, path);
+    crew_carry(c);
+    expect_at_client(&c->h[0], 1, CODE_DELETED, &m);
+    store_tells_all(c, STORE_UP);
+    store_gives(c, &k, false);
+    (void)store_expect(c, 1, STORE_DELETE, path);
+    store_silent(c, 0);
+    store_tells_all(c, STORE_RESUMED);
+    for (unsigned i = 0; i < WORKERS; i++)
+        gets_code(&c->h[i], 1, path, CODE_NOT_FOUND);
+}
+
 /* Gives the record of a registration: client 5's, with this path. */
 static void store_gives_relation(struct crew *c, unsigned worker, const char *path)
 {
@@ -577,6 +597,7 @@ int main(void)
         TEST(what_goes_while_all_are_put_again_is_left_out, start),
         TEST(records_come_back_everywhere, start_early),
         TEST(what_is_newer_stays, start_early),
+        TEST(what_was_removed_unseen_stays_away, start_early),
         TEST(observers_come_back_behind_their_resources, start_early),
         TEST(without_a_store_nobody_waits_for_long, start_early),
         TEST(nor_without_a_word_of_it, start_early),
