@@ -106,7 +106,8 @@ static void on_written(struct caller *c, const struct message *answer)
     if (!answer && s->network.loss == 0 && c->request.type == TYPE_CON && !w->stored)
         stage_fail(s, "no answer to a write, and nothing was lost");
     if (!w->calm)
-        stage_at(s, s->now + stage_below(s, pauses[stage_below(s, 3)]), on_time_to_write, m, 0);
+        stage_at(s, s->now + stage_below(s, w->slow ? 60 * SECOND : pauses[stage_below(s, 3)]),
+                 on_time_to_write, m, 0);
 }
 
 /* ---- reading ---- */
@@ -343,6 +344,7 @@ static void draw(struct resources_world *w)
     w->scarce = stage_below(s, 3) == 0;
     if (w->scarce && stage_below(s, 2))
         s->ring_size = 1 + stage_below(s, 8);
+    w->slow = stage_below(s, 3) == 0;
     w->stored = stage_below(s, 2);
     w->reject = stage_below(s, 2);
     w->held_count = 1 + stage_below(s, HELD_MAX);

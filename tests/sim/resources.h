@@ -42,6 +42,7 @@ struct resources_world {
     struct vault vault;
     bool stored, reject;
     bool scarce; /* a ring, or the pool, has been too small at times: 5.03 may come */
+    bool slow;   /* writes are rare */
     bool calm, ending;
     struct held held[HELD_MAX];
     unsigned held_count;

@@ -24,12 +24,15 @@ struct ask {
     uint32_t match;        /* If-Match: the write whose state it is about; 0: none */
     bool conditional;      /* it has If-Match or If-None-Match, */
     bool none_match;       /* the latter */
-    unsigned change_count; /* of changes when it came */
+    unsigned change_count; /* of changes when it came, */
+    uint64_t version;      /* and the last one's version */
+    uint64_t at;
 };
 
 struct change {
     uint32_t write; /* 0: a removal */
     uint64_t version;
+    bool blind; /* done while nobody knew what is in the store */
 };
 
 struct record {
@@ -39,7 +42,7 @@ struct record {
     int owner;                   /* of this life; -1: not known */
     uint64_t known[WORKERS_MAX]; /* versions that the workers have shown to know */
     uint64_t acked;              /* the last version whose writer was told */
-    bool uncertain;              /* records have not been read back: it may look as if not there */
+    uint64_t dead[WORKERS_MAX];  /* who asked there was told that up to this version it is gone */
 };
 
 struct resources_judge {
@@ -116,13 +119,25 @@ uint32_t resources_judge_last(const struct resources_judge *j, const struct held
     return last ? last->write : 0;
 }
 
-static void add_change(struct record *r, uint32_t write, uint64_t version)
+/* Records have not been read back, and it is served all the same: what there is may seem not to
+ * be. */
+static bool is_blind(const struct resources_judge *j)
+{
+    const struct resources_world *w = j->world;
+
+    return w->stored && !w->reject &&
+           !(w->vault.resumed && !w->scarce &&
+             stage_of(j)->now > w->vault.resumed_at + 10 * STAGE_TELL_US);
+}
+
+static void add_change(struct resources_judge *j, struct record *r, uint32_t write,
+                       uint64_t version)
 {
     if (r->count == r->room) {
         r->room = r->room ? 2 * r->room : 64;
         r->changes = realloc(r->changes, r->room * sizeof(r->changes[0]));
     }
-    r->changes[r->count++] = (struct change){write, version};
+    r->changes[r->count++] = (struct change){write, version, is_blind(j)};
     r->changes_ever++;
 }
 
@@ -159,7 +174,7 @@ static void changed(struct resources_judge *j, unsigned from, const struct held 
         j->etags[write].etag = 0;
     }
     stage_note(s, "%s is of write %u", held->path, write);
-    add_change(r, write, version);
+    add_change(j, r, write, version);
 }
 
 void resources_judge_handed(struct fleet *f, unsigned from, const struct parcel *parcel)
@@ -243,7 +258,10 @@ static void delivered(struct fleet *f, const struct passing *p)
     *a = (struct ask){.device = device_of(p->flow),
                       .held = held->id,
                       .token = hash_bytes(p->m->token, p->m->token_length, 7),
-                      .change_count = j->records[held->id].changes_ever};
+                      .change_count = j->records[held->id].changes_ever,
+                      .at = f->stage.now};
+    if (last_change(&j->records[held->id]))
+        a->version = last_change(&j->records[held->id])->version;
     a->kind = p->m->code == CODE_PUT            ? ASK_WRITE
               : p->m->code == CODE_DELETE       ? ASK_REMOVE
               : message_has(p->m, SLOT_OBSERVE) ? ASK_OBSERVE
@@ -262,6 +280,9 @@ static void know(struct resources_judge *j, unsigned worker, const struct held *
 {
     uint64_t *known = &j->records[held->id].known[worker];
 
+    if (version <= j->records[held->id].dead[worker])
+        stage_fail(stage_of(j), "worker %u shows a state of %s that was removed through it", worker,
+                   held->path);
     if (version < *known)
         stage_fail(stage_of(j),
                    "worker %u shows a state of %s that is older than what it has shown", worker,
@@ -281,7 +302,8 @@ static void on_content(struct resources_judge *j, const struct held *held, const
         return;
     }
     learn_etag(j, p->m, write);
-    know(j, p->worker, held, change->version);
+    if (!j->doubled[write]) /* else nobody knows which of the two it is */
+        know(j, p->worker, held, change->version);
 }
 
 /* 4.04: there must have been a removal since what the worker has shown. */
@@ -293,7 +315,7 @@ static void on_absent(struct resources_judge *j, const struct held *held, const 
     for (unsigned i = r->count; i-- > 0 && r->changes[i].version >= known;)
         if (!r->changes[i].write)
             return;
-    if (known && !r->uncertain)
+    if (known && !is_blind(j))
         stage_fail(stage_of(j), "worker %u does not have %s, which it has shown", p->worker,
                    held->path);
 }
@@ -303,90 +325,6 @@ static const struct change *before(const struct record *r, const struct change *
 {
     return change > r->changes ? change - 1 : NULL;
 }
-
-static void on_written(struct resources_judge *j, struct ask *a, const struct passing *p)
-{
-    struct stage *s = stage_of(j);
-    const struct held *held = &j->world->held[a->held];
-    struct record *r = &j->records[a->held];
-    const struct change *change = change_of(r, a->write), *earlier;
-    bool existed;
-
-    if (!change) {
-        stage_fail(s, "write %u of %s is answered, and was not done", a->write, held->path);
-        return;
-    }
-    earlier = before(r, change);
-    existed = earlier && earlier->write;
-    if (!r->uncertain && existed != (p->m->code == CODE_CHANGED))
-        stage_fail(s, "write %u of %s is answered with %u.%02u", a->write, held->path,
-                   code_class(p->m->code), code_detail(p->m->code));
-    if (!r->uncertain && a->none_match && existed)
-        stage_fail(s, "write %u of %s was to be the first", a->write, held->path);
-    if (a->match && (!earlier || earlier->write != a->match))
-        stage_fail(s, "write %u of %s was to follow write %u: an update is lost", a->write,
-                   held->path, a->match);
-    learn_etag(j, p->m, a->write);
-    if (r->known[p->worker] < change->version)
-        r->known[p->worker] = change->version;
-    if (r->acked < change->version)
-        r->acked = change->version;
-}
-
-/* 4.12, when nothing has changed since the request came. */
-static void on_unmet(struct resources_judge *j, const struct ask *a)
-{
-    const struct held *held = &j->world->held[a->held];
-    const struct record *r = &j->records[a->held];
-    uint32_t last = resources_judge_last(j, held);
-
-    if (r->changes_ever != a->change_count || r->uncertain)
-        return;
-    if ((a->none_match && !last) || (a->match && a->match == last))
-        stage_fail(stage_of(j), "a condition on %s was met, and is said not to be", held->path);
-}
-
-static void on_answer(struct resources_judge *j, struct ask *a, const struct passing *p)
-{
-    const struct held *held = &j->world->held[a->held];
-    const struct resources_world *w = j->world;
-    uint8_t code = p->m->code;
-
-    if (code == CODE_CONTENT)
-        on_content(j, held, p);
-    else if (code == CODE_NOT_FOUND && a->kind != ASK_WRITE)
-        on_absent(j, held, p);
-    else if ((code == CODE_CREATED || code == CODE_CHANGED) && a->kind == ASK_WRITE)
-        on_written(j, a, p);
-    else if (code == CODE_PRECONDITION_FAILED && a->conditional)
-        on_unmet(j, a);
-    else if (code != CODE_DELETED &&
-             !(code == CODE_SERVICE_UNAVAILABLE && (w->scarce || w->stored)) &&
-             !(code == CODE_UNAUTHORIZED && message_has(p->m, SLOT_ECHO)))
-        stage_fail(stage_of(j), "a request for %s is answered with %u.%02u", held->path,
-                   code_class(code), code_detail(code));
-}
-
-static void emitted(struct fleet *f, const struct passing *p)
-{
-    struct resources_judge *j = ((struct resources_world *)f)->judge;
-    unsigned device = device_of(p->flow);
-    struct ask *a;
-
-    if (!code_is_response(p->m->code) ||
-        (p->m->type == TYPE_ACK ? mark(j->acked[device], p->m->mid)
-                                : mark(j->sent[device], p->m->mid)))
-        return;
-    a = find(j, p);
-    if (!a)
-        stage_fail(&f->stage, "a response to nothing that was asked");
-    else
-        on_answer(j, a, p);
-}
-
-const struct judge resources_judging = {emitted, delivered};
-
-/* ---- over restarts ---- */
 
 static const struct vault_record *kept(const struct resources_judge *j, const struct held *held)
 {
@@ -412,6 +350,124 @@ static bool was_removed_since(const struct record *r, uint64_t version)
             return true;
     return false;
 }
+
+/* What its writer hears of is in the store: always where that is asked for, else when nothing was
+ * in the way. */
+static void check_kept(struct resources_judge *j, const struct ask *a, uint64_t version)
+{
+    const struct resources_world *w = j->world;
+    const struct held *held = &w->held[a->held];
+
+    if (!w->stored || (!w->reject && (w->scarce || !vault_is_steady(&w->vault, a->at))))
+        return;
+    if (kept_version(kept(j, held)) < version && !was_removed_since(&j->records[a->held], version))
+        stage_fail(stage_of(j), "write %u of %s is answered before it is kept", a->write,
+                   held->path);
+}
+
+static void check_order(struct resources_judge *j, const struct ask *a, const struct change *change,
+                        uint8_t code)
+{
+    struct stage *s = stage_of(j);
+    const struct held *held = &j->world->held[a->held];
+    const struct change *earlier = before(&j->records[a->held], change);
+    bool existed = earlier && earlier->write;
+
+    if (!change->blind && existed != (code == CODE_CHANGED))
+        stage_fail(s, "write %u of %s is answered with %u.%02u", a->write, held->path,
+                   code_class(code), code_detail(code));
+    if (!change->blind && a->none_match && existed)
+        stage_fail(s, "write %u of %s was to be the first", a->write, held->path);
+    if (a->match && (!earlier || earlier->write != a->match))
+        stage_fail(s, "write %u of %s was to follow write %u: an update is lost", a->write,
+                   held->path, a->match);
+}
+
+static void on_written(struct resources_judge *j, struct ask *a, const struct passing *p)
+{
+    const struct held *held = &j->world->held[a->held];
+    struct record *r = &j->records[a->held];
+    const struct change *change = change_of(r, a->write);
+
+    if (!change) {
+        stage_fail(stage_of(j), "write %u of %s is answered, and was not done", a->write,
+                   held->path);
+        return;
+    }
+    check_order(j, a, change, p->m->code);
+    check_kept(j, a, change->version);
+    learn_etag(j, p->m, a->write);
+    if (r->known[p->worker] < change->version)
+        r->known[p->worker] = change->version;
+    if (r->acked < change->version)
+        r->acked = change->version;
+}
+
+static void on_removed(struct resources_judge *j, const struct ask *a, const struct passing *p)
+{
+    uint64_t *dead = &j->records[a->held].dead[p->worker];
+
+    if (*dead < a->version)
+        *dead = a->version;
+}
+
+/* 4.12, when nothing has changed since the request came. */
+static void on_unmet(struct resources_judge *j, const struct ask *a)
+{
+    const struct held *held = &j->world->held[a->held];
+    const struct record *r = &j->records[a->held];
+    uint32_t last = resources_judge_last(j, held);
+
+    if (r->changes_ever != a->change_count || is_blind(j))
+        return;
+    if ((a->none_match && !last) || (a->match && a->match == last))
+        stage_fail(stage_of(j), "a condition on %s was met, and is said not to be", held->path);
+}
+
+static void on_answer(struct resources_judge *j, struct ask *a, const struct passing *p)
+{
+    const struct held *held = &j->world->held[a->held];
+    const struct resources_world *w = j->world;
+    uint8_t code = p->m->code;
+
+    if (code == CODE_CONTENT)
+        on_content(j, held, p);
+    else if (code == CODE_NOT_FOUND && a->kind == ASK_OBSERVE && p->m->type != TYPE_ACK)
+        return; /* an end that has waited for its turn */
+    else if (code == CODE_NOT_FOUND && a->kind != ASK_WRITE)
+        on_absent(j, held, p);
+    else if ((code == CODE_CREATED || code == CODE_CHANGED) && a->kind == ASK_WRITE)
+        on_written(j, a, p);
+    else if (code == CODE_PRECONDITION_FAILED && a->conditional)
+        on_unmet(j, a);
+    else if (code == CODE_DELETED && a->kind == ASK_REMOVE)
+        on_removed(j, a, p);
+    else if (!(code == CODE_SERVICE_UNAVAILABLE && (w->scarce || w->stored)) &&
+             !(code == CODE_UNAUTHORIZED && message_has(p->m, SLOT_ECHO)))
+        stage_fail(stage_of(j), "a request for %s is answered with %u.%02u", held->path,
+                   code_class(code), code_detail(code));
+}
+
+static void emitted(struct fleet *f, const struct passing *p)
+{
+    struct resources_judge *j = ((struct resources_world *)f)->judge;
+    unsigned device = device_of(p->flow);
+    struct ask *a;
+
+    if (!code_is_response(p->m->code) ||
+        (p->m->type == TYPE_ACK ? mark(j->acked[device], p->m->mid)
+                                : mark(j->sent[device], p->m->mid)))
+        return;
+    a = find(j, p);
+    if (!a)
+        stage_fail(&f->stage, "a response to nothing that was asked");
+    else
+        on_answer(j, a, p);
+}
+
+const struct judge resources_judging = {emitted, delivered};
+
+/* ---- over restarts ---- */
 
 void resources_judge_killed(struct resources_judge *j)
 {
@@ -443,14 +499,14 @@ void resources_judge_born(struct resources_judge *j)
         r->count = 0;
         r->owner = -1;
         r->acked = 0;
-        r->uncertain = true;
         memset(r->known, 0, sizeof(r->known));
+        memset(r->dead, 0, sizeof(r->dead));
         if (!record)
             continue;
         memcpy(&head, record->bytes, sizeof(head));
         write = write_of(&j->world->held[i], record->bytes + sizeof(head) + head.name_length,
                          head.payload_length);
-        add_change(r, write, head.version);
+        add_change(j, r, write, head.version);
         r->acked = head.version;
         for (unsigned k = 0; k < WORKERS_MAX; k++)
             r->known[k] = head.version;

@@ -397,8 +397,10 @@ static void on_read(struct stage *s, void *who, uint64_t ups)
         return;
     }
     v->reading = false;
-    if (!v->resumed)
+    if (!v->resumed) {
+        v->resumed_at = s->now;
         tell_all(v, STORE_RESUMED);
+    }
     v->resumed = true;
 }
 

@@ -50,6 +50,7 @@ struct vault {
     uint64_t up, ups; /* as in the store: the STORE_UP that holds, and how many there were */
     uint64_t told_up[WORKERS_MAX];
     uint64_t up_at;      /* since when it has been up */
+    uint64_t resumed_at; /* when the workers were told that all has been read back */
     uint64_t trouble_at; /* when something was last refused, late or lost */
     bool floor_known, resumed, mark_moving, dirty, reading;
     uint64_t floor, mark, next_mark, asked;

@@ -285,20 +285,22 @@ static void check_nstart(struct watch *watch, const struct own *sent)
  * way the older one with the same token may be dropped for it. */
 static void take_over(struct watch *watch, struct own *own)
 {
+    bool sure = false;
+
     for (unsigned i = 0; i < watch->open_count; i++) {
         struct own *old = &watch->entries[watch->open[i]];
         uint64_t gap = watch->stage->now - old->last_at;
         unsigned repeats;
 
         if (old == own || old->released || old->token != own->token ||
-            !flow_equal(&old->flow, &own->flow) ||
-            (old->settled && (own->taken_gap || own->observe)))
+            !flow_equal(&old->flow, &own->flow) || (old->settled && (sure || own->observe)))
             continue;
         old->released = !old->settled;
         repeats = 1 + (old->repeats ? old->repeats : old->taken_repeats);
         if (own->type != TYPE_CON || repeats > parameters(watch, old)->max_retransmit ||
             (!is_first_gap(watch, old, gap) && !is_double_gap(old, gap)))
             continue;
+        sure = !old->settled;
         own->taken_repeats = repeats;
         own->taken_gap = gap;
     }
