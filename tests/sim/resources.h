@@ -17,7 +17,7 @@ struct resources_judge;
 /* Something that devices write to: "/shared/N". */
 struct held {
     uint32_t id;
-    char path[16];
+    char path[24];
 };
 
 struct member {
