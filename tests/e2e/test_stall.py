@@ -14,14 +14,14 @@ from fleet import Fleet, Redis, Site, StateOrigin, site_text
 from netns import wait_until
 from transports import AfPacket
 
-STALL = 3.0  # seconds
+STALL = float(os.environ.get("COAPGW_STALL", "3"))  # seconds
 
 
 class Requests:
     """Clients that ask for /hello, one after the other answer, until told to stop."""
 
     def __init__(self, namespace, count=4):
-        self.answered, self.longest, self.errors = 0, 0.0, []
+        self.taken, self.errors = [], []
         self._ended = threading.Event()
         self._threads = [threading.Thread(target=self._ask, args=(Client(namespace),))
                          for _ in range(count)]
@@ -34,8 +34,7 @@ class Requests:
             except (AssertionError, OSError) as error:
                 self.errors.append(error)
                 return
-            self.answered += 1
-            self.longest = max(self.longest, time.monotonic() - begun)
+            self.taken.append(time.monotonic() - begun)
             time.sleep(0.002)
 
     def __enter__(self):
@@ -66,35 +65,44 @@ def stalling(folder, on_failure, timeout="500ms", workers=1):
             redis.thaw()
 
 
-def answered_in(requests, seconds):
-    before = requests.answered
+def taken_in(requests, seconds):
+    """The seconds that each request of the time to come takes, in order of length."""
+    begun = len(requests.taken)
     time.sleep(seconds)
-    return requests.answered - before
+    return sorted(requests.taken[begun:])
+
+
+def figures(what, taken, record_property):
+    """They go to the report: other processes of the machine have their part in them."""
+    for percent in (50, 99, 99.9, 100):
+        value = taken[min(int(len(taken) * percent / 100), len(taken) - 1)] * 1000
+        record_property(f"{what}_ms_p{percent}", round(value, 3))
+        print(f"{what}: {percent} % of {len(taken)} within {value:.2f} ms")
 
 
 @pytest.mark.core
-def test_plain_requests_do_not_notice(tmp_path):
+def test_plain_requests_do_not_notice(tmp_path, record_property):
     """As many are answered while Redis stands still as before, and none waits for it; notifications go
     on, too."""
-    with stalling(tmp_path, "serve", timeout="10s") as (site, redis, origin, fleet), \
+    with stalling(tmp_path, "serve", timeout="60s") as (site, redis, origin, fleet), \
             Requests(site.namespace) as requests:
         observer = Client(site.namespace)
-        before = answered_in(requests, STALL)
+        before = taken_in(requests, STALL)
         redis.freeze()
-        requests.longest = 0.0
         waiting = wire.request(wire.GET, "/s/1", options=[(wire.OBSERVE, b"")])
         observer.send(waiting)
-        during = answered_in(requests, STALL)
+        during = taken_in(requests, STALL)
         origin.change_all(1)
         fleet.expect(1)
-        longest = requests.longest
         redis.thaw()
         answer = observer.exchange(waiting)
         assert answer.option(wire.OBSERVE) is not None
         wait_until("it is kept", lambda: len(redis.relations()) == 201)
         # Generous: half of it would still mean that nobody waits for Redis.
-        assert during > before / 2, f"{during} requests in {STALL} s, {before} before"
-        assert longest < STALL / 2, f"a request took {longest:.3f} s"
+        assert len(during) > len(before) / 2, f"{len(during)} in {STALL} s, {len(before)} before"
+        assert during[-1] < STALL / 2, f"a request took {during[-1]:.3f} s"
+        figures("before", before, record_property)
+        figures("during", during, record_property)
     assert not requests.errors, requests.errors[0]
     fleet_is_well(fleet)
 
