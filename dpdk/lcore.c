@@ -10,26 +10,12 @@
 #include <unistd.h>
 
 #include <rte_cycles.h>
-#include <rte_errno.h>
 #include <rte_ethdev.h>
 #include <rte_launch.h>
 #include <rte_pause.h>
 
 #include "dpdk/eal.h"
-
-#define TSC_SHIFT 32
-
-/* Packets that wait in a ring between two workers. */
-#define RING_PACKETS 4096
-
-/* Changed resources that a worker has been told of and has not looked at yet. */
-#define RING_NEWS 4096
-
-/* Parcels between two workers. */
-#define RING_MAIL 1024
-
-/* Parcels of one source that are looked at in one turn: some of them send. */
-#define MAIL_PER_TURN 64
+#include "dpdk/lcore_parts.h"
 
 /* Idle turns that only pause, before the first sleep; then sleeps grow to the longest. The first
  * packet after a silence waits that long at the most. A worker that hands a packet over wakes the
@@ -37,116 +23,6 @@
 #define IDLE_SPINS       2000
 #define SLEEP_FIRST_US   20
 #define SLEEP_LONGEST_US 750
-
-/* Outgoing packets of one port that have been collected in this turn. */
-struct outbox {
-    uint16_t count;
-    struct rte_mbuf *packets[WORKER_BURST];
-};
-
-/* Packets for another worker that have been collected in this turn. */
-struct handbox {
-    uint16_t count;
-    struct rte_mbuf *packets[WORKER_BURST];
-};
-
-struct lcore {
-    struct lcore_shared *shared;
-    unsigned index, workers, ports;
-    struct stack *stack;
-    struct worker *worker;
-    struct outbox *outboxes;   /* by port */
-    struct handbox *handboxes; /* by worker */
-    uint64_t now;
-    unsigned idle_turns;
-    bool drained;
-    atomic_bool quiet;
-    struct lcore_load load;
-    struct counters device; /* of the stack and of this loop; the worker has its own */
-} __attribute__((aligned(64)));
-
-/* ---- time ---- */
-
-static uint64_t tsc_to_us(const struct lcore_shared *shared, uint64_t tsc)
-{
-    return (uint64_t)(((unsigned __int128)tsc * shared->us_per_tsc) >> TSC_SHIFT);
-}
-
-static uint64_t time_at(const struct lcore_shared *shared, uint64_t tsc)
-{
-    return shared->origin_us + tsc_to_us(shared, tsc - shared->origin_tsc);
-}
-
-uint64_t lcore_now_us(const struct lcore_shared *shared)
-{
-    return time_at(shared, rte_rdtsc());
-}
-
-static uint64_t wall_clock_us(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
-
-/* ---- shared ---- */
-
-static struct rte_ring *make_ring(const char *kind, unsigned from, unsigned to, unsigned count)
-{
-    char name[RTE_RING_NAMESIZE];
-
-    snprintf(name, sizeof(name), "%s-%u-%u", kind, from, to);
-    return rte_ring_create(name, count, (int)rte_socket_id(), RING_F_SP_ENQ | RING_F_SC_DEQ);
-}
-
-int lcore_shared_init(struct lcore_shared *shared)
-{
-    unsigned n = shared->config->workers;
-
-    shared->origin_us = wall_clock_us();
-    if (shared->origin_us <= shared->clock_us) /* the clock has been set back meanwhile */
-        shared->origin_us = shared->clock_us + 1;
-    shared->origin_tsc = rte_rdtsc();
-    if (getrandom(&shared->shared_key, sizeof(shared->shared_key), 0) !=
-        (ssize_t)sizeof(shared->shared_key))
-        return -EIO;
-    shared->us_per_tsc = (uint64_t)(((unsigned __int128)1000000 << TSC_SHIFT) / rte_get_tsc_hz());
-    for (unsigned from = 0; from < n; from++)
-        for (unsigned to = 0; to < n; to++) {
-            if (from == to)
-                continue;
-            shared->rings[from][to] = make_ring("hand", from, to, RING_PACKETS);
-            shared->news[from][to] = make_ring("news", from, to, RING_NEWS);
-            shared->mail[from][to] = make_ring("mail", from, to, RING_MAIL);
-            if (!shared->rings[from][to] || !shared->news[from][to] || !shared->mail[from][to]) {
-                int err = rte_errno ? rte_errno : ENOMEM;
-
-                lcore_shared_fini(shared);
-                return -err;
-            }
-        }
-    return 0;
-}
-
-void lcore_shared_fini(struct lcore_shared *shared)
-{
-    for (unsigned from = 0; from < CONFIG_WORKERS_MAX; from++)
-        for (unsigned to = 0; to < CONFIG_WORKERS_MAX; to++) {
-            struct rte_ring *ring = shared->rings[from][to];
-            void *packet, *parcel;
-
-            while (ring && rte_ring_dequeue(ring, &packet) == 0)
-                rte_pktmbuf_free(packet);
-            rte_ring_free(ring);
-            rte_ring_free(shared->news[from][to]);
-            ring = shared->mail[from][to];
-            while (ring && rte_ring_dequeue(ring, &parcel) == 0)
-                parcel_free(shared->parcels, parcel);
-            rte_ring_free(ring);
-            shared->rings[from][to] = shared->news[from][to] = shared->mail[from][to] = NULL;
-        }
-}
 
 /* ---- sending ---- */
 
@@ -172,9 +48,7 @@ static long futex(_Atomic uint32_t *word, int operation, uint32_t value,
     return syscall(SYS_futex, word, operation | FUTEX_PRIVATE_FLAG, value, timeout, NULL, 0);
 }
 
-/* Only a worker that has been idle for long sleeps: under load this reads one line and does
- * nothing. */
-static void wake(struct lcore_shared *shared, unsigned worker)
+void lcore_wake(struct lcore_shared *shared, unsigned worker)
 {
     _Atomic uint32_t *asleep = &shared->asleep[worker].word;
 
@@ -197,7 +71,7 @@ static void flush_handbox(struct lcore *l, unsigned to)
         rte_pktmbuf_free_bulk(box->packets + given, box->count - given);
     }
     box->count = 0;
-    wake(l->shared, to);
+    lcore_wake(l->shared, to);
 }
 
 static void hand_over(void *context, unsigned worker, struct rte_mbuf *mbuf)
@@ -293,130 +167,6 @@ static unsigned poll_rings(struct lcore *l)
     return total;
 }
 
-static bool resolve(void *context, const char *name, size_t length, uint32_t id)
-{
-    const struct lcore *l = context;
-    const struct lcore_resolver *r = &l->shared->resolver;
-
-    return r->ask(r->resolver, l->index, name, length, id);
-}
-
-/* A resource was changed through this worker: rare beside packets, so each is passed on at once. */
-static void changed(void *context, uint64_t uri)
-{
-    struct lcore *l = context;
-
-    for (unsigned to = 0; to < l->workers; to++) {
-        if (to == l->index)
-            continue;
-        if (rte_ring_enqueue(l->shared->news[l->index][to], (void *)(uintptr_t)uri) != 0)
-            atomic_store(&l->shared->news_lost[to], true);
-        wake(l->shared, to);
-    }
-}
-
-static unsigned poll_news(struct lcore *l)
-{
-    void *got[WORKER_BURST];
-    uint64_t uris[WORKER_BURST];
-    unsigned total = 0;
-
-    if (l->workers == 1)
-        return 0;
-    for (unsigned from = 0; from < l->workers; from++) {
-        unsigned n;
-
-        if (from == l->index)
-            continue;
-        n = rte_ring_dequeue_burst(l->shared->news[from][l->index], got, WORKER_BURST, NULL);
-        if (n == 0)
-            continue;
-        for (unsigned i = 0; i < n; i++)
-            uris[i] = (uintptr_t)got[i];
-        worker_changed(l->worker, uris, n, l->now);
-        total += n;
-    }
-    if (atomic_load_explicit(&l->shared->news_lost[l->index], memory_order_relaxed) &&
-        atomic_exchange(&l->shared->news_lost[l->index], false))
-        worker_forget(l->worker, l->now);
-    return total;
-}
-
-/* ---- parcels ---- */
-
-static bool tell_office(const struct lcore_office *office, unsigned worker, struct parcel *parcel)
-{
-    return office->tell && office->tell(office->context, worker, parcel);
-}
-
-static bool tell(void *context, unsigned to, struct parcel *parcel)
-{
-    struct lcore *l = context;
-
-    parcel->from = (uint16_t)l->index;
-    if (to == PARCEL_STORE)
-        return tell_office(&l->shared->store, l->index, parcel);
-    if (to == PARCEL_CONTROL)
-        return tell_office(&l->shared->control, l->index, parcel);
-    if (to >= l->workers || to == l->index ||
-        rte_ring_enqueue(l->shared->mail[l->index][to], parcel) != 0)
-        return false;
-    wake(l->shared, to);
-    return true;
-}
-
-static unsigned room(void *context, unsigned to)
-{
-    const struct lcore *l = context;
-
-    return to < l->workers && to != l->index ? rte_ring_free_count(l->shared->mail[l->index][to])
-                                             : 0;
-}
-
-static unsigned poll_office(struct lcore *l, const struct lcore_office *office)
-{
-    struct parcel *parcel;
-    unsigned n = 0;
-
-    while (office->take && n < MAIL_PER_TURN &&
-           (parcel = office->take(office->context, l->index)) != NULL) {
-        worker_told(l->worker, parcel, l->now);
-        n++;
-    }
-    return n;
-}
-
-static unsigned poll_mail(struct lcore *l)
-{
-    void *got[MAIL_PER_TURN];
-    unsigned total = poll_office(l, &l->shared->store) + poll_office(l, &l->shared->control);
-
-    for (unsigned from = 0; from < l->workers; from++) {
-        unsigned n;
-
-        if (from == l->index)
-            continue;
-        n = rte_ring_dequeue_burst(l->shared->mail[from][l->index], got, MAIL_PER_TURN, NULL);
-        for (unsigned i = 0; i < n; i++)
-            worker_told(l->worker, got[i], l->now);
-        total += n;
-    }
-    return total;
-}
-
-static unsigned poll_resolver(struct lcore *l)
-{
-    const struct lcore_resolver *r = &l->shared->resolver;
-    struct resolved answer;
-    unsigned n = 0;
-
-    while (r->take && n < WORKER_BURST && r->take(r->resolver, l->index, &answer)) {
-        worker_resolved(l->worker, &answer, l->now);
-        n++;
-    }
-    return n;
-}
-
 static void flush(struct lcore *l)
 {
     for (unsigned i = 0; i < l->ports; i++)
@@ -491,7 +241,7 @@ static void account(struct lcore *l, uint64_t begin, uint64_t end, unsigned done
     }
     l->load.busy_turns++;
     l->load.busy_cycles += end - begin;
-    us = tsc_to_us(l->shared, end - begin);
+    us = lcore_tsc_to_us(l->shared, end - begin);
     if (us > l->load.longest_us)
         l->load.longest_us = us;
 }
@@ -520,12 +270,12 @@ static int run(void *argument)
         stack_announce(l->stack);
     atomic_fetch_add(&shared->running, 1);
     while (!atomic_load_explicit(&shared->stop, memory_order_relaxed)) {
-        l->now = time_at(shared, tsc);
+        l->now = lcore_time_at(shared, tsc);
         done = poll_ports(l);
         done += poll_rings(l);
-        done += poll_resolver(l);
-        done += poll_news(l);
-        done += poll_mail(l);
+        done += lcore_poll_resolver(l);
+        done += lcore_poll_news(l);
+        done += lcore_poll_mail(l);
         stack_advance(l->stack, l->now);
         done += worker_advance(l->worker, l->now);
         flush(l);
@@ -564,10 +314,10 @@ static int make_parts(struct lcore *l)
                              .counters = &l->device,
                              .transmit = transmit,
                              .hand_over = hand_over,
-                             .resolve = shared->resolver.ask ? resolve : NULL,
-                             .changed = l->workers > 1 ? changed : NULL,
-                             .tell = tell,
-                             .room = room,
+                             .resolve = shared->resolver.ask ? lcore_resolve : NULL,
+                             .changed = l->workers > 1 ? lcore_changed : NULL,
+                             .tell = lcore_tell,
+                             .room = lcore_room,
                              .parcels = shared->parcels,
                              .context = l};
 
@@ -634,57 +384,4 @@ void lcore_join(struct lcore *l)
 bool lcore_is_quiet(const struct lcore *l)
 {
     return atomic_load_explicit(&l->quiet, memory_order_relaxed);
-}
-
-/* ---- what it says of itself ---- */
-
-void lcore_counters(const struct lcore *l, struct counters *sum)
-{
-    counters_add(sum, &l->device);
-    counters_add(sum, worker_counters(l->worker));
-}
-
-static uint64_t peek(const uint64_t *value)
-{
-    return __atomic_load_n(value, __ATOMIC_RELAXED);
-}
-
-void lcore_load(const struct lcore *l, struct worker_load *load)
-{
-    uint64_t begun = peek(&l->now), now = lcore_now_us(l->shared);
-
-    *load = (struct worker_load){
-        .turns = peek(&l->load.turns),
-        .busy_turns = peek(&l->load.busy_turns),
-        .sleeps = peek(&l->load.sleeps),
-        .busy_us = tsc_to_us(l->shared, peek(&l->load.busy_cycles)),
-        .idle_us = tsc_to_us(l->shared, peek(&l->load.idle_cycles)),
-        .longest_us = peek(&l->load.longest_us),
-        .turn_age_us = now > begun ? now - begun : 0,
-    };
-}
-
-void lcore_print(const struct lcore *l, FILE *out)
-{
-    const struct lcore_load *load = &l->load;
-    struct counters sum = {0};
-    struct worker_usage use;
-    char prefix[32];
-    uint64_t cycles = load->busy_cycles + load->idle_cycles;
-
-    snprintf(prefix, sizeof(prefix), "worker %u", l->index);
-    lcore_counters(l, &sum);
-    counters_print(&sum, prefix, out);
-    worker_usage(l->worker, &use);
-    fprintf(
-        out,
-        "%s in use: sessions %u of %u, exchanges %u of %u, forwards %u of %u, outbound %u of %u, "
-        "remembered %u of %u, chunks %u of %u, timers %llu\n",
-        prefix, use.sessions, use.sessions_max, use.exchanges, use.exchanges_max, use.forwards,
-        use.forwards_max, use.outbound, use.outbound_max, use.remembered, use.remembered_max,
-        use.chunks, use.chunks_max, (unsigned long long)use.timers);
-    fprintf(out, "%s busy %.1f %% of its time, %llu turns, %llu sleeps, longest turn %llu us\n",
-            prefix, cycles ? 100.0 * (double)load->busy_cycles / (double)cycles : 0.0,
-            (unsigned long long)load->turns, (unsigned long long)load->sleeps,
-            (unsigned long long)load->longest_us);
 }

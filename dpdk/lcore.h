@@ -69,7 +69,7 @@ struct lcore_shared {
     /* Time goes on from the wall clock at start, by the TSC: Observe numbers and message IDs, which
      * follow it, go on after a restart (RFC 7641 4.4, RFC 7252 4.4). */
     uint64_t origin_us, origin_tsc;
-    uint64_t us_per_tsc; /* microseconds in a cycle, times 2^LCORE_TSC_SHIFT */
+    uint64_t us_per_tsc; /* microseconds in a cycle, times 2^TSC_SHIFT */
     atomic_bool drain;   /* take no new work */
     atomic_bool stop;    /* leave the loop */
     atomic_uint running; /* lcores in the loop */

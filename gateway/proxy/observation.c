@@ -1,5 +1,8 @@
 /* Resources observed at origins (RFC 7641 5): one observation for each target, whose state goes to
- * the cache and to all clients that observe. */
+ * the cache and to all clients that observe. Here are its life, its states, and the notifications
+ * that come. */
+#include "gateway/proxy/observation.h"
+
 #include <errno.h>
 #include <stddef.h>
 
@@ -9,21 +12,9 @@
 #define BY_SERVER offsetof(struct observation, by_server)
 #define BY_FANOUT offsetof(struct observation, by_fanout)
 
-/* After Max-Age has passed without a notification, a registration is made again within this time
- * (RFC 7641 3.3.1). */
-#define LATE_FIRST_US 5000000u
-#define LATE_LAST_US  15000000u
-
-/* A state that is known to be there is asked for within this time. */
-#define ASK_WITHIN_US 200000u
-
-/* So many registrations in a row have to fail before clients are told that it is over. */
-#define FAILURES_MAX 3
-
-/* After a restart clients are told later: the origin may have been started at the same time, and
- * take longer. The pause between two registrations doubles so often. */
-#define PATIENCE_US   UINT64_C(300000000)
-#define PAUSE_DOUBLES 3
+/* After Max-Age has passed without a notification the origin is asked, within this time (RFC 7641
+ * 3.3.1). */
+#define LATE_LAST_US 15000000u
 
 /* A number further back than this is newer all the same (RFC 7641 3.4). */
 #define NUMBER_LIFETIME_US UINT64_C(128000000)
@@ -34,11 +25,6 @@
  * are kept whole; 24 bits are sent. */
 #define NUMBER_CLOCK_SHIFT 14
 #define NUMBER_MASK        UINT32_C(0xffffff)
-
-static uint32_t index_of(const struct proxy *p, const struct observation *o)
-{
-    return pool_index(&p->observations, o);
-}
 
 /* ---- numbers ---- */
 
@@ -105,10 +91,10 @@ uint32_t observation_get(struct proxy *p, uint32_t index)
         return POOL_NONE;
     o->target = index;
     target->refs++;
-    target->observation = index_of(p, o);
-    p->observation_nonces[index_of(p, o)] = (uint32_t)random_u64(&p->m->random) | 1;
+    target->observation = observation_index(p, o);
+    p->observation_nonces[observation_index(p, o)] = (uint32_t)random_u64(&p->m->random) | 1;
     p->m->counters->observations++;
-    return index_of(p, o);
+    return observation_index(p, o);
 }
 
 static void unbind(struct proxy *p, struct observation *o)
@@ -116,7 +102,7 @@ static void unbind(struct proxy *p, struct observation *o)
     if (o->server != SERVER_NONE) {
         struct server *server = &p->upstreams.servers[o->server];
 
-        list_remove(&server->observations, &p->observations, BY_SERVER, index_of(p, o));
+        list_remove(&server->observations, &p->observations, BY_SERVER, observation_index(p, o));
         server->observation_count--;
     }
     if (o->session != POOL_NONE)
@@ -126,30 +112,30 @@ static void unbind(struct proxy *p, struct observation *o)
 }
 
 /* A destination of the forward proxy is not given up then. */
-static void hold_server(struct proxy *p, struct observation *o, uint32_t index)
+void observation_hold_server(struct proxy *p, struct observation *o, uint32_t index)
 {
     struct server *server = &p->upstreams.servers[index];
 
     unbind(p, o);
     o->server = index;
-    list_push_back(&server->observations, &p->observations, BY_SERVER, index_of(p, o));
+    list_push_back(&server->observations, &p->observations, BY_SERVER, observation_index(p, o));
     server->observation_count++;
 }
 
-static void bind(struct proxy *p, struct observation *o, uint32_t session, uint32_t index)
+void observation_bind(struct proxy *p, struct observation *o, uint32_t session, uint32_t index)
 {
-    hold_server(p, o, index);
+    observation_hold_server(p, o, index);
     o->session = session;
     session_at(&p->m->sessions, session)->side.upstream.users++;
 }
 
 /* Who asks for the target from now on gets a new observation. */
-static void detach(struct proxy *p, struct observation *o)
+void observation_detach(struct proxy *p, struct observation *o)
 {
     if (p->number_top < o->number)
         p->number_top = o->number;
     if (o->target != TARGET_NONE &&
-        target_at(&p->targets, o->target)->observation == index_of(p, o))
+        target_at(&p->targets, o->target)->observation == observation_index(p, o))
         target_at(&p->targets, o->target)->observation = POOL_NONE;
 }
 
@@ -157,7 +143,7 @@ void observation_free(struct proxy *p, uint32_t index)
 {
     struct observation *o = observation_at(p, index);
 
-    detach(p, o);
+    observation_detach(p, o);
     unbind(p, o);
     wheel_cancel(&p->m->wheel, &o->timer);
     if (o->in_fanout)
@@ -167,140 +153,6 @@ void observation_free(struct proxy *p, uint32_t index)
     if (o->target != TARGET_NONE)
         target_release(&p->targets, o->target);
     pool_put(&p->observations, o);
-}
-
-/* ---- requests to the origin ---- */
-
-struct place observation_place(const struct proxy *p, const struct observation *o)
-{
-    struct place place = {
-        .config = o->config, .first = o->first, .count = o->count, .route = ROUTE_NONE};
-
-    rope_read(&p->contents.chunks, &target_at(&p->targets, o->target)->key, NULL, 0, &place.space,
-              sizeof(place.space));
-    return place;
-}
-
-static uint32_t open_fetch(struct proxy *p, struct observation *o, enum fetch_role role)
-{
-    struct place place = observation_place(p, o);
-    const struct target *target = target_at(&p->targets, o->target);
-    struct fetch_setup setup = {
-        .role = role,
-        .place = &place,
-        .server = o->server,
-        .target = o->target,
-        .request = ROPE_EMPTY,
-        .options_length = target->options_length,
-        .observation = index_of(p, o),
-        .uri = target->uri,
-        .hop_limit = o->hop_limit,
-        .shared = role != FETCH_CANCEL,
-    };
-
-    if (o->server != SERVER_NONE && p->upstreams.servers[o->server].down && role == FETCH_REGISTER)
-        setup.server = SERVER_NONE;
-    o->fetch = fetch_open(p, &setup);
-    return o->fetch;
-}
-
-/* What it was fetching is not wanted any more. */
-static void abort_rest(struct proxy *p, struct observation *o)
-{
-    if (o->fetch == POOL_NONE || fetch_at(p, o->fetch)->role != FETCH_REST)
-        return;
-    fetch_abort(p, o->fetch);
-    o->fetch = POOL_NONE;
-}
-
-bool observation_register(struct proxy *p, uint32_t index, const struct place *place,
-                          uint8_t hop_limit)
-{
-    struct observation *o = observation_at(p, index);
-    struct target *target = target_at(&p->targets, o->target);
-
-    abort_rest(p, o);
-    o->missed = false;
-    o->config = place->config;
-    o->first = place->first;
-    o->count = place->count;
-    o->hop_limit = hop_limit;
-    if (open_fetch(p, o, FETCH_REGISTER) == POOL_NONE)
-        return false;
-    p->m->counters->registrations++;
-    if (target->fetch == POOL_NONE)
-        target->fetch = o->fetch;
-    return true;
-}
-
-static void register_again(struct proxy *p, struct observation *o)
-{
-    struct place place = observation_place(p, o);
-    uint32_t fetch;
-
-    if (o->fetch == POOL_NONE && observation_register(p, index_of(p, o), &place, o->hop_limit)) {
-        fetch = o->fetch;
-        fetch_start(p, fetch);
-        return;
-    }
-    wheel_arm(&p->m->wheel, &o->timer, p->m->now + LATE_FIRST_US);
-}
-
-void observation_defer(struct proxy *p, uint32_t index, const struct place *place,
-                       uint8_t hop_limit, uint64_t delay_us)
-{
-    struct observation *o = observation_at(p, index);
-    uint32_t spread = delay_us < UINT32_MAX ? (uint32_t)delay_us : UINT32_MAX - 1;
-
-    if (o->fetch != POOL_NONE || timer_armed(&o->timer))
-        return;
-    o->config = place->config;
-    o->first = place->first;
-    o->count = place->count;
-    o->hop_limit = hop_limit;
-    if (place->space.forward && o->server == SERVER_NONE)
-        hold_server(p, o, place->first);
-    wheel_arm(&p->m->wheel, &o->timer, p->m->now + random_below(&p->m->random, spread + 1));
-}
-
-/* RFC 7641 3.6: with the token of the registration. */
-static void cancel(struct proxy *p, struct observation *o)
-{
-    o->state = OBSERVATION_ENDING;
-    o->forsaken = false;
-    detach(p, o);
-    wheel_cancel(&p->m->wheel, &o->timer);
-    if (open_fetch(p, o, FETCH_CANCEL) == POOL_NONE) {
-        observation_free(p, index_of(p, o)); /* a notification will be answered with a RST */
-        return;
-    }
-    p->m->counters->cancellations++;
-    fetch_start(p, o->fetch);
-}
-
-void observation_left(struct proxy *p, uint32_t index)
-{
-    struct observation *o = observation_at(p, index);
-
-    if (o->relation_count || o->holders)
-        return;
-    if (o->local_kind != LOCAL_NONE) {
-        local_left(p, index);
-        return;
-    }
-    abort_rest(p, o);
-    if (o->fetch != POOL_NONE)
-        return; /* it comes by here when that is over */
-    if (o->state == OBSERVATION_LIVE || o->forsaken)
-        cancel(p, o);
-    else if (o->state != OBSERVATION_ENDING)
-        observation_free(p, index);
-}
-
-void observation_released(struct proxy *p, uint32_t index)
-{
-    observation_at(p, index)->holders--;
-    observation_left(p, index);
 }
 
 /* ---- states ---- */
@@ -326,7 +178,7 @@ void observation_set(struct proxy *p, struct observation *o, uint32_t content)
         relation_fan_out(p, o);
 }
 
-static void set_state(struct proxy *p, struct observation *o, uint32_t content)
+void observation_heard(struct proxy *p, struct observation *o, uint32_t content)
 {
     observation_set(p, o, content);
     arm(p, o);
@@ -336,28 +188,28 @@ void observation_over(struct proxy *p, struct observation *o, uint32_t content, 
 {
     o->state = OBSERVATION_OVER;
     o->last_code = code;
-    detach(p, o);
+    observation_detach(p, o);
     wheel_cancel(&p->m->wheel, &o->timer);
     content_release(&p->contents, o->content);
     o->content = content;
     o->state_n++;
-    abort_rest(p, o);
+    observation_abort_rest(p, o);
     if (o->relation_count)
         relation_fan_out(p, o);
     else
-        observation_left(p, index_of(p, o));
+        observation_left(p, observation_index(p, o));
 }
 
 /* The origin has ended it. */
-static void end(struct proxy *p, struct observation *o, uint32_t content)
+void observation_end(struct proxy *p, struct observation *o, uint32_t content)
 {
     unbind(p, o);
-    p->observation_nonces[index_of(p, o)] = 0;
+    p->observation_nonces[observation_index(p, o)] = 0;
     observation_over(p, o, content, 0);
 }
 
 /* We end it; the origin is told where it has accepted. */
-static void give_up(struct proxy *p, struct observation *o, uint8_t code)
+void observation_give_up(struct proxy *p, struct observation *o, uint8_t code)
 {
     o->forsaken = o->session != POOL_NONE;
     observation_over(p, o, CONTENT_NONE, code);
@@ -367,97 +219,6 @@ bool observation_is_fresh(const struct proxy *p, const struct observation *o)
 {
     return o->state == OBSERVATION_LIVE && o->content != CONTENT_NONE && !o->doubtful &&
            content_is_fresh(content_at(&p->contents, o->content), p->m->now);
-}
-
-/* ---- outcomes of its fetches ---- */
-
-void observation_answered(struct proxy *p, struct fetch *f, const struct message *msg)
-{
-    struct observation *o = observation_at(p, f->observation);
-
-    f->observe_seen = message_has(msg, SLOT_OBSERVE) && code_class(msg->code) == 2;
-    if (!f->observe_seen)
-        return;
-    bind(p, o, f->session, f->server);
-    o->heard = true;
-    o->heard_number = message_uint(msg, SLOT_OBSERVE, 0);
-    o->heard_us = p->m->now;
-}
-
-static void ask_soon(struct proxy *p, struct observation *o)
-{
-    wheel_arm(&p->m->wheel, &o->timer, p->m->now + random_below(&p->m->random, ASK_WITHIN_US));
-}
-
-/* A want of room in the gateway says nothing of the origin; that one's 5.03 is an answer. */
-static bool is_worth_a_try(const struct proxy *p, struct observation *o, const struct fetch *f)
-{
-    if (f->answer == CONTENT_NONE && f->code == CODE_SERVICE_UNAVAILABLE)
-        return true;
-    if (o->failures == 0)
-        o->failing_us = p->m->now;
-    if (o->failures < UINT8_MAX)
-        o->failures++;
-    if (o->state == OBSERVATION_REGISTERING) /* its clients are those of before a restart */
-        return p->m->now - o->failing_us < PATIENCE_US;
-    return o->failures < FAILURES_MAX;
-}
-
-/* Many may have failed at once. */
-static void try_again(struct proxy *p, struct observation *o)
-{
-    unsigned doubles = o->failures < PAUSE_DOUBLES ? o->failures : PAUSE_DOUBLES;
-    uint64_t pause_us = (uint64_t)LATE_FIRST_US << doubles;
-
-    wheel_arm(&p->m->wheel, &o->timer,
-              p->m->now + pause_us + random_below(&p->m->random, LATE_FIRST_US));
-}
-
-static bool registered(struct proxy *p, struct observation *o, const struct fetch *f)
-{
-    bool failed = f->answer == CONTENT_NONE || f->stale;
-
-    if (!failed && f->observe_seen) {
-        o->state = OBSERVATION_LIVE;
-        o->failures = 0;
-        o->holders++;
-        set_state(p, o, content_hold(&p->contents, f->answer));
-        if (o->missed)
-            ask_soon(p, o);
-        return true;
-    }
-    if (failed && o->relation_count && is_worth_a_try(p, o, f)) {
-        try_again(p, o);
-        return false;
-    }
-    if (failed)
-        give_up(p, o, f->code ? f->code : CODE_GATEWAY_TIMEOUT);
-    else /* the origin does not let us observe: what it says is the last word */
-        end(p, o, content_hold(&p->contents, f->answer));
-    return false;
-}
-
-bool observation_fetched(struct proxy *p, struct fetch *f)
-{
-    struct observation *o = observation_at(p, f->observation);
-
-    o->fetch = POOL_NONE;
-    switch ((enum fetch_role)f->role) {
-    case FETCH_REGISTER:
-        return registered(p, o, f);
-    case FETCH_CANCEL:
-        observation_free(p, f->observation);
-        return false;
-    case FETCH_REST:
-        if (f->answer != CONTENT_NONE && !f->stale)
-            set_state(p, o, content_hold(&p->contents, f->answer));
-        else /* the state could not be had */
-            ask_soon(p, o);
-        return false;
-    case FETCH_ANSWER:
-        break;
-    }
-    return false;
 }
 
 /* ---- notifications ---- */
@@ -493,7 +254,7 @@ static void miss(struct proxy *p, struct observation *o)
 
 static void notified_in_blocks(struct proxy *p, struct observation *o, const struct message *msg)
 {
-    uint32_t fetch = open_fetch(p, o, FETCH_REST);
+    uint32_t fetch = observation_open(p, o, FETCH_REST);
 
     if (fetch == POOL_NONE)
         miss(p, o);
@@ -519,11 +280,11 @@ static void notified_valid(struct proxy *p, struct observation *o, const struct 
     if (message_has(msg, SLOT_ETAG) && !has_etag_of(msg, content)) {
         o->doubtful = true;
         target_forget(&p->targets, o->target);
-        ask_soon(p, o);
+        observation_ask_soon(p, o);
         return;
     }
     content_refresh(content, msg, p->m->now);
-    set_state(p, o, content_hold(&p->contents, o->content));
+    observation_heard(p, o, content_hold(&p->contents, o->content));
 }
 
 static void notified_whole(struct proxy *p, struct observation *o, const struct message *msg)
@@ -536,9 +297,9 @@ static void notified_whole(struct proxy *p, struct observation *o, const struct 
     }
     store(p, o, content);
     if (message_has(msg, SLOT_OBSERVE) && code_class(msg->code) == 2)
-        set_state(p, o, content);
+        observation_heard(p, o, content);
     else
-        end(p, o, content);
+        observation_end(p, o, content);
 }
 
 /* True when nothing can be made of it. */
@@ -563,9 +324,9 @@ static void notified(struct proxy *p, struct observation *o, const struct messag
     bool observed = message_has(msg, SLOT_OBSERVE) && code_class(msg->code) == 2;
     struct block block = {0};
 
-    abort_rest(p, o); /* what it is fetching is old */
+    observation_abort_rest(p, o); /* what it is fetching is old */
     if (is_broken(msg, &block))
-        give_up(p, o, CODE_BAD_GATEWAY);
+        observation_give_up(p, o, CODE_BAD_GATEWAY);
     else if (observed && (msg->code == CODE_VALID ||
                           (block.more && has_etag_of(msg, content_at(&p->contents, o->content)))))
         notified_valid(p, o, msg); /* the rest of it is here already */
@@ -619,16 +380,7 @@ void observation_server_lost(struct proxy *p, uint32_t index)
         wheel_arm(&p->m->wheel, &o->timer, p->m->now + random_below(&p->m->random, 2000000));
 }
 
-/* ---- time ---- */
-
-static void on_timer(void *context, struct timer *timer, uint64_t now_us)
-{
-    struct proxy *p = context;
-
-    (void)now_us;
-    register_again(
-        p, (struct observation *)(void *)((uint8_t *)timer - offsetof(struct observation, timer)));
-}
+/* ---- start and end ---- */
 
 int observations_init(struct proxy *p)
 {
@@ -636,7 +388,7 @@ int observations_init(struct proxy *p)
     int err;
 
     p->fanout = LIST_NONE;
-    wheel_handle(&p->m->wheel, TIMER_OBSERVATION, on_timer, p);
+    wheel_handle(&p->m->wheel, TIMER_OBSERVATION, observation_on_timer, p);
     if (count == 0)
         return 0;
     err = pool_init(&p->observations, sizeof(struct observation), count);

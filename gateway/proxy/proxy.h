@@ -7,8 +7,8 @@
  *   target.c       what is asked for: cache, and requests that can be joined
  *   fetch.c        one operation at an origin, with all its blocks and retries
  *   upstream.c     servers, their ports and their health
- *   observation.c  resources observed at origins
- *   relation.c     clients that observe, and the fan-out of notifications
+ *   observation.c  resources observed at origins; observation_request.c: what these are asked
+ *   relation.c     clients that observe; relation_notify.c: what they are told
  *   part.c         a session that goes, and what hangs on it
  *   persist.c      relations that survive a restart: their records, and what waits for those
  *   resume.c       the same relations after the restart
@@ -429,7 +429,7 @@ void fetch_fail(struct proxy *p, uint32_t fetch, uint8_t code, const char *diagn
 /* A server is down, or its address is known now. */
 void fetch_server_lost(struct proxy *p, uint32_t fetch);
 
-/* observation.c */
+/* observation.c, observation_request.c */
 int observations_init(struct proxy *p);
 void observations_fini(struct proxy *p);
 /* One without a target, or NULL at the limit. */
@@ -477,7 +477,7 @@ struct place observation_place(const struct proxy *p, const struct observation *
 /* An observation of what the gateway itself holds has no relation (any more). */
 void local_left(struct proxy *p, uint32_t observation);
 
-/* relation.c */
+/* relation.c, relation_notify.c */
 int relations_init(struct proxy *p);
 void relations_fini(struct proxy *p);
 /* True when the client may observe one thing more, or has this relation already. */
