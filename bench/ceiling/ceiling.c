@@ -168,6 +168,10 @@ static void device_argument(const char *device, char *out, size_t room)
 
 static int start_eal(const struct options *o)
 {
+    static char name[] = "ceiling", no_pci[] = "--no-pci", no_telemetry[] = "--no-telemetry",
+                quiet[] = "--log-level=error", in_memory[] = "--in-memory", no_huge[] = "--no-huge",
+                no_shconf[] = "--no-shconf";
+    char *const fixed[] = {name, no_pci, no_telemetry, quiet};
     char device[256], cores[32], prefix[32], memory[16];
     char *list[16];
     int n = 0;
@@ -176,22 +180,16 @@ static int start_eal(const struct options *o)
     snprintf(cores, sizeof(cores), "--lcores=0@%u", o->core);
     snprintf(prefix, sizeof(prefix), "--file-prefix=ceiling-%d", (int)getpid());
     /* At most 64 bytes for a flow, and the buffers. */
-    snprintf(memory, sizeof(memory), "%u", 96 + (o->sessions >> 14));
-    list[n++] = (char[]){"ceiling"};
+    snprintf(memory, sizeof(memory), "-m%u", 96 + (o->sessions >> 14));
+    for (unsigned i = 0; i < RTE_DIM(fixed); i++)
+        list[n++] = fixed[i];
     list[n++] = cores;
     list[n++] = prefix;
     list[n++] = device;
-    list[n++] = (char[]){"--no-pci"};
-    list[n++] = (char[]){"--no-telemetry"};
-    list[n++] = (char[]){"--log-level=error"};
-    list[n++] = (char[]){"-m"};
     list[n++] = memory;
-    if (o->huge) {
-        list[n++] = (char[]){"--in-memory"};
-    } else { /* the two exclude each other */
-        list[n++] = (char[]){"--no-huge"};
-        list[n++] = (char[]){"--no-shconf"};
-    }
+    list[n++] = o->huge ? in_memory : no_huge;
+    if (!o->huge)
+        list[n++] = no_shconf; /* which --in-memory means, too; those two exclude each other */
     list[n] = NULL;
     if (rte_eal_init(n, list) < 0 || rte_eth_dev_count_avail() == 0)
         return -EIO;
