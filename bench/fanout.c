@@ -9,20 +9,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <rte_cycles.h>
-#include <rte_eal.h>
 #include <rte_random.h>
 
-#include "config/config.h"
-#include "gateway/coap/message.h"
-#include "gateway/worker.h"
+#include "bench/harness.h"
 
 #define OBSERVERS_DEFAULT 100000
 #define OBSERVERS_MAX     1000000
 #define ROUNDS_DEFAULT    20
-#define PER_HOST          50000 /* ports of one simulated host */
 #define ACKS_MAX          4096
 #define WAITS_MAX         1000000
 #define PLAIN_GAP_US      50 /* mean time between plain requests */
@@ -40,15 +35,12 @@ static const char yaml[] =
     "message_memory: 512MiB, remembered: 1048576}\n";
 
 static struct {
-    struct config *config;
     struct worker *worker;
     uint64_t origin_tsc;
-    uint8_t buffer[1500];
-    uint64_t sent, notifications, confirmable;
+    uint64_t notifications, confirmable;
     struct flow origin; /* of the observation */
     uint8_t token[8];
     uint16_t mid;
-    bool registered;
     uint32_t number;
     struct {
         struct flow flow;
@@ -61,31 +53,18 @@ static struct {
 
 static uint64_t now_us(void)
 {
-    return 1000000000 + (rte_rdtsc() - run.origin_tsc) * 1000000 / rte_get_tsc_hz();
+    return HARNESS_START_US + (rte_rdtsc() - run.origin_tsc) * 1000000 / rte_get_tsc_hz();
 }
 
-/* ---- the worker's way out ---- */
-
-static bool io_alloc(void *context, const struct flow *flow, struct outgoing *out)
+static void sink(const struct flow *flow, const uint8_t *data, uint16_t length)
 {
-    (void)context;
-    (void)flow;
-    *out = (struct outgoing){run.buffer, 1472, run.buffer};
-    return true;
-}
+    uint8_t type = data[0] >> 4 & 3;
 
-static void io_send(void *context, const struct flow *flow, struct outgoing *out, uint16_t length)
-{
-    uint8_t type = out->data[0] >> 4 & 3;
-
-    (void)context;
     (void)length;
-    run.sent++;
-    if (code_is_request(out->data[1])) { /* to the origin */
+    if (code_is_request(data[1])) { /* to the origin */
         run.origin = *flow;
-        run.mid = (uint16_t)(out->data[2] << 8 | out->data[3]);
-        memcpy(run.token, out->data + 4, sizeof(run.token));
-        run.registered = true;
+        run.mid = harness_mid(data);
+        memcpy(run.token, data + MESSAGE_HEADER_BYTES, sizeof(run.token));
     } else if (flow_equal(flow, &run.plain)) {
         run.plain_answers++;
     } else if (type == TYPE_NON || type == TYPE_CON) {
@@ -93,53 +72,30 @@ static void io_send(void *context, const struct flow *flow, struct outgoing *out
         if (type == TYPE_CON && run.ack_count < ACKS_MAX) {
             run.confirmable++;
             run.acks[run.ack_count].flow = *flow;
-            run.acks[run.ack_count++].mid = (uint16_t)(out->data[2] << 8 | out->data[3]);
+            run.acks[run.ack_count++].mid = harness_mid(data);
         }
     }
-}
-
-static void io_cancel(void *context, struct outgoing *out)
-{
-    (void)context;
-    (void)out;
-}
-
-static uint16_t io_port(void *context, uint16_t local, const struct endpoint *server, unsigned n)
-{
-    (void)context;
-    (void)local;
-    (void)server;
-    return (uint16_t)(run.config->upstream_port_base + n);
 }
 
 /* ---- what comes in ---- */
 
 static void give(const struct flow *flow, const uint8_t *data, size_t length)
 {
-    struct datagram d = {.data = data, .length = (uint16_t)length, .flow = *flow};
-
-    worker_receive(run.worker, &d, 1, now_us());
+    harness_give(run.worker, flow, data, length, now_us());
 }
 
-static struct flow client(unsigned n)
+static void ask(const struct flow *flow, uint16_t mid, uint32_t token, bool observe,
+                const char *path)
 {
-    struct endpoint peer = {.port = (uint16_t)(10000 + n % PER_HOST)};
-    uint8_t host[4] = {10, 1, (uint8_t)(n / PER_HOST >> 8), (uint8_t)(n / PER_HOST + 1)};
+    uint8_t bytes[HARNESS_REQUEST];
+    struct harness_request r = {.type = TYPE_CON,
+                                .code = CODE_GET,
+                                .mid = mid,
+                                .token = token,
+                                .observe = observe,
+                                .path = path};
 
-    peer.address = address_from_v4(host);
-    return flow_make(0, 5683, &peer, TRANSPORT_UDP);
-}
-
-static size_t write_request(uint8_t *out, uint16_t mid, uint32_t token, bool observe,
-                            const char *path)
-{
-    struct encoder e;
-
-    encoder_begin(&e, out, 100, TYPE_CON, CODE_GET, mid, (const uint8_t *)&token, sizeof(token));
-    if (observe)
-        encoder_uint(&e, OPTION_OBSERVE, 0);
-    encoder_option(&e, OPTION_URI_PATH, path, strlen(path));
-    return encoder_end(&e);
+    give(flow, bytes, harness_encode(bytes, &r));
 }
 
 static void notify(enum message_type type, uint16_t mid)
@@ -169,10 +125,9 @@ static void acknowledge(void)
 static void register_all(unsigned observers)
 {
     for (unsigned i = 0; i < observers; i++) {
-        struct flow flow = client(i);
-        uint8_t bytes[100];
+        struct flow flow = harness_client(i);
 
-        give(&flow, bytes, write_request(bytes, 1, i, true, "r"));
+        ask(&flow, 1, i, true, "r");
         if (i == 0)
             notify(TYPE_ACK, run.mid); /* the answer to the registration */
         worker_advance(run.worker, now_us());
@@ -188,10 +143,9 @@ static unsigned wait_count;
 static uint64_t take_plain(uint64_t due)
 {
     while (due <= rte_rdtsc()) {
-        uint8_t bytes[100];
         uint64_t arrived = due;
 
-        give(&run.plain, bytes, write_request(bytes, (uint16_t)wait_count, 7, false, "plain"));
+        ask(&run.plain, (uint16_t)wait_count, 7, false, "plain");
         if (wait_count < WAITS_MAX)
             waits[wait_count++] = rte_rdtsc() - arrived;
         due = arrived + 1 +
@@ -230,28 +184,11 @@ static double wait_us(double share)
 
 static int start(void)
 {
-    static char arguments[][24] = {"fanout",        "--no-huge",      "-m",
-                                   "1024",          "--no-shconf",    "--no-pci",
-                                   "--log-level=3", "--no-telemetry", ""};
-    struct worker_setup setup = {
-        .count = 1,
-        .seed = {1},
-        .io = {.alloc = io_alloc, .send = io_send, .cancel = io_cancel, .upstream_port = io_port}};
-    char *list[sizeof(arguments) / sizeof(arguments[0]) + 1] = {0};
-
-    snprintf(arguments[8], sizeof(arguments[8]), "--file-prefix=fan%d", (int)getpid());
-    for (unsigned i = 0; i < sizeof(arguments) / sizeof(arguments[0]); i++)
-        list[i] = arguments[i];
-    if (rte_eal_init(sizeof(arguments) / sizeof(arguments[0]), list) < 0)
+    if (harness_begin("fanout", 1024, false) < 0)
         return -1;
-    rmdir(rte_eal_get_runtime_dir()); /* empty, and made for each process */
     run.origin_tsc = rte_rdtsc();
-    run.config = config_load_text("fanout.yaml", yaml, strlen(yaml), stderr);
-    if (!run.config)
-        return -1;
-    setup.config = run.config;
-    run.worker = worker_create(&setup, now_us());
-    run.plain = client(PER_HOST * 100);
+    run.worker = harness_worker(yaml, sink, now_us());
+    run.plain = harness_client(OBSERVERS_MAX);
     return run.worker ? 0 : -1;
 }
 
@@ -284,8 +221,7 @@ int main(int argc, char **argv)
     printf("%u plain requests meanwhile: waited %.1f us (median), %.1f us (99 %%), %.1f us "
            "(longest)\n",
            wait_count, wait_us(0.5), wait_us(0.99), wait_us(1));
-    worker_destroy(run.worker);
-    config_free(run.config);
-    rte_eal_cleanup();
+    harness_worker_end(run.worker);
+    harness_end();
     return 0;
 }

@@ -8,22 +8,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <rte_cycles.h>
-#include <rte_eal.h>
 
-#include "config/config.h"
-#include "gateway/coap/message.h"
-#include "gateway/worker.h"
+#include "bench/harness.h"
 
 #define SESSIONS_DEFAULT 1000000
 #define SESSIONS_MAX     4000000
 #define INTERVAL_DEFAULT 30
 #define SECONDS_DEFAULT  60
-#define PER_HOST         50000 /* ports of one simulated host */
 #define PONGS_MAX        65536
-#define BURST            32
 #define TURN_US          1000 /* a worker that has nothing to do looks up so often */
 
 static const char yaml[] =
@@ -35,90 +29,49 @@ static const char yaml[] =
     "outbound: 1048576, message_memory: 512MiB, remembered: 1048576}\n";
 
 static struct {
-    struct config *config;
     struct worker *worker;
     uint64_t now; /* virtual, in microseconds */
-    uint8_t buffer[1500];
-    uint64_t answers, pings;
+    uint64_t pings;
     struct {
         struct flow flow;
         uint8_t data[MESSAGE_HEADER_BYTES];
     } pongs[PONGS_MAX];
     unsigned pong_count;
-} run = {.now = 1000000000};
+} run = {.now = HARNESS_START_US};
 
-/* ---- the worker's way out ---- */
-
-static bool io_alloc(void *context, const struct flow *flow, struct outgoing *out)
+static void sink(const struct flow *flow, const uint8_t *data, uint16_t length)
 {
-    (void)context;
-    (void)flow;
-    *out = (struct outgoing){run.buffer, 1472, run.buffer};
-    return true;
-}
-
-static void io_send(void *context, const struct flow *flow, struct outgoing *out, uint16_t length)
-{
-    (void)context;
     (void)length;
-    if (out->data[1] != CODE_EMPTY || run.pong_count == PONGS_MAX) {
-        run.answers++;
+    if (data[1] != CODE_EMPTY || run.pong_count == PONGS_MAX)
         return;
-    }
     run.pings++;
     run.pongs[run.pong_count].flow = *flow;
-    message_write_empty(run.pongs[run.pong_count++].data, TYPE_RST,
-                        (uint16_t)(out->data[2] << 8 | out->data[3]));
-}
-
-static void io_cancel(void *context, struct outgoing *out)
-{
-    (void)context;
-    (void)out;
-}
-
-static uint16_t io_port(void *context, uint16_t local, const struct endpoint *server, unsigned n)
-{
-    (void)context;
-    (void)local;
-    (void)server;
-    return (uint16_t)(run.config->upstream_port_base + n);
+    message_write_empty(run.pongs[run.pong_count++].data, TYPE_RST, harness_mid(data));
 }
 
 /* ---- what comes in ---- */
 
-static struct flow client(unsigned n)
-{
-    struct endpoint peer = {.port = (uint16_t)(10000 + n % PER_HOST)};
-    uint8_t host[4] = {10, 1, (uint8_t)(n / PER_HOST >> 8), (uint8_t)(n / PER_HOST + 1)};
-
-    peer.address = address_from_v4(host);
-    return flow_make(0, 5683, &peer, TRANSPORT_UDP);
-}
-
 static void ask(unsigned n)
 {
-    uint8_t bytes[100];
-    struct encoder e;
-    struct datagram d = {.data = bytes, .flow = client(n)};
+    uint8_t bytes[HARNESS_REQUEST];
+    struct harness_request r = {
+        .type = TYPE_NON, .code = CODE_GET, .mid = 1, .token = n, .path = "plain"};
+    struct flow flow = harness_client(n);
 
-    encoder_begin(&e, bytes, sizeof(bytes), TYPE_NON, CODE_GET, 1, (const uint8_t *)&n, sizeof(n));
-    encoder_option(&e, OPTION_URI_PATH, "plain", 5);
-    d.length = (uint16_t)encoder_end(&e);
-    worker_receive(run.worker, &d, 1, run.now);
+    harness_give(run.worker, &flow, bytes, harness_encode(bytes, &r), run.now);
 }
 
 /* What was sent in the turn before is answered, in bursts as they come from a device. */
 static void answer(void)
 {
-    struct datagram burst[BURST];
+    struct datagram burst[HARNESS_BURST];
     unsigned count = run.pong_count;
 
     run.pong_count = 0;
     for (unsigned i = 0; i < count;) {
         unsigned n = 0;
 
-        for (; n < BURST && i < count; n++, i++)
+        for (; n < HARNESS_BURST && i < count; n++, i++)
             burst[n] = (struct datagram){.data = run.pongs[i].data,
                                          .length = MESSAGE_HEADER_BYTES,
                                          .flow = run.pongs[i].flow};
@@ -155,28 +108,12 @@ static void settle(unsigned sessions, unsigned interval_s)
 
 static int start(unsigned sessions, unsigned interval_s)
 {
-    static char arguments[][24] = {"idle",          "--no-huge",      "-m",
-                                   "1024",          "--no-shconf",    "--no-pci",
-                                   "--log-level=3", "--no-telemetry", ""};
-    struct worker_setup setup = {
-        .count = 1,
-        .seed = {1},
-        .io = {.alloc = io_alloc, .send = io_send, .cancel = io_cancel, .upstream_port = io_port}};
-    char *list[sizeof(arguments) / sizeof(arguments[0]) + 1] = {0};
     char text[1024];
 
-    snprintf(arguments[8], sizeof(arguments[8]), "--file-prefix=idle%d", (int)getpid());
-    for (unsigned i = 0; i < sizeof(arguments) / sizeof(arguments[0]); i++)
-        list[i] = arguments[i];
-    if (rte_eal_init(sizeof(arguments) / sizeof(arguments[0]), list) < 0)
+    if (harness_begin("idle", 1024, false) < 0)
         return -1;
-    rmdir(rte_eal_get_runtime_dir()); /* empty, and made for each process */
     snprintf(text, sizeof(text), yaml, interval_s, sessions + sessions / 10 + 100);
-    run.config = config_load_text("idle.yaml", text, strlen(text), stderr);
-    if (!run.config)
-        return -1;
-    setup.config = run.config;
-    run.worker = worker_create(&setup, run.now);
+    run.worker = harness_worker(text, sink, run.now);
     return run.worker ? 0 : -1;
 }
 
@@ -214,9 +151,8 @@ int main(int argc, char **argv)
            "ping and its answer\n",
            sessions, interval, (double)pings / (double)seconds, 100 * share,
            pings ? (double)cycles / (double)pings : 0);
-    worker_destroy(run.worker);
-    config_free(run.config);
-    rte_eal_cleanup();
+    harness_worker_end(run.worker);
+    harness_end();
     /* Fewer would mean that clients were given up. */
     return pings >= (uint64_t)sessions * (uint64_t)seconds / (uint64_t)interval * 8 / 10 ? 0 : 1;
 }
