@@ -11,6 +11,7 @@
 #define PER_SESSION   4096 /* message IDs of one client that are remembered, see dedup.h */
 #define LIFETIME_NS   (EXCHANGE_LIFETIME_MS * UINT64_C(1000000))
 #define FRESH_S       86400
+#define PATIENCE_NS   UINT64_C(400000000) /* below separate_after: all answers are piggybacked */
 #define MARGIN(value) ((value) + (value) / 20)
 
 const char *const load_names[LOAD_KINDS] = {"respond", "non",  "ping",   "hit",
@@ -278,6 +279,13 @@ int load_begin(const struct load_options *options, enum load_kind kind)
     load.expected = code_wanted(kind);
     load.gap_ns = gap_ns(options, kind);
     load.now_ns = HARNESS_START_US * 1000;
+    if (load.gap_ns * options->window > PATIENCE_NS) {
+        fprintf(stderr,
+                "worker: %s: %u requests at a time take %.0f ms of virtual time: write a smaller "
+                "--window, or a larger --remembered\n",
+                load_names[kind], options->window, (double)load.gap_ns * options->window / 1e6);
+        return -1;
+    }
     snprintf(text, sizeof(text), yaml, sessions + 1024, options->remembered,
              kind == LOAD_OBSERVE ? sessions : 1);
     load.worker = harness_worker(text, sink, HARNESS_START_US);
