@@ -1,0 +1,263 @@
+#include "bench/gun/engine.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <rte_prefetch.h>
+
+#define LEAST_BURST 32     /* requests that are waited for in a closed loop ... */
+#define PATIENCE_NS 20000u /* ... for so long at the most */
+#define LOOK_AT     16     /* places looked at for a timeout in each turn */
+
+/* ---- sending ---- */
+
+void engine_flush(struct gun *g)
+{
+    if (g->out_count)
+        g->carrier->send(g->carrier, g->out, g->out_count);
+    g->out_count = 0;
+}
+
+struct outgoing *engine_take(struct gun *g)
+{
+    struct outgoing *out;
+
+    if (g->out_count == CARRIER_BURST)
+        engine_flush(g);
+    out = &g->out[g->out_count];
+    if (g->carrier->reserve(g->carrier, out, 1) == 0)
+        return NULL;
+    g->out_count++;
+    out->party = PARTY_DEVICE;
+    out->summed = false;
+    return out;
+}
+
+void engine_send_empty(struct gun *g, uint32_t endpoint, enum message_type type, uint16_t mid)
+{
+    struct outgoing *out = engine_take(g);
+
+    if (!out)
+        return;
+    message_write_empty(out->data, type, mid);
+    out->length = MESSAGE_HEADER_BYTES;
+    out->endpoint = endpoint;
+}
+
+/* ---- requests ---- */
+
+/* A place for a request, the last one that became free: it is still in the cache. */
+static uint32_t take_slot(struct gun *g)
+{
+    if (g->free_count)
+        return g->free_slots[--g->free_count];
+    return g->top++;
+}
+
+static uint32_t slots_left(const struct gun *g)
+{
+    return g->free_count + (g->slot_count - g->top);
+}
+
+/* The next request of the plan, at the next device. */
+static uint32_t begin_request(struct gun *g, uint64_t now, uint64_t due)
+{
+    const struct mix_entry *entry = &g->plan[g->next_plan++ % MIX_PLAN_ENTRIES];
+    uint32_t index = take_slot(g), endpoint = g->next_endpoint;
+    struct exchange *x = &g->slots[index];
+
+    g->next_endpoint = endpoint + 1 == g->o->endpoints ? 0 : endpoint + 1;
+    x->sent_ns = now;
+    x->due_ns = due;
+    x->again_ns = 0;
+    x->sequence++;
+    x->endpoint = endpoint;
+    x->number = g->next_number;
+    g->next_number = x->number + 1 == g->o->spread ? 0 : x->number + 1;
+    x->form = forms_find(&g->forms, entry->path, entry->kind, x->number);
+    x->type = entry->type;
+    x->szx = (uint8_t)(g->o->block_szx < 0 ? BLOCK_SZX_DEFAULT : g->o->block_szx);
+    x->offset = 0;
+    x->tries = 0;
+    x->started = false;
+    x->measured = due >= g->begin_ns && due < g->end_ns;
+    if (x->measured) {
+        g->r->sent++;
+        g->r->by_kind[entry->kind]++;
+        g->measured_open++;
+    }
+    return index;
+}
+
+/* When the next request is due, and that it has gone. */
+static uint64_t next_due(struct gun *g, uint64_t now)
+{
+    uint64_t due;
+
+    if (!g->open_loop)
+        return now;
+    due = schedule_due(&g->schedule, g->schedule.sent++);
+    if (now - due > g->r->behind_ns && due >= g->begin_ns && due < g->end_ns)
+        g->r->behind_ns = now - due;
+    return due;
+}
+
+/* Up to a burst of requests. */
+static void fire(struct gun *g, uint64_t now, unsigned n)
+{
+    struct outgoing *out = g->out + g->out_count;
+
+    if (n > CARRIER_BURST - g->out_count) {
+        engine_flush(g);
+        out = g->out;
+    }
+    n = g->carrier->reserve(g->carrier, out, n);
+    for (unsigned i = 0; i < n; i++) {
+        uint32_t index = begin_request(g, now, next_due(g, now));
+        struct exchange *x = &g->slots[index];
+
+        x->mid = engine_mid(g, x->endpoint);
+        g->by_mid[engine_mid_place(g, x->endpoint, x->mid)] = index;
+        g->r->messages += x->measured;
+        exchange_write(g, index, &out[i]);
+        if (g->o->retransmit && x->type == TYPE_CON)
+            exchange_patience(g, x, now);
+    }
+    g->out_count += n;
+}
+
+static unsigned fire_due(struct gun *g, uint64_t now)
+{
+    uint32_t left = slots_left(g);
+    unsigned n = left < CARRIER_BURST ? left : CARRIER_BURST;
+
+    if (g->open_loop) {
+        /* What was due before the end still goes after it: a debt is never forgotten. */
+        uint64_t last = g->end_ns && now >= g->end_ns ? g->end_ns - 1 : now;
+
+        n = schedule_waiting(&g->schedule, last, n);
+    } else if (left < g->least && now < g->fire_at_ns) {
+        /* In bursts, as a NIC would deliver them: a packet at a time makes the two sides fight for
+         * the cache line of the ring. */
+        return 0;
+    } else {
+        g->fire_at_ns = now + PATIENCE_NS;
+    }
+    if (n)
+        fire(g, now, n);
+    return n;
+}
+
+static void find_timeouts(struct gun *g, uint64_t now)
+{
+    unsigned n = g->top < LOOK_AT ? g->top : LOOK_AT;
+
+    while (n-- > 0) {
+        uint32_t index = g->looked_at;
+        struct exchange *x = &g->slots[index];
+
+        g->looked_at = index + 1 >= g->top ? 0 : index + 1;
+        if (!x->sent_ns)
+            continue;
+        if (now - x->sent_ns >= g->timeout_ns)
+            receive_timeout(g, index);
+        else if (x->again_ns && now >= x->again_ns)
+            exchange_send(g, index, now, true);
+    }
+}
+
+/* ---- a turn ---- */
+
+/* What was queued waits for company, but not long. */
+static void flush_due(struct gun *g, uint64_t now, bool fired)
+{
+    if (g->out_count == 0) {
+        g->flush_at_ns = 0;
+        return;
+    }
+    if (!g->flush_at_ns)
+        g->flush_at_ns = now + (g->open_loop ? 0 : PATIENCE_NS / 4);
+    if (fired || g->out_count >= LEAST_BURST || now >= g->flush_at_ns) {
+        engine_flush(g);
+        g->flush_at_ns = 0;
+    }
+}
+
+unsigned engine_turn(struct gun *g, uint64_t now)
+{
+    unsigned received = receive_burst(g, now), fired = g->firing ? fire_due(g, now) : 0;
+
+    if (g->origin)
+        received += origin_turn(g, now);
+    if (g->observers.all)
+        observers_turn(g, now);
+    find_timeouts(g, now);
+    flush_due(g, now, fired != 0);
+    return received + fired;
+}
+
+/* ---- start ---- */
+
+/* So many requests of an open loop can be outstanding before all of them have timed out. */
+static uint32_t count_slots(const struct gun_options *o)
+{
+    return o->mode == GUN_CLOSED ? o->window : OPEN_SLOTS;
+}
+
+static int take_memory(struct gun *g)
+{
+    uint32_t places = 4096;
+
+    g->slot_count = count_slots(g->o);
+    while (places < 4 * g->slot_count)
+        places *= 2;
+    g->mid_mask = places - 1;
+    g->slots = aligned_alloc(64, sizeof(*g->slots) * (g->slot_count + 1));
+    g->free_slots = malloc(sizeof(*g->free_slots) * (g->slot_count + 1));
+    g->by_mid = calloc(places, sizeof(*g->by_mid));
+    g->mids = malloc(sizeof(*g->mids) * g->o->endpoints);
+    if (!g->slots || !g->free_slots || !g->by_mid || !g->mids) {
+        fputs("coapgun: memory is short\n", stderr);
+        return -ENOMEM;
+    }
+    memset(g->slots, 0, sizeof(*g->slots) * (g->slot_count + 1));
+    for (uint32_t i = 0; i < g->o->endpoints; i++)
+        g->mids[i] = (uint16_t)random();
+    return 0;
+}
+
+int engine_start(struct gun *g, struct gun_options *o, struct carrier *carrier)
+{
+    int err = mix_plan(o, g->plan);
+
+    g->o = o;
+    g->carrier = carrier;
+    g->open_loop = o->mode != GUN_CLOSED;
+    g->least = o->window < 2 * LEAST_BURST ? 1 : LEAST_BURST;
+    g->timeout_ns = o->timeout_ms * MILLISECOND_NS;
+    g->expected = o->expect ? (uint16_t)strlen(o->expect) : 0;
+    g->random = 1;
+    clock_start(&g->clock, carrier->uses_tsc);
+    if (!err)
+        err = forms_make(&g->forms, o);
+    if (!err)
+        err = take_memory(g);
+    if (!err)
+        err = observers_start(g);
+    if (!err && o->origin_given)
+        err = origin_start(g);
+    return err;
+}
+
+void engine_stop(struct gun *g)
+{
+    origin_stop(g);
+    observers_stop(g);
+    forms_free(&g->forms);
+    free(g->slots);
+    free(g->free_slots);
+    free(g->by_mid);
+    free(g->mids);
+}

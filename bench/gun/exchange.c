@@ -1,0 +1,215 @@
+#include "bench/gun/engine.h"
+
+#include <string.h>
+
+#include <rte_byteorder.h>
+
+#include "gateway/coap/block.h"
+
+/* RFC 7252 4.8 */
+#define ACK_TIMEOUT_MS 2000u
+#define MAX_RETRANSMIT 4
+
+/* ---- writing ---- */
+
+static uint32_t halves(uint32_t word)
+{
+    return (word >> 16) + (word & 0xffff);
+}
+
+/* Most requests are short: a copy of fixed size takes a few vector moves. Both ends have the
+ * room. */
+static void copy(uint8_t *to, const uint8_t *from, size_t length)
+{
+    memcpy(to, from, 64);
+    if (length > 64)
+        memcpy(to + 64, from + 64, length - 64);
+}
+
+static uint32_t block_value(const struct exchange *x, bool more)
+{
+    struct block block = {.number = x->offset >> (x->szx + 4), .szx = x->szx, .more = more};
+
+    return block_encode(&block);
+}
+
+/* The Block option and, in a request with a body, its part (RFC 7959 2.2, 4). */
+static void append_block(const struct gun *g, const struct form *t, const struct exchange *x,
+                         struct outgoing *out)
+{
+    struct encoder e = {.data = out->data,
+                        .room = CARRIER_MAX_BYTES,
+                        .length = t->length,
+                        .last_option = t->last_option};
+    uint32_t left = g->o->payload_bytes - x->offset, size = 16u << x->szx;
+
+    if (t->kind == GUN_BLOCK) {
+        encoder_uint(&e, OPTION_BLOCK2, block_value(x, false));
+    } else {
+        encoder_uint(&e, OPTION_BLOCK1, block_value(x, left > size));
+        if (x->offset == 0)
+            encoder_uint(&e, OPTION_SIZE1, g->o->payload_bytes);
+        encoder_payload(&e, g->forms.body + x->offset, left > size ? size : left);
+    }
+    out->length = (uint16_t)encoder_end(&e);
+}
+
+void exchange_write(const struct gun *g, uint32_t index, struct outgoing *out)
+{
+    const struct exchange *x = &g->slots[index];
+    const struct form *t = &g->forms.all[x->form];
+    rte_be32_t head[3] = {
+        rte_cpu_to_be_32((uint32_t)(0x40 | x->type << 4 | FORM_TOKEN_BYTES) << 24 |
+                         (uint32_t)t->code << 16 | x->mid),
+        rte_cpu_to_be_32(index), rte_cpu_to_be_32(x->sequence)};
+
+    copy(out->data, t->bytes, t->length);
+    memcpy(out->data, head, sizeof(head));
+    out->length = t->length;
+    out->endpoint = x->endpoint;
+    out->party = PARTY_DEVICE;
+    out->summed = !t->digits && !t->appended;
+    if (out->summed) {
+        out->sum = t->rest_sum + halves(head[0]) + halves(head[1]) + halves(head[2]);
+        return;
+    }
+    if (t->digits)
+        form_put_number(out->data + t->number_at, t->digits, x->number);
+    if (t->appended)
+        append_block(g, t, x, out);
+}
+
+/* ---- sending again ---- */
+
+static uint32_t next_random(struct gun *g)
+{
+    g->random = g->random * 1664525u + 1013904223u;
+    return g->random >> 8;
+}
+
+void exchange_patience(struct gun *g, struct exchange *x, uint64_t now)
+{
+    /* Between ACK_TIMEOUT and ACK_TIMEOUT * ACK_RANDOM_FACTOR, doubled each time (4.2). */
+    if (x->tries == 0)
+        x->wait_ms = (uint16_t)(ACK_TIMEOUT_MS + next_random(g) % (ACK_TIMEOUT_MS / 2 + 1));
+    else
+        x->wait_ms = (uint16_t)(x->wait_ms * 2);
+    x->again_ns = x->tries < MAX_RETRANSMIT ? now + x->wait_ms * MILLISECOND_NS : 0;
+}
+
+bool exchange_send(struct gun *g, uint32_t index, uint64_t now, bool again)
+{
+    struct exchange *x = &g->slots[index];
+    struct outgoing *out = engine_take(g);
+
+    if (!out)
+        return false;
+    if (again) {
+        x->tries++;
+        g->r->retransmits += x->measured;
+    } else {
+        x->mid = engine_mid(g, x->endpoint);
+        x->sent_ns = now;
+        x->tries = 0;
+        x->again_ns = 0;
+        g->by_mid[engine_mid_place(g, x->endpoint, x->mid)] = index;
+    }
+    g->r->messages += x->measured;
+    exchange_write(g, index, out);
+    if (g->o->retransmit && x->type == TYPE_CON)
+        exchange_patience(g, x, now);
+    return true;
+}
+
+/* ---- requests of several messages ---- */
+
+static uint32_t hash_of(const struct option_view *view)
+{
+    uint32_t hash = 2166136261u;
+
+    for (unsigned i = 0; i < view->length; i++)
+        hash = (hash ^ view->value[i]) * 16777619u;
+    return hash;
+}
+
+/* The next block of a body, which must be the body that the first block was of (RFC 7959 2.4). */
+static enum exchange_step continue_download(struct gun *g, struct exchange *x,
+                                            const struct message *m)
+{
+    struct block block = {.number = 0, .szx = x->szx};
+    uint32_t etag = message_has(m, SLOT_ETAG) ? hash_of(&m->first[SLOT_ETAG]) : 0;
+
+    if (message_has(m, SLOT_BLOCK2) && block_decode(message_uint(m, SLOT_BLOCK2, 0), &block) != 0)
+        return STEP_WRONG;
+    if (block.szx > x->szx || block.number << (block.szx + 4) != x->offset ||
+        (x->started && etag != x->etag) || (block.more && m->payload_length != block_size(&block)))
+        return STEP_WRONG;
+    x->etag = etag;
+    x->szx = block.szx;
+    x->offset += m->payload_length;
+    if (block.more && x->offset < block_size(&block) << 20)
+        return STEP_NEXT;
+    g->r->body_bytes += x->measured ? x->offset : 0;
+    return STEP_DONE;
+}
+
+/* 2.31 says that the block has come; the last one gets the answer to it all (RFC 7959 2.5). A
+ * server may ask for smaller blocks. */
+static enum exchange_step continue_upload(struct gun *g, struct exchange *x,
+                                          const struct message *m)
+{
+    struct block block;
+    uint32_t size = 16u << x->szx;
+    bool last = g->o->payload_bytes - x->offset <= size;
+
+    if (m->code != CODE_CONTINUE) {
+        if (!last)
+            return STEP_WRONG;
+        g->r->body_bytes += x->measured ? g->o->payload_bytes : 0;
+        return STEP_DONE;
+    }
+    if (last || !message_has(m, SLOT_BLOCK1) ||
+        block_decode(message_uint(m, SLOT_BLOCK1, 0), &block) != 0 || block.szx > x->szx)
+        return STEP_WRONG;
+    x->offset += size;
+    x->szx = block.szx;
+    return STEP_NEXT;
+}
+
+/* Registered, then cancelled with the same token (RFC 7641 3.6). */
+static enum exchange_step continue_observe(struct gun *g, struct exchange *x,
+                                           const struct message *m)
+{
+    if (!x->started) {
+        if (!message_has(m, SLOT_OBSERVE)) {
+            g->r->declined += x->measured;
+            return STEP_WRONG;
+        }
+        x->form++; /* the cancellation */
+        return STEP_NEXT;
+    }
+    /* A notification that crossed the cancellation is not its answer. */
+    return message_has(m, SLOT_OBSERVE) && !(m->type == TYPE_ACK && m->mid == x->mid) ? STEP_WAIT
+                                                                                      : STEP_DONE;
+}
+
+enum exchange_step exchange_continue(struct gun *g, struct exchange *x, const struct message *m)
+{
+    unsigned kind = g->forms.all[x->form].kind;
+    enum exchange_step step;
+
+    if (kind == GUN_OBSERVE)
+        step = continue_observe(g, x, m);
+    else if (kind == GUN_BLOCK)
+        step = continue_download(g, x, m);
+    else
+        step = continue_upload(g, x, m);
+    if (step == STEP_NEXT) {
+        x->started = true;
+        /* A token of its own for each block, so that a repeated answer is not taken for the next.
+         */
+        if (kind != GUN_OBSERVE)
+            x->sequence++;
+    }
+    return step;
+}
