@@ -46,6 +46,7 @@ static void load_parts(struct loader *l)
     load_forward(l);
     load_routes(l);
     load_store(l);
+    load_journal(l);
     load_admin(l);
     load_debug(l);
     load_lifetimes(l);
@@ -229,6 +230,7 @@ void config_free(struct config *config)
     free_forward(&config->forward);
     free_routes(config);
     free_store(&config->store);
+    free(config->journal.directory);
     free(config->listeners);
     free(config->locals);
     free(config->instance);

@@ -178,6 +178,11 @@ struct config_store {
     uint64_t resume_spread_us; /* over which resumed relations are notified and registered */
 };
 
+/* Where the journal is, see gateway/session/journal.h. */
+struct config_journal {
+    char *directory; /* absolute path; NULL: there is none */
+};
+
 struct config_admin {
     bool enabled;
     struct endpoint listen;
@@ -237,6 +242,7 @@ struct config {
     uint64_t separate_after_us;
     uint64_t keepalive_us; /* what listeners and upstreams have that say nothing of it */
     struct config_store store;
+    struct config_journal journal;
     struct config_admin admin;
     struct loss packet_loss; /* for tests: messages that are not sent */
     struct config_limits limits;

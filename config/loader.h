@@ -27,6 +27,7 @@ void load_upstreams(struct loader *l);
 void load_forward(struct loader *l);
 void load_routes(struct loader *l);
 void load_store(struct loader *l);
+void load_journal(struct loader *l);
 void load_admin(struct loader *l);
 void load_debug(struct loader *l);
 void load_lifetimes(struct loader *l); /* limits.session_idle against all transmission parameters */

@@ -1,5 +1,5 @@
-/* What concerns the process as a whole: workers and cores, memory, upstream ports and transmission
- * parameters. */
+/* What concerns the process as a whole: workers and cores, memory, upstream ports, transmission
+ * parameters and the journal. */
 #include <errno.h>
 #include <inttypes.h>
 
@@ -11,6 +11,9 @@
 
 #define MIB (UINT64_C(1) << 20)
 #define GIB (UINT64_C(1) << 30)
+
+#define JOURNAL_DIRECTORY "/run/coapgw"
+#define DIRECTORY_MAX     1024
 
 #define PORT_BASE_DEFAULT 32768
 #define PORTS_DEFAULT     4096
@@ -179,6 +182,26 @@ static void load_ports(struct loader *l)
     config->upstream_port_base = (uint16_t)base;
     config->upstream_port_shift = (uint8_t)__builtin_ctzll(ports);
 }
+
+/* ---- the journal ---- */
+
+void load_journal(struct loader *l)
+{
+    struct place mapping = place_key(&l->root, "journal");
+    bool is_none = mapping.node && mapping.node->kind == NODE_SCALAR;
+    const struct raw_journal *raw = l->raw->journal;
+    const char *directory = raw && raw->directory ? raw->directory : JOURNAL_DIRECTORY;
+
+    if (is_none)
+        return;
+    if (directory[0] != '/' || strlen(directory) > DIRECTORY_MAX)
+        key_error(&mapping, "directory",
+                  "\"%.80s\" is not an absolute path of at most %d bytes; write one such as %s",
+                  directory, DIRECTORY_MAX, JOURNAL_DIRECTORY);
+    l->config->journal.directory = loader_text(l, directory);
+}
+
+/* ---- all of it ---- */
 
 void load_process(struct loader *l)
 {

@@ -199,6 +199,11 @@ static const cyaml_schema_field_t store_fields[] = {
     CYAML_FIELD_END,
 };
 
+static const cyaml_schema_field_t journal_fields[] = {
+    TEXT(directory, raw_journal),
+    CYAML_FIELD_END,
+};
+
 static const cyaml_schema_field_t admin_fields[] = {
     TEXT(listen, raw_admin),
     CYAML_FIELD_END,
@@ -245,6 +250,8 @@ static const cyaml_schema_field_t config_fields[] = {
     TEXT(keepalive, raw_config),
     CYAML_FIELD_MAPPING_PTR("store", CYAML_FLAG_OPTIONAL | SCHEMA_OR_NONE, struct raw_config, store,
                             store_fields),
+    CYAML_FIELD_MAPPING_PTR("journal", CYAML_FLAG_OPTIONAL | SCHEMA_OR_NONE, struct raw_config,
+                            journal, journal_fields),
     CYAML_FIELD_MAPPING_PTR("admin", CYAML_FLAG_OPTIONAL | SCHEMA_OR_NONE, struct raw_config, admin,
                             admin_fields),
     CYAML_FIELD_MAPPING("debug", CYAML_FLAG_OPTIONAL, struct raw_config, debug, debug_fields),

@@ -107,6 +107,10 @@ struct raw_store {
     char *save_freq, *resume_spread;
 };
 
+struct raw_journal {
+    char *directory;
+};
+
 struct raw_admin {
     char *listen;
 };
@@ -133,6 +137,7 @@ struct raw_config {
     struct raw_transmission transmission;
     char *separate_after, *keepalive;
     struct raw_store *store; /* NULL when it is "none", too */
+    struct raw_journal *journal;
     struct raw_admin *admin;
     struct raw_debug debug;
     struct raw_ports upstream_ports;

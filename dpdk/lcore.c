@@ -304,7 +304,8 @@ static int make_parts(struct lcore *l)
                               .count = shared->config->workers,
                               .shared_key = shared->shared_key,
                               .mid_key = shared->mid_key,
-                              .number_floor = shared->number_floor};
+                              .number_floor = shared->number_floor,
+                              .journal = shared->journal};
     struct stack_setup ss = {.config = shared->config,
                              .interfaces = shared->interfaces,
                              .steer = shared->steer,

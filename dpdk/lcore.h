@@ -20,6 +20,7 @@
 #include "gateway/vitals.h"
 #include "gateway/worker.h"
 
+struct journal;
 struct modules;
 struct resolver;
 struct rte_mempool;
@@ -53,6 +54,7 @@ struct lcore_shared {
     struct rte_mempool *parcels;
     struct modules *modules;        /* see worker_setup */
     uint64_t mid_key, number_floor; /* see worker_setup */
+    const struct journal *journal;  /* the same */
     uint64_t clock_us;  /* time has been so late before the start: it goes on behind that */
     struct port *ports; /* by interface */
     struct stack_interface *interfaces;
@@ -85,6 +87,10 @@ struct lcore_load {
 };
 
 struct lcore;
+
+/* The time at which workers begin that are made now: the wall clock's, or right behind `clock_us`,
+ * the latest time that is known of before the start. */
+uint64_t lcore_start_us(uint64_t clock_us);
 
 /* Prepares what is shared: rings and the clock. 0 or a negative errno. */
 int lcore_shared_init(struct lcore_shared *shared);

@@ -24,12 +24,14 @@ uint64_t lcore_now_us(const struct lcore_shared *shared)
     return lcore_time_at(shared, rte_rdtsc());
 }
 
-static uint64_t wall_clock_us(void)
+uint64_t lcore_start_us(uint64_t clock_us)
 {
     struct timespec now;
+    uint64_t wall_us;
 
     clock_gettime(CLOCK_REALTIME, &now);
-    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+    wall_us = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+    return wall_us > clock_us ? wall_us : clock_us + 1; /* it has been set back meanwhile */
 }
 
 /* ---- shared ---- */
@@ -46,9 +48,7 @@ int lcore_shared_init(struct lcore_shared *shared)
 {
     unsigned n = shared->config->workers;
 
-    shared->origin_us = wall_clock_us();
-    if (shared->origin_us <= shared->clock_us) /* the clock has been set back meanwhile */
-        shared->origin_us = shared->clock_us + 1;
+    shared->origin_us = lcore_start_us(shared->clock_us);
     shared->origin_tsc = rte_rdtsc();
     if (getrandom(&shared->shared_key, sizeof(shared->shared_key), 0) !=
         (ssize_t)sizeof(shared->shared_key))

@@ -19,6 +19,7 @@ struct plant_links {
     struct lcore_office store, control;
     struct modules *modules;        /* see worker_setup */
     uint64_t mid_key, number_floor; /* the same */
+    const struct journal *journal;  /* the same */
     uint64_t clock_us;              /* the latest time that is known of before the start; 0: none */
 };
 

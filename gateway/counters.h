@@ -136,6 +136,7 @@
     X(drop_unmatched_rst, "RST messages that match nothing")                                     \
     X(drop_unmatched_response, "responses that match no request")                                \
     X(drop_duplicate, "duplicates that ask for no answer")                                       \
+    X(drop_former, "NON requests (POST, PATCH) that had come before the restart")                \
     X(drop_request_type, "requests in ACK or RST messages, Empty NON messages")                  \
     X(drop_bad_option, "NON or multicast messages with an option that is not understood")        \
     X(drop_multicast, "multicast messages that are not NON requests")                            \
@@ -150,6 +151,7 @@
     X(refused_queue,                                                                             \
       "requests answered 5.03 because too many waited for a peer or were at an upstream")        \
     X(refused_client, "requests answered 4.29 because their client had too many open")           \
+    X(refused_former, "CON requests (POST, PATCH) that had come before the restart (5.04)")      \
     X(refused_transfers, "block-wise transfers without room for them")                           \
     X(refused_observations, "resources not observed because limits.observations was reached")    \
     X(refused_relations, "registrations answered without Observe because of a limit")

@@ -13,6 +13,7 @@
 #include "dpdk/plant.h"
 #include "gateway/control/admin.h"
 #include "gateway/control/control.h"
+#include "gateway/control/journal_file.h"
 #include "gateway/control/loader.h"
 #include "gateway/control/resolver.h"
 #include "gateway/store/store.h"
@@ -86,7 +87,8 @@ struct service {
     struct resolver *resolver;     /* NULL without a forward proxy */
     struct admin *admin;           /* NULL with "admin: none" */
     struct store *store;
-    bool up; /* the plant */
+    struct journal_file *journal; /* NULL: there is none */
+    bool up;                      /* the plant */
 };
 
 static void print_service(void *context, FILE *out)
@@ -99,6 +101,13 @@ static void print_service(void *context, FILE *out)
     if (s->modules)
         loader_print(s->modules, out);
     store_print(s->store, out);
+}
+
+static void tick_service(void *context)
+{
+    const struct service *s = context;
+
+    journal_file_tick(s->journal, lcore_now_us(&s->plant.shared));
 }
 
 static int make_resolver(struct service *s, const struct config *config)
@@ -218,6 +227,8 @@ static int make(struct service *s, const struct config *config, struct plant_lin
         err = make_store(s, config, links);
     if (err)
         return err;
+    s->journal = journal_file_open(config, lcore_start_us(links->clock_us));
+    links->journal = journal_file_get(s->journal);
     if (s->resolver)
         links->resolver = (struct lcore_resolver){s->resolver, resolver_ask, resolver_take};
     if (s->admin)
@@ -237,6 +248,7 @@ static int start(struct service *s, const struct config *config)
     if (err)
         return err;
     s->up = true;
+    tick_service(s);
     if (s->resolver && (err = resolver_start(s->resolver)))
         fprintf(stderr, "coapgw: forward_proxy: the resolver's thread: %s\n", strerror(-err));
     if (!err)
@@ -263,6 +275,7 @@ static void stop(struct service *s)
     admin_destroy(s->admin);
     if (s->up)
         plant_stop(&s->plant);
+    journal_file_close(s->journal);
 }
 
 static int serve(const struct config *config, struct modules *modules)
@@ -275,7 +288,7 @@ static int serve(const struct config *config, struct modules *modules)
     err = start(&service, config);
     if (!err) {
         control_ready(config);
-        control_run(print_service, &service);
+        control_run(print_service, tick_service, &service);
     }
     stop(&service);
     return err ? 1 : 0;

@@ -212,6 +212,8 @@ static int worker_init(struct worker *w, const struct worker_setup *setup, uint6
         .seed = setup->seed,
         .shared_key = setup->shared_key,
         .mid_key = setup->mid_key,
+        .journal = setup->journal,
+        .index = setup->index,
     };
     int err;
 

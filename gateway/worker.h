@@ -17,6 +17,7 @@
 #include "gateway/datagram.h"
 #include "gateway/random.h"
 
+struct journal;
 struct modules;
 
 struct worker_setup {
@@ -29,7 +30,9 @@ struct worker_setup {
         shared_key;   /* secret, the same for all workers: names of resources are hashed with it */
     uint64_t mid_key; /* secret, the same for all workers and after a restart, if it can be:
                          message IDs follow from it. 0: a random one */
-    uint64_t number_floor; /* Observe numbers of before the start were not above this */
+    uint64_t number_floor;         /* Observe numbers of before the start were not above this */
+    const struct journal *journal; /* shared by all workers, outlives them; see session/journal.h.
+                                      NULL: what was executed before a restart is not known */
 };
 
 struct worker;

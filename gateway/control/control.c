@@ -66,13 +66,15 @@ void control_ready(const struct config *config)
     notify("READY=1");
 }
 
-void control_run(void (*print)(void *context, FILE *out), void *context)
+void control_run(void (*print)(void *context, FILE *out), void (*tick)(void *context),
+                 void *context)
 {
+    const struct timespec second = {.tv_sec = 1};
     sigset_t set;
 
     signal_set(&set);
     for (;;) {
-        int signal_number = sigwaitinfo(&set, NULL);
+        int signal_number = sigtimedwait(&set, NULL, &second);
 
         if (signal_number == SIGTERM || signal_number == SIGINT) {
             notify("STOPPING=1");
@@ -82,5 +84,6 @@ void control_run(void (*print)(void *context, FILE *out), void *context)
             print(context, stderr);
         if (signal_number == SIGHUP)
             fputs("coapgw: this version cannot reload its configuration: restart it\n", stderr);
+        tick(context);
     }
 }

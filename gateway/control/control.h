@@ -13,7 +13,9 @@ int control_block_signals(void);
 /* Says that traffic is served: a line on stderr with the listeners, and READY=1 to systemd. */
 void control_ready(const struct config *config);
 
-/* Serves signals until SIGTERM or SIGINT comes. SIGUSR1 calls `print`, with stderr. */
-void control_run(void (*print)(void *context, FILE *out), void *context);
+/* Serves signals until SIGTERM or SIGINT comes. SIGUSR1 calls `print`, with stderr. `tick` is
+ * called about once a second. */
+void control_run(void (*print)(void *context, FILE *out), void (*tick)(void *context),
+                 void *context);
 
 #endif

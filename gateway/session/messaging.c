@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <stddef.h>
 
+#include "gateway/session/journal.h"
+
 /* Timers of one turn: some of them send, and a packet that comes in waits for them. */
 #define TIMERS_PER_TURN 512
 #define EXPIRE_PER_TURN 1024
@@ -435,8 +437,7 @@ uint64_t messaging_next_us(const struct messaging *m)
 
 /* ---- start and end ---- */
 
-/* How long peers may repeat a message: by default parameters or by the listeners' slower ones. */
-static void lifetimes(const struct config *config, uint64_t *con_us, uint64_t *non_us)
+void messaging_lifetimes(const struct config *config, uint64_t *con_us, uint64_t *non_us)
 {
     uint64_t con_ms = EXCHANGE_LIFETIME_MS, non_ms = NON_LIFETIME_MS;
 
@@ -458,7 +459,7 @@ static int init_memory(struct messaging *m, uint32_t sessions)
     uint64_t con_us, non_us;
     int err;
 
-    lifetimes(m->config, &con_us, &non_us);
+    messaging_lifetimes(m->config, &con_us, &non_us);
     m->echo = echo_create(&m->random);
     if (!m->echo)
         return -ENOMEM;
@@ -478,6 +479,20 @@ static int init_memory(struct messaging *m, uint32_t sessions)
         (err = pool_init(&m->parameters, sizeof(struct transmission), limits->parameter_sets)))
         return err;
     return pool_init(&m->leisure, sizeof(struct leisure), LEISURE_MAX);
+}
+
+/* Entries of the journal go by those of the table. */
+static int join_journal(struct messaging *m, const struct messaging_setup *setup)
+{
+    const struct journal_head *head = setup->journal ? setup->journal->head : NULL;
+
+    if (!head)
+        return 0;
+    if (setup->index >= head->workers || m->dedup.pool.capacity > head->entries)
+        return -EINVAL;
+    m->journal = setup->journal;
+    m->noted = journal_noted(setup->journal, setup->index);
+    return 0;
 }
 
 int messaging_init(struct messaging *m, const struct messaging_setup *setup, uint64_t now)
@@ -503,6 +518,8 @@ int messaging_init(struct messaging *m, const struct messaging_setup *setup, uin
     wheel_handle(&m->wheel, TIMER_SEPARATE, exchange_on_timer, m);
     wheel_handle(&m->wheel, TIMER_LEISURE, on_leisure, m);
     err = init_memory(m, setup->sessions);
+    if (!err)
+        err = join_journal(m, setup);
     if (err)
         messaging_fini(m);
     return err;

@@ -39,6 +39,8 @@
 /* Multicast requests whose answers wait for their leisure, for each worker. */
 #define LEISURE_MAX 1024
 
+struct journal;
+struct journal_entry;
 struct messaging;
 
 /* ---- messages of ours that wait for an acknowledgement ---- */
@@ -300,6 +302,8 @@ struct messaging {
     struct wheel wheel;
     struct chunks chunks;
     struct dedup dedup;
+    const struct journal *journal; /* NULL: there is none */
+    struct journal_entry *noted;   /* this worker's part of it: by index in `dedup` */
     struct pool outbound, exchanges, leisure;
     struct mid_index outbound_index;
     uint8_t scratch[MESSAGE_MAX_BYTES];
@@ -310,11 +314,17 @@ struct messaging_setup {
     struct worker_io io;
     struct messaging_ops ops;
     struct counters *counters;
-    uint32_t sessions;   /* this worker's share of limits.sessions */
-    const uint8_t *seed; /* RANDOM_SEED_BYTES */
-    uint64_t shared_key; /* see worker_setup */
-    uint64_t mid_key;    /* the same */
+    uint32_t sessions;             /* this worker's share of limits.sessions */
+    const uint8_t *seed;           /* RANDOM_SEED_BYTES */
+    uint64_t shared_key;           /* see worker_setup */
+    uint64_t mid_key;              /* the same */
+    const struct journal *journal; /* the same */
+    unsigned index;                /* of the worker */
 };
+
+/* How long peers may repeat a message: by default parameters, or by the listeners' slower ones. For
+ * CON (EXCHANGE_LIFETIME) and NON. */
+void messaging_lifetimes(const struct config *config, uint64_t *con_us, uint64_t *non_us);
 
 /* 0 or a negative errno; nothing is left behind then. */
 int messaging_init(struct messaging *m, const struct messaging_setup *setup, uint64_t now);

@@ -2,6 +2,7 @@
  * requests themselves (4.5). */
 #include <stddef.h>
 
+#include "gateway/session/journal.h"
 #include "gateway/session/messaging.h"
 
 #define BY_SESSION offsetof(struct exchange, by_session)
@@ -88,6 +89,43 @@ static bool is_under_way(struct messaging *m, const struct request *rq)
     return false;
 }
 
+/* Of the unsafe methods, those whose second execution has another effect than the first: PUT,
+ * DELETE (RFC 7252 5.1) and iPATCH (RFC 8132 3) are idempotent. */
+static bool code_adds_up(uint8_t code)
+{
+    return code == CODE_POST || code == CODE_PATCH;
+}
+
+/* A process before this one has had it: its answer, if there was one, is not known any more. A NON
+ * is ignored (RFC 7252 4.3). */
+static void refuse_former(struct messaging *m, const struct request *rq)
+{
+    if (rq->message->type != TYPE_CON) {
+        m->counters->drop_former++;
+        return;
+    }
+    m->counters->refused_former++;
+    reply_code(m, rq, CODE_GATEWAY_TIMEOUT,
+               "the gateway was restarted: it is not known whether this was carried out");
+}
+
+/* With a journal. False when the request has been done with: it may have been executed before. */
+static bool admit_once(struct messaging *m, const struct request *rq)
+{
+    const struct message *msg = rq->message;
+    const struct flow *flow = &rq->session->flow;
+    uint64_t name = journal_flow(m->journal, flow, &m->config->locals[flow->local].address);
+
+    if (journal_knows(m->journal, name, msg->mid, m->now)) {
+        refuse_former(m, rq);
+        return false;
+    }
+    journal_note(
+        &m->noted[rq->dedup], name,
+        journal_stamp(m->now, msg->mid, msg->type == TYPE_CON ? JOURNAL_CON : JOURNAL_NON));
+    return true;
+}
+
 bool request_admit(struct messaging *m, struct request *rq, bool pure)
 {
     const struct message *msg = rq->message;
@@ -116,6 +154,8 @@ bool request_admit(struct messaging *m, struct request *rq, bool pure)
         reply_busy(m, rq, "too many recent requests");
         return false;
     }
+    if (m->journal && !safe && code_adds_up(msg->code) && !admit_once(m, rq))
+        return false;
     m->counters->requests++;
     return true;
 }

@@ -250,5 +250,7 @@ int cache_run(uint64_t seed, bool trace);
 int balance_run(uint64_t seed, bool trace);
 int restart_run(uint64_t seed, bool trace);
 int resources_run(uint64_t seed, bool trace);
+int once_run(uint64_t seed, bool trace);
+int twice_run(uint64_t seed, bool trace); /* the same without a journal: it must fail */
 
 #endif

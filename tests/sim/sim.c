@@ -33,7 +33,7 @@ static const struct scenario {
 } scenarios[] = {
     {"messages", world_run},      {"observe", observe_run}, {"blockwise", blockwise_run},
     {"cache", cache_run},         {"balance", balance_run}, {"restart", restart_run},
-    {"resources", resources_run},
+    {"resources", resources_run}, {"once", once_run},       {"twice", twice_run},
 };
 
 static const char usage[] =

@@ -8,6 +8,8 @@
 #include <rte_mempool.h>
 #include <rte_random.h>
 
+#include "gateway/session/messaging.h"
+
 enum kind { TO_GATEWAY, TO_PEER, ICMP, CALL };
 
 struct stage_event {
@@ -418,6 +420,37 @@ void stage_begin(struct stage *s, const char *scenario, uint64_t seed, bool trac
     s->cast = cast;
 }
 
+/* Out of the one of the life before. */
+static bool make_journal(struct stage *s)
+{
+    struct journal_setup setup = {.workers = s->worker_count,
+                                  .entries = s->config->limits.remembered,
+                                  .now_us = stage_clock(s),
+                                  .then_us = stage_clock(s),
+                                  .key = s->seed};
+    struct journal old;
+    void *memory;
+    size_t bytes;
+
+    if (!s->journaled)
+        return true;
+    messaging_lifetimes(s->config, &setup.con_us, &setup.non_us);
+    if (s->journal_memory && journal_view(&old, s->journal_memory, s->journal_bytes) != 0)
+        return false;
+    setup.old = s->journal_memory ? &old : NULL;
+    bytes = journal_bytes(&setup);
+    memory = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    if (!memory)
+        return false;
+    memset(memory, 0, bytes);
+    if (journal_create(&s->journal, memory, &setup) != 0)
+        stage_fail(s, "the journal has forgotten something");
+    free(s->journal_memory);
+    s->journal_memory = memory;
+    s->journal_bytes = bytes;
+    return true;
+}
+
 static bool make_worker(struct stage *s, unsigned i, uint64_t shared_key)
 {
     struct stage_side *side = &s->sides[i];
@@ -427,6 +460,7 @@ static bool make_worker(struct stage *s, unsigned i, uint64_t shared_key)
                                  .shared_key = shared_key,
                                  .mid_key = s->mid_key,
                                  .number_floor = s->number_floor,
+                                 .journal = s->journaled ? &s->journal : NULL,
                                  .io = {.context = side,
                                         .alloc = io_alloc,
                                         .send = io_send,
@@ -480,7 +514,7 @@ bool stage_open(struct stage *s, const char *yaml)
     if (!s->post)
         s->post = post_create();
     s->parcels = post_pool();
-    if (!s->parcels || !load(s, yaml) || !make_steer(s))
+    if (!s->parcels || !load(s, yaml) || !make_steer(s) || !make_journal(s))
         return false;
     shared_key = random_u64(&s->random);
     for (unsigned i = 0; i < s->worker_count; i++)
@@ -517,6 +551,7 @@ void stage_end(struct stage *s)
         worker_destroy(s->workers[i]);
     steer_destroy(s->steer);
     post_destroy(s);
+    free(s->journal_memory);
     for (unsigned i = 0; i < STAGE_LIVES; i++)
         config_free(s->configs[i]);
 }

@@ -14,6 +14,7 @@
 #include "config/config.h"
 #include "dpdk/steer.h"
 #include "gateway/random.h"
+#include "gateway/session/journal.h"
 #include "gateway/worker.h"
 
 #define WORKERS_MAX   4
@@ -70,9 +71,13 @@ struct stage {
         clock_ahead_us;    /* the workers' clock is so much ahead of `now`; only a start sets it */
     uint64_t mid_key;      /* the same for all lives; 0: random ones */
     uint64_t number_floor; /* see worker_setup */
-    unsigned ring_size;    /* of the rings between workers */
-    uint32_t ring_us;  /* how long a parcel takes between workers, at the most; 0: STAGE_TELL_US */
-    struct post *post; /* parcels between workers, see post.c */
+    bool journaled;        /* there is a journal, which outlives the gateway */
+    struct journal journal;
+    void *journal_memory;
+    size_t journal_bytes;
+    unsigned ring_size; /* of the rings between workers */
+    uint32_t ring_us;   /* how long a parcel takes between workers, at the most; 0: STAGE_TELL_US */
+    struct post *post;  /* parcels between workers, see post.c */
     struct rte_mempool *parcels;
     struct steer *steer;
     unsigned worker_count;

@@ -228,6 +228,7 @@ static void test_full(void **state)
     assert_true(config->admin.enabled);
     assert_string_equal(address_format(&config->admin.listen.address, text), "::1");
     assert_int_equal(config->admin.listen.port, 9000);
+    assert_string_equal(config->journal.directory, "/dev/shm/gateways");
     assert_true(config->packet_loss.active);
     assert_int_equal(config->packet_loss.range_count, 3);
     config_free(config);

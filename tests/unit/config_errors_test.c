@@ -16,11 +16,10 @@
 #include "config/schema.h"
 #include "tests/unit/config_harness.h"
 
-#define KEYS                                                                                 \
-    "instance, workers, cores, idle, memory, interfaces, listeners, upstreams, routes, "     \
-    "forward_proxy, cache, observe, transmission, separate_after, keepalive, store, admin, " \
-    "debug, "                                                                                \
-    "upstream_ports or limits"
+#define KEYS                                                                             \
+    "instance, workers, cores, idle, memory, interfaces, listeners, upstreams, routes, " \
+    "forward_proxy, cache, observe, transmission, separate_after, keepalive, store, "    \
+    "journal, admin, debug, upstream_ports or limits"
 
 static const struct error_case cases[] = {
     /* the file */
