@@ -51,6 +51,7 @@ def interfaces_text(transport, addresses=GATEWAY_ADDRESSES, extra=""):
     text = f"""
 instance: {transport.inner.name}
 workers: {transport.workers}
+journal: {{directory: {transport.journal}}}
 interfaces:
   - name: south
     device: "{transport.device}"

@@ -27,6 +27,11 @@ class Transport:
         self.workers = workers
         self.hosts = self.inner = Namespace(self.name.replace("_", ""))
 
+    @property
+    def journal(self):
+        """A folder in memory, for gateways on this transport that follow each other."""
+        return f"/dev/shm/{self.inner.name}"
+
     def prepare(self):
         pass
 
@@ -38,6 +43,7 @@ class Transport:
         return []
 
     def close(self):
+        shutil.rmtree(self.journal, ignore_errors=True)
         self.hosts.close()
         if self.inner is not self.hosts:
             self.inner.close()
