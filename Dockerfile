@@ -2,9 +2,10 @@
 #
 #   docker build -t coapgw .
 #   docker run --network host --cap-drop ALL --cap-add NET_ADMIN --device /dev/net/tun \
-#       -v /etc/coapgw:/etc/coapgw:ro coapgw
+#       -v /etc/coapgw:/etc/coapgw:ro -v /run/coapgw:/run/coapgw coapgw
 #
-# The second command is right for a tap: device. README.md lists what the other devices need.
+# The second command is right for a tap: device. README.md lists what the other devices need. /run/coapgw
+# holds the journal of unsafe requests, which is to outlive the container.
 
 FROM debian:12-slim AS build
 COPY tests/packages /src/tests/packages
