@@ -159,7 +159,8 @@ run() {
     say "a network namespace with coapgw on a TAP, and a libcoap server behind it"
     ip netns add "$namespace"
     "${inside[@]}" ip link set lo up
-    sed "s|^store: none|store: {url: \"unix://$state/redis.sock\", resume_spread: 1s}|" \
+    sed -e "s|^store: none|store: {url: \"unix://$state/redis.sock\", resume_spread: 1s}|" \
+        -e "s|^  directory: /run/coapgw\$|  directory: $state|" \
         config/coapgw.yaml >"$config"
     start redis redis-server --port 0 --unixsocket "$state/redis.sock" --save '' --dir "$state"
     wait_for 20 "Redis answers" redis_answers

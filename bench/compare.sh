@@ -144,6 +144,7 @@ interfaces:
     addresses: [10.99.0.2/16]
     rx_descriptors: 2048
     tx_descriptors: 2048
+journal: {directory: "$work"}
 listeners:
   - uri: coap://10.99.0.2
 admin: none
