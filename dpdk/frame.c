@@ -6,6 +6,8 @@
 #include <rte_ip.h>
 #include <rte_udp.h>
 
+#include "dpdk/checksum.h"
+
 #define TTL 64
 
 /* Extension headers that are walked before a packet is given up. */
@@ -126,12 +128,13 @@ static enum frame_verdict read_ip4(const struct rte_mbuf *mbuf, struct rest *res
     total = rte_be_to_cpu_16(ip->total_length);
     f->l3_bytes = rte_ipv4_hdr_len(ip);
     if (ip->version_ihl >> 4 != 4 || f->l3_bytes < sizeof(*ip) || total < f->l3_bytes ||
-        total > rest->bytes || !read_options4(rest->at + sizeof(*ip), f->l3_bytes - 20u, f))
+        total > rest->bytes ||
+        (f->l3_bytes > sizeof(*ip) && !read_options4(rest->at + sizeof(*ip), f->l3_bytes - 20u, f)))
         return FRAME_IP_HEADER;
     if (checked == RTE_MBUF_F_RX_IP_CKSUM_BAD)
         return FRAME_IP_CHECKSUM;
     if (!trusted && checked == RTE_MBUF_F_RX_IP_CKSUM_UNKNOWN &&
-        rte_raw_cksum(ip, f->l3_bytes) != 0xffff)
+        checksum_fold(checksum_bytes(0, ip, f->l3_bytes)) != 0xffff)
         return FRAME_IP_CHECKSUM;
     if (!source_is_valid4((const uint8_t *)&ip->src_addr, ip->next_proto_id))
         return FRAME_SOURCE;
@@ -260,8 +263,7 @@ static bool udp_checksum_good(const struct rte_mbuf *mbuf, const struct frame *f
 {
     uint64_t checked = mbuf->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK;
     const uint8_t *ip = rte_pktmbuf_mtod(mbuf, const uint8_t *) + f->l2_bytes;
-    uint16_t bytes = rte_be_to_cpu_16(udp->dgram_len);
-    uint32_t sum;
+    uint64_t sum = (uint64_t)rte_cpu_to_be_16(IPPROTO_UDP) + udp->dgram_len;
 
     if (checked == RTE_MBUF_F_RX_L4_CKSUM_BAD)
         return false;
@@ -271,13 +273,10 @@ static bool udp_checksum_good(const struct rte_mbuf *mbuf, const struct frame *f
         return address_is_v4(&f->source);
     /* The pseudo header by hand: IP options and extension headers are not in it. */
     if (address_is_v4(&f->source))
-        sum = rte_raw_cksum(ip + 12, 8);
+        sum = checksum_bytes(sum, ip + 12, 8);
     else
-        sum = rte_raw_cksum(ip + 8, 32);
-    sum += (uint32_t)rte_cpu_to_be_16(IPPROTO_UDP) + udp->dgram_len + rte_raw_cksum(udp, bytes);
-    sum = (sum >> 16) + (sum & 0xffff);
-    sum = (sum >> 16) + (sum & 0xffff);
-    return sum == 0xffff;
+        sum = checksum_bytes(sum, ip + 8, 32);
+    return checksum_fold(checksum_bytes(sum, udp, rte_be_to_cpu_16(udp->dgram_len))) == 0xffff;
 }
 
 static enum frame_verdict read_udp(const struct rte_mbuf *mbuf, struct rest *rest, struct frame *f)
@@ -368,21 +367,6 @@ static uint8_t *put_ethernet(uint8_t *at, const struct stack_interface *interfac
     return at;
 }
 
-/* Ones' complement sums of words as they lie in memory (RFC 1071): what is in registers is added
- * from there, since reading back what was just written stalls. */
-static uint32_t sum_word(uint32_t word)
-{
-    return (word & 0xffff) + (word >> 16);
-}
-
-static uint32_t sum_address6(const uint8_t bytes[16])
-{
-    uint32_t words[4];
-
-    memcpy(words, bytes, sizeof(words));
-    return sum_word(words[0]) + sum_word(words[1]) + sum_word(words[2]) + sum_word(words[3]);
-}
-
 void frame_template_init(struct frame_template *t, const struct stack_interface *interface,
                          const struct address *local)
 {
@@ -390,8 +374,12 @@ void frame_template_init(struct frame_template *t, const struct stack_interface 
 
     memset(t, 0, sizeof(*t));
     t->v4 = address_is_v4(local);
-    at = put_ethernet(t->bytes, interface, t->v4 ? RTE_ETHER_TYPE_IPV4 : RTE_ETHER_TYPE_IPV6);
-    t->l2_bytes = (uint8_t)(at - t->bytes);
+    t->l2_bytes = (uint8_t)(sizeof(struct rte_ether_hdr) +
+                            (interface->vlan ? sizeof(struct rte_vlan_hdr) : 0));
+    t->l3_bytes = t->v4 ? sizeof(struct rte_ipv4_hdr) : sizeof(struct rte_ipv6_hdr);
+    t->header_bytes = (uint8_t)(t->l2_bytes + t->l3_bytes + sizeof(struct rte_udp_hdr));
+    at = put_ethernet(t->bytes + sizeof(t->bytes) - t->l2_bytes - t->l3_bytes, interface,
+                      t->v4 ? RTE_ETHER_TYPE_IPV4 : RTE_ETHER_TYPE_IPV6);
     t->ip_cksum = interface->tx_ip_cksum;
     t->udp_cksum = interface->tx_udp_cksum;
     if (t->v4) {
@@ -401,9 +389,8 @@ void frame_template_init(struct frame_template *t, const struct stack_interface 
         ip->time_to_live = TTL;
         ip->next_proto_id = IPPROTO_UDP;
         memcpy(&ip->src_addr, local->bytes + 12, 4);
-        t->l3_bytes = sizeof(*ip);
-        t->ip_sum = rte_raw_cksum(ip, sizeof(*ip));
-        t->udp_sum = sum_word(ip->src_addr) + rte_cpu_to_be_16(IPPROTO_UDP);
+        t->ip_sum = checksum_bytes(0, ip, sizeof(*ip));
+        t->udp_sum = (uint64_t)ip->src_addr + rte_cpu_to_be_16(IPPROTO_UDP);
     } else {
         struct rte_ipv6_hdr *ip = (struct rte_ipv6_hdr *)at;
 
@@ -411,68 +398,62 @@ void frame_template_init(struct frame_template *t, const struct stack_interface 
         ip->proto = IPPROTO_UDP;
         ip->hop_limits = TTL;
         memcpy(ip->src_addr, local->bytes, 16);
-        t->l3_bytes = sizeof(*ip);
-        t->udp_sum = sum_address6(local->bytes) + rte_cpu_to_be_16(IPPROTO_UDP);
+        t->udp_sum = checksum_bytes(rte_cpu_to_be_16(IPPROTO_UDP), local->bytes, 16);
     }
 }
 
-static uint16_t fold(uint32_t sum)
+/* The header's own words are added from registers, since reading back what was just written stalls.
+ * `sum` is that of the addresses and the protocol. */
+static rte_be16_t udp_checksum(const struct rte_udp_hdr *udp, uint16_t payload, uint64_t sum)
 {
-    sum = (sum >> 16) + (sum & 0xffff);
-    sum = (sum >> 16) + (sum & 0xffff);
-    return (uint16_t)sum;
-}
+    uint16_t result;
 
-/* `sum` is that of the addresses and the protocol. */
-static rte_be16_t udp_checksum(const struct rte_udp_hdr *udp, uint32_t sum)
-{
-    uint16_t payload = (uint16_t)(rte_be_to_cpu_16(udp->dgram_len) - sizeof(*udp)), result;
-
-    sum += udp->src_port + udp->dst_port + 2u * udp->dgram_len;
-    sum += rte_raw_cksum(udp + 1, payload);
-    result = (uint16_t)~fold(sum);
+    sum += (uint64_t)udp->src_port + udp->dst_port + 2u * udp->dgram_len;
+    result = (uint16_t)~checksum_fold(checksum_bytes(sum, udp + 1, payload));
     return result ? result : 0xffff; /* 0 means that there is none */
 }
 
 static void finish_ip4(struct rte_mbuf *mbuf, const struct frame_template *t,
-                       struct rte_ipv4_hdr *ip, struct rte_udp_hdr *udp)
+                       struct rte_ipv4_hdr *ip, struct rte_udp_hdr *udp, uint16_t payload)
 {
-    uint32_t peer = sum_word(ip->dst_addr);
-
     if (t->udp_cksum) {
         mbuf->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_UDP_CKSUM;
         udp->dgram_cksum = rte_ipv4_phdr_cksum(ip, mbuf->ol_flags);
     } else {
-        udp->dgram_cksum = udp_checksum(udp, t->udp_sum + peer);
+        udp->dgram_cksum = udp_checksum(udp, payload, t->udp_sum + ip->dst_addr);
     }
     if (t->ip_cksum)
         mbuf->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM;
     else
-        ip->hdr_checksum = (uint16_t)~fold(t->ip_sum + peer + ip->total_length + ip->packet_id);
+        ip->hdr_checksum =
+            (uint16_t)~checksum_fold(t->ip_sum + ip->dst_addr + ip->total_length + ip->packet_id);
 }
 
 static void finish_ip6(struct rte_mbuf *mbuf, const struct frame_template *t,
-                       struct rte_ipv6_hdr *ip, struct rte_udp_hdr *udp, const struct address *peer)
+                       struct rte_ipv6_hdr *ip, struct rte_udp_hdr *udp, uint16_t payload,
+                       const struct address *peer)
 {
     if (t->udp_cksum) {
         mbuf->ol_flags |= RTE_MBUF_F_TX_IPV6 | RTE_MBUF_F_TX_UDP_CKSUM;
         udp->dgram_cksum = rte_ipv6_phdr_cksum(ip, mbuf->ol_flags);
     } else {
-        udp->dgram_cksum = udp_checksum(udp, t->udp_sum + sum_address6(peer->bytes));
+        udp->dgram_cksum = udp_checksum(udp, payload, checksum_bytes(t->udp_sum, peer->bytes, 16));
     }
 }
 
-void frame_write_udp(struct rte_mbuf *mbuf, const struct frame_template *t,
+void frame_write_udp(struct rte_mbuf *mbuf, const struct frame_template *t, uint16_t payload,
                      const struct address *peer, uint16_t local_port, uint16_t peer_port,
                      uint16_t id)
 {
-    uint16_t payload = rte_pktmbuf_data_len(mbuf);
     uint16_t udp_bytes = (uint16_t)(payload + sizeof(struct rte_udp_hdr));
-    uint8_t *at = (uint8_t *)rte_pktmbuf_prepend(
-        mbuf, (uint16_t)(t->l2_bytes + t->l3_bytes + sizeof(struct rte_udp_hdr)));
-    struct rte_udp_hdr *udp = (struct rte_udp_hdr *)(at + t->l2_bytes + t->l3_bytes);
+    struct rte_udp_hdr *udp =
+        rte_pktmbuf_mtod_offset(mbuf, struct rte_udp_hdr *, -(int)sizeof(struct rte_udp_hdr));
+    uint8_t *at = (uint8_t *)udp - t->l3_bytes;
 
-    memcpy(at, t->bytes, t->l2_bytes + t->l3_bytes);
+    memcpy((uint8_t *)udp - sizeof(t->bytes), t->bytes, sizeof(t->bytes));
+    mbuf->data_off = (uint16_t)(mbuf->data_off - t->header_bytes);
+    mbuf->data_len = (uint16_t)(payload + t->header_bytes);
+    mbuf->pkt_len = mbuf->data_len;
     mbuf->l2_len = t->l2_bytes;
     mbuf->l3_len = t->l3_bytes;
     udp->src_port = rte_cpu_to_be_16(local_port);
@@ -480,18 +461,18 @@ void frame_write_udp(struct rte_mbuf *mbuf, const struct frame_template *t,
     udp->dgram_len = rte_cpu_to_be_16(udp_bytes);
     udp->dgram_cksum = 0;
     if (t->v4) {
-        struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)(at + t->l2_bytes);
+        struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)at;
 
         memcpy(&ip->dst_addr, peer->bytes + 12, 4);
         ip->total_length = rte_cpu_to_be_16((uint16_t)(udp_bytes + t->l3_bytes));
         ip->packet_id = rte_cpu_to_be_16(id);
-        finish_ip4(mbuf, t, ip, udp);
+        finish_ip4(mbuf, t, ip, udp, payload);
     } else {
-        struct rte_ipv6_hdr *ip = (struct rte_ipv6_hdr *)(at + t->l2_bytes);
+        struct rte_ipv6_hdr *ip = (struct rte_ipv6_hdr *)at;
 
         memcpy(ip->dst_addr, peer->bytes, 16);
         ip->payload_len = rte_cpu_to_be_16(udp_bytes);
-        finish_ip6(mbuf, t, ip, udp, peer);
+        finish_ip6(mbuf, t, ip, udp, payload, peer);
     }
 }
 

@@ -56,25 +56,31 @@ struct frame {
 enum frame_verdict frame_read(struct rte_mbuf *mbuf, const struct stack_interface *interface,
                               bool trusted, struct frame *frame);
 
-/* What the headers of all datagrams from one local address have in common. */
-#define FRAME_HEADER_MAX 66 /* Ethernet, VLAN, IPv6, UDP */
+/* What the headers of all datagrams from one local address have in common. They stand at the end of
+ * `bytes`, in front of where that of UDP begins, so that they are copied as a block of one length;
+ * what comes before is copied into the headroom, too. */
+#define FRAME_HEADER_MAX     66 /* Ethernet, VLAN, IPv6, UDP */
+#define FRAME_TEMPLATE_BYTES 64
 struct frame_template {
-    uint8_t bytes[FRAME_HEADER_MAX] __attribute__((aligned(8)));
+    uint8_t bytes[FRAME_TEMPLATE_BYTES] __attribute__((aligned(8)));
     uint8_t l2_bytes;
     uint8_t l3_bytes;
+    uint8_t header_bytes; /* of all headers, UDP's as well */
     bool v4;
     bool ip_cksum, udp_cksum; /* the device computes them */
     /* Sums of what never changes, for the checksums in software: of the IPv4 header, and of the
      * pseudo header. */
-    uint32_t ip_sum, udp_sum;
+    uint64_t ip_sum, udp_sum;
 };
+_Static_assert(RTE_PKTMBUF_HEADROOM >= FRAME_TEMPLATE_BYTES + 8, "the block fits the headroom");
 
 void frame_template_init(struct frame_template *t, const struct stack_interface *interface,
                          const struct address *local);
 
-/* Puts the headers in front of a UDP payload. The destination MAC address is left for the neighbour
- * module. `id` is for IPv4. */
-void frame_write_udp(struct rte_mbuf *mbuf, const struct frame_template *t,
+/* Puts the headers in front of a UDP payload of `payload` bytes, which stands behind the headroom
+ * of a fresh mbuf. The destination MAC address is left for the neighbour module. `id` is for IPv4.
+ */
+void frame_write_udp(struct rte_mbuf *mbuf, const struct frame_template *t, uint16_t payload,
                      const struct address *peer, uint16_t local_port, uint16_t peer_port,
                      uint16_t id);
 

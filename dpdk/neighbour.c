@@ -14,6 +14,9 @@
 #define HEADS         (NEIGHBOUR_ENTRIES * 2)
 #define VICTIM_PROBES 16
 
+/* Most packets go to few neighbours, routers above all: those are found without a hash. */
+#define RECENT 64
+
 enum state {
     FREE,
     ASKING, /* nothing known yet: packets wait */
@@ -44,7 +47,8 @@ struct neighbours {
     uint32_t waiting;
     uint32_t hand; /* of the clock that looks for an entry to evict */
     uint64_t seed;
-    uint32_t heads[HEADS]; /* index + 1 */
+    struct entry *recent[RECENT]; /* by the last byte of the address: what was found last */
+    uint32_t heads[HEADS];        /* index + 1 */
 };
 
 #define BY_DUE offsetof(struct entry, by_due)
@@ -76,15 +80,31 @@ static uint32_t *head_of(struct neighbours *n, uint16_t interface, const struct 
                      HEADS];
 }
 
+static struct entry **recent_of(struct neighbours *n, const struct address *address)
+{
+    return &n->recent[address->bytes[15] % RECENT];
+}
+
+static bool is_of(const struct entry *e, uint16_t interface, const struct address *address)
+{
+    return address_equal(&e->address, address) && e->interface == interface;
+}
+
 static struct entry *find(struct neighbours *n, uint16_t interface, const struct address *address)
 {
-    uint32_t at = *head_of(n, interface, address);
+    struct entry **recent = recent_of(n, address);
+    uint32_t at;
 
+    if (*recent && is_of(*recent, interface, address))
+        return *recent;
+    at = *head_of(n, interface, address);
     while (at) {
         struct entry *e = entry_at(n, at - 1);
 
-        if (e->interface == interface && address_equal(&e->address, address))
+        if (is_of(e, interface, address)) {
+            *recent = e;
             return e;
+        }
         at = e->chain;
     }
     return NULL;
@@ -166,8 +186,11 @@ static void wait_in(struct neighbours *n, struct entry *e, struct rte_mbuf *mbuf
 static void forget(struct neighbours *n, struct entry *e)
 {
     uint32_t *link = head_of(n, e->interface, &e->address);
+    struct entry **recent = recent_of(n, &e->address);
     uint32_t index = pool_index(&n->entries, e);
 
+    if (*recent == e)
+        *recent = NULL;
     set_state(n, e, FREE, 0);
     while (*link != index + 1)
         link = &entry_at(n, *link - 1)->chain;

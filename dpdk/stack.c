@@ -35,13 +35,14 @@ uint16_t stack_first_local(const struct stack *s, uint16_t interface, bool v4)
 static unsigned owner_of(const struct stack *s, const struct rte_mbuf *mbuf, const struct frame *f,
                          uint16_t local, bool hashed)
 {
-    struct steer_tuple tuple = {.source = f->source,
-                                .destination = f->destination,
-                                .source_port = f->source_port,
-                                .destination_port = f->destination_port};
+    struct steer_tuple tuple;
 
     if (s->setup.count == 1)
         return 0;
+    tuple = (struct steer_tuple){.source = f->source,
+                                 .destination = f->destination,
+                                 .source_port = f->source_port,
+                                 .destination_port = f->destination_port};
     if (f->group) /* its session is that of our own address */
         tuple.destination = s->setup.config->locals[local].address;
     else if (hashed && (mbuf->ol_flags & RTE_MBUF_F_RX_RSS_HASH))
@@ -73,7 +74,7 @@ static void flush_burst(struct stack *s)
         return;
     s->held_count = 0;
     worker_receive(s->worker, s->burst, n, s->now);
-    rte_pktmbuf_free_bulk(s->held, n);
+    stack_recycle(s, s->held, n);
 }
 
 static void receive_udp(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf,

@@ -37,7 +37,7 @@ static bool next_hop(const struct stack *s, uint16_t local, const struct address
     const struct config_interface *i = &c->interfaces[from->interface];
 
     *hop = *peer;
-    if (in_subnet4(&s->subnets[local], peer) ||
+    if (in_subnet4(&s->departures[local].subnet, peer) ||
         address_in_subnet(peer, &from->address, from->prefix) || address_is_link_local(peer))
         return true;
     for (unsigned k = 0; k < i->address_count; k++)
@@ -51,11 +51,20 @@ static bool next_hop(const struct stack *s, uint16_t local, const struct address
     return i->has_gateway6;
 }
 
+/* As rte_pktmbuf_alloc() would leave it: what stack_recycle() keeps is a single segment of its own.
+ */
+static struct rte_mbuf *take_spare(struct stack *s)
+{
+    struct rte_mbuf *mbuf = s->spare[--s->spare_count];
+
+    rte_pktmbuf_reset(mbuf);
+    return mbuf;
+}
+
 static bool io_alloc(void *context, const struct flow *flow, struct outgoing *out)
 {
     struct stack *s = context;
-    struct rte_mbuf *mbuf = rte_pktmbuf_alloc(s->setup.pool);
-    uint16_t headers = address_is_v4(&flow->peer) ? 28 : 48;
+    struct rte_mbuf *mbuf = s->spare_count ? take_spare(s) : rte_pktmbuf_alloc(s->setup.pool);
 
     if (!mbuf) {
         s->setup.counters->drop_no_buffer++;
@@ -63,26 +72,24 @@ static bool io_alloc(void *context, const struct flow *flow, struct outgoing *ou
     }
     out->buffer = mbuf;
     out->data = rte_pktmbuf_mtod(mbuf, uint8_t *);
-    out->room = (uint16_t)(s->setup.config->locals[flow->local].mtu - headers);
+    out->room = s->departures[flow->local].room;
     return true;
 }
 
 static void io_send(void *context, const struct flow *flow, struct outgoing *out, uint16_t length)
 {
     struct stack *s = context;
+    const struct departure *from = &s->departures[flow->local];
     struct rte_mbuf *mbuf = out->buffer;
     struct address hop;
 
-    mbuf->data_len = length;
-    mbuf->pkt_len = length;
     if (!next_hop(s, flow->local, &flow->peer, &hop)) {
         stack_drop(mbuf, &s->setup.counters->drop_no_route);
         return;
     }
-    frame_write_udp(mbuf, &s->templates[flow->local], &flow->peer, flow->local_port,
-                    flow->peer_port, s->ip_id++);
-    neighbour_send(s->neighbours, s->setup.config->locals[flow->local].interface, &hop, mbuf,
-                   s->now);
+    frame_write_udp(mbuf, &from->template, length, &flow->peer, flow->local_port, flow->peer_port,
+                    s->ip_id++);
+    neighbour_send(s->neighbours, from->interface, &hop, mbuf, s->now);
 }
 
 static void io_cancel(void *context, struct outgoing *out)
@@ -144,6 +151,20 @@ struct worker_io stack_io(struct stack *s)
     return io;
 }
 
+void stack_recycle(struct stack *s, struct rte_mbuf **mbufs, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        struct rte_mbuf *mbuf = mbufs[i];
+
+        /* Not what somebody else holds, too, nor what lies in a device's own memory. */
+        if (s->spare_count == SPARE_MAX || mbuf->pool != s->setup.pool || !RTE_MBUF_DIRECT(mbuf) ||
+            rte_mbuf_refcnt_read(mbuf) != 1 || mbuf->nb_segs != 1)
+            rte_pktmbuf_free(mbuf);
+        else
+            s->spare[s->spare_count++] = mbuf;
+    }
+}
+
 void stack_send(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf)
 {
     s->setup.transmit(s->setup.context, interface, mbuf);
@@ -201,23 +222,29 @@ static void ask_neighbour(void *context, uint16_t interface, const struct addres
 
 /* ---- start and end ---- */
 
+static void init_departure(struct departure *d, const struct stack *s,
+                           const struct local_address *local)
+{
+    frame_template_init(&d->template, stack_interface_of(s, local->interface), &local->address);
+    d->subnet = make_subnet4(local);
+    d->interface = local->interface;
+    d->room = (uint16_t)(local->mtu - d->template.header_bytes + d->template.l2_bytes);
+}
+
 int stack_out_init(struct stack *s)
 {
     const struct config *c = s->setup.config;
     struct neighbours_setup ns = {
         .counters = s->setup.counters, .context = s, .transmit = send_on, .ask = ask_neighbour};
 
-    s->templates = calloc(c->local_count, sizeof(*s->templates));
-    s->subnets = calloc(c->local_count, sizeof(*s->subnets));
+    s->departures =
+        aligned_alloc(_Alignof(struct departure), (c->local_count + 1) * sizeof(*s->departures));
     s->link_local = calloc(c->interface_count, sizeof(*s->link_local));
     s->neighbours = neighbours_create(&ns);
-    if (!s->templates || !s->subnets || !s->link_local || !s->neighbours)
+    if (!s->departures || !s->link_local || !s->neighbours)
         return -ENOMEM;
-    for (unsigned i = 0; i < c->local_count; i++) {
-        frame_template_init(&s->templates[i], stack_interface_of(s, c->locals[i].interface),
-                            &c->locals[i].address);
-        s->subnets[i] = make_subnet4(&c->locals[i]);
-    }
+    for (unsigned i = 0; i < c->local_count; i++)
+        init_departure(&s->departures[i], s, &c->locals[i]);
     for (unsigned i = 0; i < c->interface_count; i++)
         s->link_local[i] = frame_link_local(&stack_interface_of(s, (uint16_t)i)->mac);
     return 0;
@@ -226,7 +253,7 @@ int stack_out_init(struct stack *s)
 void stack_out_fini(struct stack *s)
 {
     neighbours_destroy(s->neighbours);
+    rte_pktmbuf_free_bulk(s->spare, s->spare_count);
     free(s->link_local);
-    free(s->subnets);
-    free(s->templates);
+    free(s->departures);
 }

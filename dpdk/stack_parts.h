@@ -12,6 +12,8 @@
 
 #define NO_LOCAL UINT16_MAX
 
+#define SPARE_MAX WORKER_BURST
+
 /* The worker that announces groups for all. */
 #define MEMBERSHIP_WORKER 0
 
@@ -26,14 +28,21 @@ struct subnet4 {
     uint32_t net, mask; /* network order; mask 0 and net 1: no IPv4 */
 };
 
+/* What sending from a local address takes. */
+struct departure {
+    struct frame_template template;
+    struct subnet4 subnet;
+    uint16_t interface;
+    uint16_t room; /* for a UDP payload */
+} __attribute__((aligned(64)));
+
 struct stack {
     struct stack_setup setup;
     struct worker *worker;
-    struct frame_template *templates; /* by local address */
-    struct subnet4 *subnets;          /* by local address */
-    struct address *link_local;       /* by interface */
-    struct groups *groups;            /* by interface */
-    struct membership *membership;    /* of MEMBERSHIP_WORKER; NULL for the others */
+    struct departure *departures;  /* by local address */
+    struct address *link_local;    /* by interface */
+    struct groups *groups;         /* by interface */
+    struct membership *membership; /* of MEMBERSHIP_WORKER; NULL for the others */
     struct neighbours *neighbours;
     struct fragments *fragments;
     uint64_t fragment_seed; /* the same for all workers */
@@ -48,6 +57,11 @@ struct stack {
     struct datagram burst[WORKER_BURST];
     struct rte_mbuf *held[WORKER_BURST];
     unsigned held_count;
+
+    /* Packets that have been handled: the next ones that are sent are built in them, which spares
+     * the pool the giving back and the taking. */
+    struct rte_mbuf *spare[SPARE_MAX];
+    unsigned spare_count;
 };
 
 static inline const struct stack_interface *stack_interface_of(const struct stack *s,
@@ -80,9 +94,12 @@ void stack_hand_to(struct stack *s, uint16_t interface, unsigned owner, struct r
 
 /* ---- stack_out.c ---- */
 
-/* Templates, subnets and neighbours. 0 or -ENOMEM; what was made is freed by stack_out_fini(). */
+/* Departures and neighbours. 0 or -ENOMEM; what was made is freed by stack_out_fini(). */
 int stack_out_init(struct stack *s);
 void stack_out_fini(struct stack *s);
+
+/* Takes packets that are done with, to be sent again as others. */
+void stack_recycle(struct stack *s, struct rte_mbuf **mbufs, unsigned n);
 
 /* Sends a complete frame. Takes it. */
 void stack_send(struct stack *s, uint16_t interface, struct rte_mbuf *mbuf);
