@@ -12,7 +12,7 @@
 #include "gateway/net.h"
 #include "gateway/parcel.h"
 
-#define WORKER_BURST 64 /* the most datagrams of one call: a limit of rte_hash's bulk look-up */
+#define WORKER_BURST 64 /* the most datagrams of one call */
 
 /* A UDP payload that came in. The caller owns it; the worker reads `data` during the call only and
  * keeps no pointer into it. */

@@ -73,7 +73,7 @@ static struct session *named_session(const struct page *page)
     const struct session_table *table = &page->m->sessions;
     struct session *s;
 
-    if (page->q->index >= table->positions)
+    if (page->q->index >= table->max)
         return NULL;
     s = session_at(table, page->q->index);
     return s->open && check_of(page, s) == page->q->check ? s : NULL;
@@ -131,16 +131,16 @@ static void walk_sessions(struct page *page,
     uint32_t i = page->q->match == INSPECT_ONE && page->q->from <= page->q->index ? page->q->index
                                                                                   : page->q->from;
 
-    for (; i < table->positions && page->work; i++) {
+    for (; i < table->max && page->work; i++) {
         const struct session *s = session_at(table, i);
 
         spend(page, 1);
         if (s->open && matches(page, s) && !each(page, s))
             break;
         if (page->q->match == INSPECT_ONE)
-            i = table->positions - 1;
+            i = table->max - 1;
     }
-    page->head.next = i < table->positions ? i : INSPECT_END;
+    page->head.next = i < table->max ? i : INSPECT_END;
 }
 
 static void one_session(struct page *page)

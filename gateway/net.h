@@ -45,7 +45,7 @@ struct flow {
     uint8_t transport;
     uint8_t zero[9];
 } __attribute__((aligned(8))); /* hashed as words */
-_Static_assert(sizeof(struct flow) == 32, "rte_hash compares 32-byte keys with its fast path");
+_Static_assert(sizeof(struct flow) == 32, "hashed and compared as four words");
 
 /* "[2001:db8::1]:65535" and the final zero, with a margin. */
 #define ENDPOINT_TEXT_BYTES 56

@@ -39,7 +39,7 @@ struct worker;
 
 /* NULL when memory is short (errno is set), or when a module does not start: errno is ECANCELED
  * then, and modules->failure says why. All memory is reserved here. rte_eal_init() must have been
- * called: the session table is an rte_hash. */
+ * called: modules are timed by its clock. */
 struct worker *worker_create(const struct worker_setup *setup, uint64_t now);
 
 /* Frees everything; sends nothing. */

@@ -367,7 +367,7 @@ static int start_instance(struct module_host *host, unsigned route)
         .number = host->instance_count,
         .depth = path_depth(r->path),
         .log_since_us = host->m->now,
-        .session_data = memory_reserve(host->m->sessions.positions * sizeof(void *)),
+        .session_data = memory_reserve(host->m->sessions.max * sizeof(void *)),
     };
     if (!instance->session_data)
         return -ENOMEM;
@@ -415,7 +415,7 @@ static int init_parts(struct module_host *host)
     struct asyncs_setup asyncs = {.wheel = &m->wheel,
                                   .chunks = &m->chunks,
                                   .capacity = m->config->limits.async,
-                                  .sessions = m->sessions.positions,
+                                  .sessions = m->sessions.max,
                                   .seed = host->seed,
                                   .due = module_async_due,
                                   .context = host};
@@ -425,7 +425,7 @@ static int init_parts(struct module_host *host)
     if (!err)
         err = asyncs_init(&host->asyncs, &asyncs);
     if (!err)
-        err = handles_init(&host->sessions, m->sessions.positions);
+        err = handles_init(&host->sessions, m->sessions.max);
     if (!err)
         err = pool_init(&host->timers, sizeof(struct module_timer), COAPGW_TIMERS_MAX * instances);
     if (!err)
@@ -467,7 +467,7 @@ static void stop_instances(struct module_host *host)
 {
     const struct session_table *table = &host->m->sessions;
 
-    for (uint32_t i = 0; host->asyncs.heads && i < table->positions; i++)
+    for (uint32_t i = 0; host->asyncs.heads && i < table->max; i++)
         for (struct async *async; (async = async_first(&host->asyncs, i)) != NULL;)
             async_free(&host->asyncs, async);
     for (uint32_t i = 0; i < host->timers.fresh; i++)
@@ -482,7 +482,7 @@ static void stop_instances(struct module_host *host)
             module_close_sessions(instance);
             instance->module->stop(instance->state);
         }
-        memory_release(instance->session_data, table->positions * sizeof(void *));
+        memory_release(instance->session_data, table->max * sizeof(void *));
     }
 }
 

@@ -463,7 +463,7 @@ static int init_memory(struct messaging *m, uint32_t sessions)
     m->echo = echo_create(&m->random);
     if (!m->echo)
         return -ENOMEM;
-    if ((err = session_table_init(&m->sessions, sessions, (uint32_t)random_u64(&m->random))))
+    if ((err = session_table_init(&m->sessions, sessions, random_u64(&m->random))))
         return err;
     if ((err = chunks_init(&m->chunks, limits->message_bytes)))
         return err;

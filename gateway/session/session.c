@@ -1,99 +1,146 @@
 #include "gateway/session/session.h"
 
 #include <errno.h>
-#include <stdio.h>
 
-#include <rte_errno.h>
-#include <rte_hash.h>
 #include <rte_jhash.h>
-#include <rte_lcore.h>
-#include <rte_prefetch.h>
 
 #include "gateway/memory.h"
 
 #define VICTIM_PROBES 64
 #define FLOW_WORDS    (sizeof(struct flow) / sizeof(uint32_t))
 
-int session_table_init(struct session_table *table, uint32_t max, uint32_t hash_seed)
+/* What nearly every message needs is in both lines. */
+#define LINE_BYTES 64
+
+/* ---- start and end ---- */
+
+/* SplitMix64: four words of key from one. */
+static uint64_t stretch(uint64_t *state)
 {
-    static unsigned serial; /* tables are made by the main thread only */
-    char name[RTE_HASH_NAMESIZE];
-    struct rte_hash_parameters parameters = {
-        .name = name,
-        .entries = (uint32_t)((uint64_t)max * 4 / 3 + 8),
-        .key_len = sizeof(struct flow),
-        .hash_func = rte_jhash,
-        .hash_func_init_val = hash_seed,
-        .socket_id = (int)rte_socket_id(),
-    };
+    uint64_t z = *state += 0x9e3779b97f4a7c15u;
+
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+int session_table_init(struct session_table *table, uint32_t max, uint64_t seed)
+{
+    uint64_t slots = 64;
 
     memset(table, 0, sizeof(*table));
-    snprintf(name, sizeof(name), "sessions-%u", serial++);
-    table->hash = rte_hash_create(&parameters);
-    if (!table->hash)
-        return rte_errno ? -rte_errno : -ENOMEM;
-    table->positions = (uint32_t)rte_hash_max_key_id(table->hash) + 1;
-    table->sessions_bytes = (size_t)table->positions * sizeof(struct session);
+    while (slots < (uint64_t)max * 2)
+        slots *= 2;
+    table->slots_bytes = slots * sizeof(struct session_slot);
+    table->slots = memory_reserve(table->slots_bytes);
+    table->sessions_bytes = (size_t)max * sizeof(struct session);
     table->sessions = memory_reserve(table->sessions_bytes);
-    if (!table->sessions) {
+    if (!table->slots || !table->sessions) {
         session_table_fini(table);
         return -ENOMEM;
     }
     table->max = max;
-    table->hash_seed = hash_seed;
+    table->mask = (uint32_t)(slots - 1);
+    for (unsigned i = 0; i < 4; i++)
+        table->key[i] = stretch(&seed);
     return 0;
 }
 
 void session_table_fini(struct session_table *table)
 {
     memory_release(table->sessions, table->sessions_bytes);
-    rte_hash_free(table->hash);
+    memory_release(table->slots, table->slots_bytes);
     table->sessions = NULL;
-    table->hash = NULL;
+    table->slots = NULL;
 }
 
+/* ---- look-up ---- */
+
+/* NH (Black et al., UMAC, 1999): under a random key, flows meet by chance only, however they were
+ * chosen. The last multiplication brings all of it into the bits that are used. */
 uint32_t session_hash(const struct session_table *table, const struct flow *flow)
 {
-    return rte_jhash_32b((const uint32_t *)(const void *)flow, FLOW_WORDS, table->hash_seed);
+    const uint8_t *at = (const uint8_t *)flow;
+    const uint64_t *key = table->key;
+    unsigned __int128 sum =
+        (unsigned __int128)(net_word(at) + key[0]) * (net_word(at + 8) + key[1]);
+    uint64_t h;
+
+    sum += (unsigned __int128)(net_word(at + 16) + key[2]) * (net_word(at + 24) + key[3]);
+    h = (uint64_t)sum ^ (uint64_t)(sum >> 64);
+    sum = (unsigned __int128)h * 0x9e3779b97f4a7c15u;
+    return (uint32_t)((uint64_t)sum ^ (uint64_t)(sum >> 64));
+}
+
+static inline const struct session_slot *next_slot(const struct session_table *table,
+                                                   const struct session_slot *slot)
+{
+    return slot == table->slots + table->mask ? table->slots : slot + 1;
 }
 
 struct session *session_find(const struct session_table *table, const struct flow *flow,
                              uint32_t hash)
 {
-    int32_t position = rte_hash_lookup_with_hash(table->hash, flow, hash);
+    const struct session_slot *slot = &table->slots[hash & table->mask];
 
-    return position < 0 ? NULL : &table->sessions[position];
+    for (; slot->place; slot = next_slot(table, slot)) {
+        struct session *s = &table->sessions[slot->place - 1];
+
+        if (slot->hash == hash && flow_equal(&s->flow, flow))
+            return s;
+    }
+    return NULL;
+}
+
+static inline struct session *candidate(const struct session_table *table, uint32_t hash)
+{
+    const struct session_slot *slot = &table->slots[hash & table->mask];
+
+    while (slot->place && slot->hash != hash)
+        slot = next_slot(table, slot);
+    return slot->place ? &table->sessions[slot->place - 1] : NULL;
 }
 
 void session_find_burst(const struct session_table *table, const struct flow *const *flows,
                         uint32_t *hashes, unsigned n, struct session **found)
 {
-    int32_t positions[RTE_HASH_LOOKUP_BULK_MAX];
-    const void *keys[RTE_HASH_LOOKUP_BULK_MAX];
-
     for (unsigned i = 0; i < n; i++) {
-        keys[i] = flows[i];
         hashes[i] = session_hash(table, flows[i]);
+        __builtin_prefetch(&table->slots[hashes[i] & table->mask]);
     }
-    rte_hash_lookup_with_hash_bulk(table->hash, keys, hashes, n, positions);
     for (unsigned i = 0; i < n; i++) {
-        found[i] = positions[i] < 0 ? NULL : &table->sessions[positions[i]];
-        if (found[i])
-            rte_prefetch0(found[i]);
+        found[i] = candidate(table, hashes[i]);
+        if (!found[i])
+            continue;
+        __builtin_prefetch(found[i], 1);
+        __builtin_prefetch((uint8_t *)found[i] + LINE_BYTES, 1);
     }
+}
+
+/* ---- change ---- */
+
+static uint32_t take_index(struct session_table *table)
+{
+    uint32_t index = table->free;
+
+    if (index == 0)
+        return table->fresh++;
+    table->free = table->sessions[index - 1].mid_left_s[0];
+    return index - 1;
 }
 
 struct session *session_add(struct session_table *table, const struct flow *flow, uint32_t hash)
 {
+    uint32_t at = hash & table->mask, index;
     struct session *s;
-    int32_t position;
 
     if (table->count >= table->max)
         return NULL;
-    position = rte_hash_add_key_with_hash(table->hash, flow, hash);
-    if (position < 0)
-        return NULL;
-    s = &table->sessions[position];
+    while (table->slots[at].place)
+        at = (at + 1) & table->mask;
+    index = take_index(table);
+    table->slots[at] = (struct session_slot){.hash = hash, .place = index + 1};
+    s = &table->sessions[index];
     memset(s, 0, sizeof(*s));
     s->flow = *flow;
     timer_init(&s->idle, TIMER_SESSION_IDLE);
@@ -106,12 +153,38 @@ struct session *session_add(struct session_table *table, const struct flow *flow
     return s;
 }
 
+/* Closes the gap: what lies behind it and is not at its first choice moves up, unless it would come
+ * before that. */
+static void free_slot(struct session_table *table, uint32_t gap)
+{
+    uint32_t mask = table->mask;
+
+    for (uint32_t at = (gap + 1) & mask; table->slots[at].place; at = (at + 1) & mask) {
+        uint32_t first = table->slots[at].hash & mask;
+
+        if (((at - first) & mask) < ((at - gap) & mask))
+            continue;
+        table->slots[gap] = table->slots[at];
+        gap = at;
+    }
+    table->slots[gap].place = 0;
+}
+
 void session_remove(struct session_table *table, struct session *session)
 {
-    rte_hash_del_key_with_hash(table->hash, &session->flow, session_hash(table, &session->flow));
+    uint32_t place = session_index(table, session) + 1;
+    uint32_t at = session_hash(table, &session->flow) & table->mask;
+
+    while (table->slots[at].place != place)
+        at = (at + 1) & table->mask;
+    free_slot(table, at);
     session->open = false;
+    session->mid_left_s[0] = table->free;
+    table->free = place;
     table->count--;
 }
+
+/* ---- eviction ---- */
 
 /* True when the session would begin with a message ID that it has not used (RFC 7252 4.4) if it was
  * forgotten and came back at once. IDs are compared around the circle, which holds as long as
@@ -130,13 +203,15 @@ struct session *session_victim(struct session_table *table, uint64_t mid_key, ui
     for (unsigned i = 0; i < VICTIM_PROBES; i++) {
         struct session *s = &table->sessions[table->hand];
 
-        table->hand = table->hand + 1 == table->positions ? 0 : table->hand + 1;
+        table->hand = table->hand + 1 >= table->fresh ? 0 : table->hand + 1;
         if (session_is_evictable(s) && (!victim || s->seen_us < victim->seen_us) &&
             ids_have_rest(s, mid_key, now_us))
             victim = s;
     }
     return victim;
 }
+
+/* ---- message IDs ---- */
 
 uint16_t session_first_mid(const struct flow *flow, uint64_t key, uint64_t now_us)
 {

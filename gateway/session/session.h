@@ -1,10 +1,12 @@
 /* Sessions: one for each flow that talks CoAP with us, client or origin, and the table that finds
  * them.
  *
- * The table is an rte_hash over the 32 bytes of the flow; the position that it returns is the
- * session's index, stable while the session lives. Sessions are looked up in bursts. The number of
- * sessions is capped at three quarters of the hash, because insertion into a cuckoo hash degrades
- * beyond.
+ * The table is open addressing over slots of eight bytes, the hash of a flow and the index of its
+ * session, which is stable while the session lives. The key is the flow in the session itself: with
+ * millions of sessions a look-up costs two lines of memory that are not in the cache, one for the
+ * slot and one for what is needed anyway. At least half of the slots are free, so that a search
+ * ends soon; a removal moves up what came after it, so that none grows longer with time. The hash
+ * is keyed: who does not know the key cannot choose flows that meet.
  *
  * One worker owns a table; no locking. */
 #ifndef COAPGW_GATEWAY_SESSION_SESSION_H
@@ -17,8 +19,6 @@
 #include "gateway/pool.h"
 #include "gateway/session/transmission.h"
 #include "gateway/timer/wheel.h"
-
-struct rte_hash;
 
 /* NSTART (RFC 7252 4.7): how many messages towards one peer are outstanding, and those that wait. A
  * client's session has its own; all sessions to one origin server share that of the server. */
@@ -87,19 +87,26 @@ struct session {
 };
 _Static_assert(sizeof(struct session) == 128, "two cache lines for each of millions");
 
-struct session_table {
-    struct rte_hash *hash;
-    struct session *sessions; /* by position */
-    size_t sessions_bytes;
-    uint32_t positions; /* size of `sessions` */
-    uint32_t count, max;
-    uint32_t hash_seed;
-    uint32_t hand; /* of the clock that looks for a session to evict */
-    bool changed;  /* a session was added since the caller last cleared this */
+struct session_slot {
+    uint32_t hash;
+    uint32_t place; /* index of the session + 1; 0: free, as fresh pages are */
 };
 
-/* Room for `max` sessions. 0, -ENOMEM, or another negative errno of rte_hash_create(). */
-int session_table_init(struct session_table *table, uint32_t max, uint32_t hash_seed);
+struct session_table {
+    struct session_slot *slots;
+    struct session *sessions; /* by index */
+    uint64_t key[4];          /* of the hash */
+    uint32_t mask;            /* number of slots - 1 */
+    bool changed;             /* a session was added since the caller last cleared this */
+    uint32_t count, max;
+    uint32_t fresh; /* indices from here on have never been used */
+    uint32_t free;  /* chain of those that are free again, in mid_left_s[0]: index + 1, 0 ends it */
+    uint32_t hand;  /* of the clock that looks for a session to evict */
+    size_t slots_bytes, sessions_bytes;
+};
+
+/* Room for `max` sessions, from 1 on: their indices are below that. 0, or -ENOMEM. */
+int session_table_init(struct session_table *table, uint32_t max, uint64_t seed);
 void session_table_fini(struct session_table *table);
 
 uint32_t session_hash(const struct session_table *table, const struct flow *flow);
@@ -108,7 +115,9 @@ uint32_t session_hash(const struct session_table *table, const struct flow *flow
 struct session *session_find(const struct session_table *table, const struct flow *flow,
                              uint32_t hash);
 
-/* Looks up to 64 flows up at once; found[i] is NULL where there is none. */
+/* Looks `n` flows up at once, and begins to fetch their sessions: found[i] is one with the same
+ * hash. Whether the flow is its own is left to the caller, who gets to it when the session is there
+ * and what came before in the burst has been handled. NULL: there is none. */
 void session_find_burst(const struct session_table *table, const struct flow *const *flows,
                         uint32_t *hashes, unsigned n, struct session **found);
 

@@ -33,7 +33,7 @@ static void finds_what_was_added(void **state)
     assert_int_equal(session_table_init(&t, 5000, 99), 0);
     for (uint32_t n = 0; n < 5000; n++)
         assert_non_null(add(&t, n));
-    assert_null(add(&t, 5000)); /* the cap holds below the size of the hash */
+    assert_null(add(&t, 5000));
     for (uint32_t n = 0; n < 64; n++) {
         flows[n] = flow_of(n * 100);
         keys[n] = &flows[n];
@@ -50,6 +50,69 @@ static void finds_what_was_added(void **state)
         assert_null(session_find(&t, &flow, session_hash(&t, &flow)));
     }
     assert_int_equal(t.count, 0);
+    session_table_fini(&t);
+}
+
+/* In a table of few slots chains meet, and go around its end, all the time. */
+static void removal_leaves_the_others(void **state)
+{
+    enum { FLOWS = 48, ROOM = 32 };
+    struct session *of[FLOWS] = {NULL};
+    uint8_t seed[RANDOM_SEED_BYTES] = {5};
+    struct session_table t;
+    struct random random;
+    unsigned live = 0;
+
+    (void)state;
+    random_seed(&random, seed);
+    assert_int_equal(session_table_init(&t, ROOM, 3), 0);
+    for (unsigned step = 0; step < 20000; step++) {
+        uint32_t n = random_below(&random, FLOWS);
+
+        if (of[n]) {
+            session_remove(&t, of[n]);
+            of[n] = NULL;
+            live--;
+        } else {
+            of[n] = add(&t, n);
+            assert_int_equal(of[n] != NULL, live < ROOM);
+            live += of[n] != NULL;
+        }
+        assert_int_equal(t.count, live);
+        for (n = 0; n < FLOWS; n++) {
+            struct flow flow = flow_of(n);
+
+            assert_ptr_equal(session_find(&t, &flow, session_hash(&t, &flow)), of[n]);
+            assert_true(!of[n] || (session_index(&t, of[n]) < ROOM && of[n]->open));
+        }
+    }
+    session_table_fini(&t);
+}
+
+/* Clients that follow one another spread as if at random: with half of the slots taken, half a slot
+ * beyond the first choice on average. */
+static void searches_are_short(void **state)
+{
+    enum { SESSIONS = 1 << 16 };
+    uint32_t longest = 0;
+    uint64_t total = 0;
+    struct session_table t;
+
+    (void)state;
+    assert_int_equal(session_table_init(&t, SESSIONS, 7), 0);
+    for (uint32_t n = 0; n < SESSIONS; n++)
+        assert_non_null(add(&t, n));
+    assert_int_equal(t.mask, 2 * SESSIONS - 1);
+    for (uint32_t at = 0; at <= t.mask; at++) {
+        uint32_t beyond = (at - t.slots[at].hash) & t.mask;
+
+        if (!t.slots[at].place)
+            continue;
+        total += beyond;
+        longest = beyond > longest ? beyond : longest;
+    }
+    assert_in_range(total, SESSIONS / 100 * 45, SESSIONS / 100 * 55);
+    assert_in_range(longest, 1, 100);
     session_table_fini(&t);
 }
 
@@ -193,6 +256,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(finds_what_was_added),
+        cmocka_unit_test(removal_leaves_the_others),
+        cmocka_unit_test(searches_are_short),
         cmocka_unit_test(the_victim_is_idle_and_free),
         cmocka_unit_test(what_was_left_behind_makes_room),
         cmocka_unit_test(a_victim_cannot_use_its_message_ids_again),
