@@ -23,22 +23,32 @@ struct writer {
 static const uint8_t codes[GUN_KINDS] = {CODE_GET,    CODE_POST, CODE_PUT,
                                          CODE_DELETE, CODE_GET,  CODE_GET};
 
-/* One segment or query item, with zeros in the place of %u. */
+/* A value, without its %-escapes unless they are part of it. Returns its length, or less than 0. */
+static int copy(const char *text, size_t length, bool escaped, uint8_t *out)
+{
+    if (escaped)
+        return uri_decode(text, length, out);
+    memcpy(out, text, length);
+    return (int)length;
+}
+
+/* One segment, query item or URI, with zeros in the place of %u. */
 static void put_part(struct writer *w, uint16_t option, const char *text, size_t length)
 {
     const char *number = memmem(text, length, "%u", 2);
+    bool escaped = option != OPTION_PROXY_URI;
     uint8_t value[512];
     size_t before = number ? (size_t)(number - text) : length, rest = 0;
-    int head = uri_decode(text, before, value), tail = 0;
+    int head = copy(text, before, escaped, value), tail = 0;
 
-    if (head < 0 || head + w->t->digits > (int)sizeof(value) - 300) {
+    if (head < 0 || head + w->t->digits > (int)sizeof(value) - 200) {
         w->failed = true;
         return;
     }
     if (number) {
         memset(value + head, '0', w->t->digits);
         rest = length - before - 2;
-        tail = uri_decode(number + 2, rest, value + head + w->t->digits);
+        tail = copy(number + 2, rest, escaped, value + head + w->t->digits);
         if (tail < 0)
             w->failed = true;
         else
@@ -66,18 +76,25 @@ static void put_parts(struct writer *w, uint16_t option, const char *text, size_
     }
 }
 
-/* Path, content format and query, in the order of their numbers. */
+/* Path, content format and query, in the order of their numbers; or the whole URI, behind which no
+ * Block option has a place. */
 static void put_options(struct writer *w, const char *text, bool content)
 {
+    bool whole = text[0] != '/';
     size_t path = strcspn(text, "?");
 
-    put_parts(w, OPTION_URI_PATH, text + 1, path - 1, '/');
+    if (!whole)
+        put_parts(w, OPTION_URI_PATH, text + 1, path - 1, '/');
     if (content) {
         encoder_uint(&w->e, OPTION_CONTENT_FORMAT, CONTENT_OCTETS);
         w->t->last_option = OPTION_CONTENT_FORMAT;
     }
-    if (text[path] == '?')
+    if (whole) {
+        put_part(w, OPTION_PROXY_URI, text, strlen(text));
+        w->failed |= w->t->appended;
+    } else if (text[path] == '?') {
         put_parts(w, OPTION_URI_QUERY, text + path + 1, strlen(text) - path - 1, '&');
+    }
 }
 
 static int make_one(struct form *t, const struct gun_options *o, const uint8_t *body,
@@ -101,7 +118,10 @@ static int make_one(struct form *t, const struct gun_options *o, const uint8_t *
         encoder_payload(&w.e, body, o->payload_bytes);
     t->length = (uint16_t)encoder_end(&w.e);
     if (w.failed || t->length == 0 || (t->appended && t->length > 340)) {
-        fprintf(stderr, "coapgun: %s: too long for a datagram, or with a broken %%-escape\n", path);
+        fprintf(stderr,
+                "coapgun: %s: too long for a datagram, with a broken %%-escape, or a URI that is "
+                "to be fetched block by block\n",
+                path);
         return -EMSGSIZE;
     }
     t->rest_sum = rte_raw_cksum(t->bytes + FORM_HEAD_BYTES, t->length - FORM_HEAD_BYTES);

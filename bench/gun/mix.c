@@ -62,12 +62,12 @@ static const char *why_bad(const char *path)
 {
     const char *number = strstr(path, "%u");
 
-    if (path[0] != '/')
-        return "write a path that begins with /";
+    if (path[0] != '/' && !strstr(path, "://"))
+        return "write a path that begins with /, or a URI for a proxy";
     if (number && strstr(number + 2, "%u"))
         return "one %u at most";
     if (strlen(path) > 300)
-        return "a path of at most 300 bytes";
+        return "at most 300 bytes";
     return NULL;
 }
 

@@ -183,9 +183,10 @@ static unsigned parse_share(const char *text)
 static void add_path(struct gun_options *o, const char *text)
 {
     if (mix_add_path(o, text, 1, -1) != 0)
-        options_bad("--path", text,
-                    "a path that begins with /, of at most 300 bytes, with one %u at most, and "
-                    "no more than 1024 of them");
+        options_bad(
+            "--path", text,
+            "a path that begins with / or a URI, of at most 300 bytes, with one %u at most, and "
+            "no more than 1024 of them");
 }
 
 /* ---- one option ---- */
