@@ -85,13 +85,13 @@ static int start_port(struct device *d)
                                       (int)rte_socket_id());
     if (!d->pool)
         return -ENOMEM;
-    err = rte_eth_dev_configure(d->port, 1, 1, &conf);
+    err = rte_eth_dev_configure(d->port, d->queues, d->queues, &conf);
     if (!err)
         err = rte_eth_dev_adjust_nb_rx_tx_desc(d->port, &rx, &tx);
-    if (!err)
-        err = rte_eth_rx_queue_setup(d->port, 0, rx, 0, NULL, d->pool);
-    if (!err)
-        err = rte_eth_tx_queue_setup(d->port, 0, tx, 0, NULL);
+    for (uint16_t q = 0; !err && q < d->queues; q++)
+        err = rte_eth_rx_queue_setup(d->port, q, rx, 0, NULL, d->pool);
+    for (uint16_t q = 0; !err && q < d->queues; q++)
+        err = rte_eth_tx_queue_setup(d->port, q, tx, 0, NULL);
     if (!err)
         err = rte_eth_dev_start(d->port);
     if (err)
@@ -103,15 +103,23 @@ static int start_port(struct device *d)
 
 /* ---- the carrier ---- */
 
+/* The queues in turn. */
+static uint16_t next_queue(const struct device *d, uint16_t *last)
+{
+    *last = (uint16_t)(*last + 1 < d->queues ? *last + 1 : 0);
+    return *last;
+}
+
 /* What the device does not take now it takes in a moment: nothing is lost here, unless the other
  * end has gone. */
 static unsigned transmit(struct device *d, struct rte_mbuf **packets, unsigned n)
 {
-    unsigned sent = rte_eth_tx_burst(d->port, 0, packets, (uint16_t)n);
+    uint16_t queue = next_queue(d, &d->sent_to);
+    unsigned sent = rte_eth_tx_burst(d->port, queue, packets, (uint16_t)n);
     uint64_t end = 0;
 
     while (sent < n) {
-        uint16_t more = rte_eth_tx_burst(d->port, 0, packets + sent, (uint16_t)(n - sent));
+        uint16_t more = rte_eth_tx_burst(d->port, queue, packets + sent, (uint16_t)(n - sent));
 
         sent += more;
         if (more || !end)
@@ -127,7 +135,8 @@ static unsigned receive(struct carrier *c, struct incoming *in)
 {
     struct device *d = (struct device *)c;
     struct rte_mbuf *packets[CARRIER_BURST];
-    unsigned n = rte_eth_rx_burst(d->port, 0, packets, CARRIER_BURST), count = 0;
+    uint16_t queue = next_queue(d, &d->received_from);
+    unsigned n = rte_eth_rx_burst(d->port, queue, packets, CARRIER_BURST), count = 0;
 
     d->held_count = 0;
     for (unsigned i = 0; i < n; i++) {
@@ -237,6 +246,7 @@ static int find_hop(struct device *d)
 static void set_up(struct device *d, const struct gun_options *o)
 {
     d->o = o;
+    d->queues = (uint16_t)o->queues;
     d->v6 = !address_is_v4(&o->target.address);
     d->hop = address_is_unspecified(&o->via) ? o->target.address : o->via;
     d->addresses = (o->endpoints - 1) / DEVICE_PORTS + 1;

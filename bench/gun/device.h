@@ -1,4 +1,4 @@
-/* The DPDK device: one port with one queue, and the frames on it. */
+/* The DPDK device: one port, and the frames on it. */
 #ifndef COAPGW_BENCH_GUN_DEVICE_H
 #define COAPGW_BENCH_GUN_DEVICE_H
 
@@ -16,6 +16,7 @@ struct device {
     struct carrier carrier;
     const struct gun_options *o;
     uint16_t port;
+    uint16_t queues, sent_to, received_from; /* the latest ones */
     bool v6;
     bool hop_known;
     struct rte_mempool *pool;

@@ -42,6 +42,7 @@ struct gun_options {
     const char *device; /* memif:SOCKET, tap:NAME, af_packet:IF, af_xdp:IF or vdev:ARGS ... */
     bool kernel;        /* ... or else the kernel's sockets */
     int core;           /* -1: any */
+    uint32_t queues;    /* of the device, that are used in turn */
     bool huge;          /* memory from huge pages */
     bool source_given;
     struct address source; /* the first endpoint's */

@@ -20,6 +20,7 @@ enum option_id {
     SOURCE,
     ENDPOINTS,
     CORE,
+    QUEUES,
     HUGE_PAGES,
     PATH,
     PATHS,
@@ -58,6 +59,7 @@ static const struct option names[] = {{"device", 1, NULL, DEVICE},
                                       {"source", 1, NULL, SOURCE},
                                       {"endpoints", 1, NULL, ENDPOINTS},
                                       {"core", 1, NULL, CORE},
+                                      {"queues", 1, NULL, QUEUES},
                                       {"huge", 0, NULL, HUGE_PAGES},
                                       {"path", 1, NULL, PATH},
                                       {"paths", 1, NULL, PATHS},
@@ -205,6 +207,8 @@ static void set_place(struct gun_options *o, int option, const char *value)
         o->endpoints = number("--endpoints", value, 1, GUN_ENDPOINTS_MAX);
     else if (option == CORE)
         o->core = (int)number("--core", value, 0, 1023);
+    else if (option == QUEUES)
+        o->queues = number("--queues", value, 1, 64);
     else if (option == HUGE_PAGES)
         o->huge = true;
     else if (address_parse(value, &o->via) != 0)
@@ -301,6 +305,7 @@ static void set_defaults(struct gun_options *o, int argc, char **argv)
 {
     memset(o, 0, sizeof(*o));
     o->core = -1;
+    o->queues = 1;
     o->spread = 1000000;
     o->con_percent = 100;
     o->block_szx = -1;

@@ -14,6 +14,7 @@ const char options_help[] =
     "                      lie in that subnet\n"
     "  --endpoints N       simulated devices, 1 to 4000000 (default 1000)\n"
     "  --core N            the CPU to run on (default: 0 with --device)\n"
+    "  --queues N          of the device, 1 to 64 (default 1): a server's workers have one each\n"
     "  --huge              memory from huge pages\n"
     "\n"
     "what is asked for\n"
