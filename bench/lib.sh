@@ -138,13 +138,17 @@ make_namespace() {
     within "$1" ip link set lo up
 }
 
-# within ROLE COMMAND...: not "ip netns exec", which also wants mount namespaces. The process ID of
-# a background job is the command's own.
+# net_of ROLE: what nsenter takes.
+net_of() {
+    echo "--net=/run/netns/bench-$$-$1"
+}
+
+# within ROLE COMMAND...: not "ip netns exec", which also wants mount namespaces.
 within() {
     local role=$1
 
     shift
-    nsenter "--net=/run/netns/bench-$$-$role" "$@"
+    nsenter "$(net_of "$role")" "$@"
 }
 
 # ---- what is measured, and the load ----
@@ -155,7 +159,7 @@ fail_with_log() {
     exit 1
 }
 
-# start NAME COMMAND...: in the background, its output in $work/log. One at a time.
+# start NAME PROGRAM...: in the background (no function: its process is killed), its output in $work/log. One at a time.
 start() {
     lib_server_name=$1
     shift

@@ -1,7 +1,9 @@
 #!/usr/bin/python3 -B
 """What bench/compare.sh measured: as a table, as rows for RESULTS.md, as JSON, and as plots.
 
-    report.py line < RUN                      one run as a line
+    report.py line < RUN                      one run as a line; fails where the origin was not
+                                              asked as the case has it
+    report.py rate < RUN                      its rate
     report.py all --runs FILE --notes FILE --build DIR [--json FILE] [--plots DIR]
 
 A file of runs has one JSON object a line: case, variant, subject, round, and load, which is
@@ -10,6 +12,7 @@ coapgun's own report."""
 import argparse
 import datetime
 import json
+import math
 import os
 import re
 import statistics
@@ -38,22 +41,40 @@ TARGETS = [
     ("18,000 clients: times libcoap's server on loopback",
      ("libcoap", "18000", "coapgw"), ("libcoap", "18000", "libcoap"), 500),
     ("proxied GET: times libcoap's proxy on loopback",
-     ("proxy", "16", "coapgw"), ("proxy", "16", "libcoap"), 25),
+     ("proxy", "1000", "coapgw"), ("proxy", "1000", "libcoap"), 25),
 ]
 P99_AT_HALF_US = 100  # at most, at half the highest rate
 
-NAMES = {
-    "ceiling": "ceiling", "swap": "dpdk-testpmd 5tswap", "coapgw": "coapgw", "coapgw2": "coapgw, 2 workers",
-    "libcoap": "libcoap", "echo": "recvmmsg echo", "af_xdp": "coapgw, AF_XDP",
-}
+NAMES = {"swap": "dpdk-testpmd 5tswap", "echo": "recvmmsg echo", "af_xdp": "coapgw, AF_XDP"}
 
 
 # ---- figures ----
 
 def rate_of(run):
-    """What a run is measured by: notifications where these are what is asked for."""
+    """What a run is measured by: notifications where there are observers."""
     load = run["load"]
-    return load["notification_rate"] if load.get("notifications") else load["rate"]
+    return load["notify_rate"] if load.get("registered") else load["rate"]
+
+
+def latency_of(run):
+    """By percentile; notifications count from the new state."""
+    prefix = "notify_" if run["load"].get("registered") else ""
+    keys = ("p50_ns", "p99_ns", "p999_ns")
+    return {key: run["load"][prefix + key] for key in keys if prefix + key in run["load"]}
+
+
+def fault_of(run):
+    """What a run did not do that its case is about; None when all was right. The measured time is
+    not the same for requests and the origin, hence a tenth."""
+    load, case = run["load"], run["case"]
+    if run["subject"] == "ceiling" or not load["answered"]:
+        return None
+    asked = load.get("origin_requests", 0) / load["answered"]
+    if case == "hit" and asked > 0.1:
+        return f"cache hits, and yet the origin was asked {asked:.3f} times for each"
+    if case in ("miss", "post", "proxy") and asked < 0.9:
+        return f"not forwarded: the origin was asked {asked:.3f} times for each request"
+    return None
 
 
 def rows_of(runs):
@@ -68,10 +89,9 @@ def rows_of(runs):
                "rate": statistics.median(rate_of(run) for run in group),
                "timeouts": sum(load["timeouts"] for load in loads),
                "mids_repeated": any(load["mids_repeated"] for load in loads)}
-        for key in ("cycles_each", "p50_ns", "p99_ns", "p999_ns", "offered"):
-            values = [load[key] for load in loads if key in load]
-            if values:
-                row[key] = statistics.median(values)
+        figures = [{"cycles_each": run["load"]["cycles_each"], **latency_of(run)} for run in group]
+        for key in figures[0]:
+            row[key] = statistics.median(figure[key] for figure in figures)
         rows.append(row)
     for row in rows:
         base = find(rows, row["case"], row["variant"], "ceiling")
@@ -150,7 +170,8 @@ def title_of(row):
 def line(run):
     load = run["load"]
     case, name = title_of(run)
-    return (f"{case:<18} {name:<20} {rate_of(run):>12,.0f}/s  p99 {load['p99_ns'] / 1000:,.1f} us"
+    p99 = latency_of(run)["p99_ns"]
+    return (f"{case:<18} {name:<20} {rate_of(run):>12,.0f}/s  p99 {p99 / 1000:,.1f} us"
             + (f"  {load['timeouts']} unanswered" if load["timeouts"] else ""))
 
 
@@ -205,33 +226,39 @@ def gnuplot(script):
 
 
 def plot_rates(rows, folder):
-    """One horizontal bar for each row, from the top."""
+    """One horizontal bar for each row, from the top; coapgw's stand out."""
     bars = [row for row in rows if row["case"] != "latency" and row["rate"] > 0]
     if not bars:
         return
-    data = "\n".join(f'"{" ".join(title_of(row))}" {row["rate"]}' for row in reversed(bars))
+    data = "\n".join(f'"{" ".join(title_of(row))}" {row["rate"]} {int("coapgw" in title_of(row)[1])}'
+                     for row in reversed(bars))
+    low = 10 ** math.floor(math.log10(min(row["rate"] for row in bars)))
+    high = 6 * max(row["rate"] for row in bars)
     gnuplot(f"""
-set terminal svg size 900,{90 + 22 * len(bars)} dynamic font "sans-serif,12" background rgb "white"
+set terminal svg size 860,{90 + 20 * len(bars)} dynamic font "sans-serif,12" background rgb "white"
 set output "{folder}/rates.svg"
-set title "Answers (or notifications) per second"
+set title "Answers (observe: notifications) per second"
 set logscale x
 set format x "10^{{%T}}"
 set grid xtics
+set tics nomirror scale 0.5
+set xrange [{low}:{high}]
 set yrange [-0.7:{len(bars) - 0.3}]
-set style fill solid 0.8 noborder
-set lmargin 40
-set rmargin 14
+set style fill solid noborder
+set lmargin 34
+set palette maxcolors 2 defined (0 "#aabbcc", 1 "#4477aa")
+unset colorbox
 $data << END
 {data}
 END
-plot $data using (sqrt(0.1 * $2)):0:(0.1):2:($0 - 0.35):($0 + 0.35):ytic(1) with boxxyerror \\
-         linecolor rgb "#4477aa" notitle, \\
-     $data using 2:0:(sprintf("  %.3g M", $2 / 1e6)) with labels left notitle
+plot $data using 2:0:({low}):2:($0 - 0.35):($0 + 0.35):3:ytic(1) with boxxyerror \\
+         linecolor palette notitle, \\
+     $data using 2:0:(sprintf(" %.3g M", $2 / 1e6)) with labels left notitle
 """)
 
 
 def plot_latency(rows, folder):
-    points = [row for row in rows if row["case"] == "latency" and "p50_ns" in row]
+    points = [row for row in rows if row["case"] == "latency" and row["variant"] != "highest"]
     if len(points) < 2:
         return
     data = "\n".join(f'{row["rate"] / 1e6} {row["p50_ns"] / 1e3} {row["p99_ns"] / 1e3} '
@@ -243,6 +270,7 @@ set output "{folder}/latency.svg"
 set title "Latency against load, from the moment each request was due"
 set xlabel "million answers per second"
 set ylabel "us"
+set xrange [0:*]
 set logscale y
 set grid
 set key top left
@@ -286,12 +314,16 @@ def report(arguments):
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["line", "all"])
+    parser.add_argument("what", choices=["line", "rate", "all"])
     for name in ("runs", "notes", "build", "json", "plots"):
         parser.add_argument(f"--{name}", default="")
     arguments = parser.parse_args()
     if arguments.what == "line":
-        print(line(json.load(sys.stdin)), flush=True)
+        run = json.load(sys.stdin)
+        print(line(run), flush=True)
+        sys.exit(fault_of(run))
+    elif arguments.what == "rate":
+        print(round(rate_of(json.load(sys.stdin))))
     else:
         report(arguments)
 
