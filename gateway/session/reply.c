@@ -2,6 +2,7 @@
  * requests themselves (4.5). */
 #include <stddef.h>
 
+#include "gateway/coap/block.h"
 #include "gateway/session/journal.h"
 #include "gateway/session/messaging.h"
 
@@ -91,9 +92,16 @@ static bool is_under_way(struct messaging *m, const struct request *rq)
 
 /* Of the unsafe methods, those whose second execution has another effect than the first: PUT,
  * DELETE (RFC 7252 5.1) and iPATCH (RFC 8132 3) are idempotent. */
-static bool code_adds_up(uint8_t code)
+static bool adds_up(const struct message *msg)
 {
-    return code == CODE_POST || code == CODE_PATCH;
+    struct block block;
+
+    if (msg->code != CODE_POST && msg->code != CODE_PATCH)
+        return false;
+    /* What others follow is executed with the last one (RFC 7959 2.3), and is lost with a process
+     * like those that it came with. */
+    return !message_has(msg, SLOT_BLOCK1) ||
+           block_decode(message_uint(msg, SLOT_BLOCK1, 0), &block) != 0 || !block.more;
 }
 
 /* A process before this one has had it: its answer, if there was one, is not known any more. A NON
@@ -154,7 +162,7 @@ bool request_admit(struct messaging *m, struct request *rq, bool pure)
         reply_busy(m, rq, "too many recent requests");
         return false;
     }
-    if (m->journal && !safe && code_adds_up(msg->code) && !admit_once(m, rq))
+    if (m->journal && !safe && adds_up(msg) && !admit_once(m, rq))
         return false;
     m->counters->requests++;
     return true;

@@ -189,7 +189,7 @@ static void what_is_no_journal_is_replaced(void **state)
 
     (void)state;
     assert_int_equal(mkdir(directory, 0700), 0);
-    for (unsigned i = 0; i < 5; i++) {
+    for (unsigned i = 0; i < 6; i++) {
         unlink(path_of("unit.journal"));
         switch (i) {
         case 0:
@@ -208,6 +208,15 @@ static void what_is_no_journal_is_replaced(void **state)
         case 4: /* cut off */
             journal_file_close(open_with(1, 100, now));
             assert_int_equal(truncate(path_of("unit.journal"), 100), 0);
+            break;
+        case 5: /* a good one of somebody else, as far as a test can make one */
+            file = open_with(1, 100, now);
+            note(file, 0, 5, now);
+            journal_file_close(file);
+            if (geteuid() == 0)
+                assert_int_equal(chown(path_of("unit.journal"), 65534, 65534), 0);
+            else
+                unlink(path_of("unit.journal"));
             break;
         }
         write_file("unit.new", garbage, sizeof(garbage)); /* of one that was killed at its start */

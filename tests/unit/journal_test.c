@@ -4,6 +4,7 @@
 
 #include "tests/unit/proxy_steps.h"
 
+#include "gateway/coap/block.h"
 #include "gateway/session/journal.h"
 
 #define CON_US  (247 * SECOND_US)
@@ -492,6 +493,41 @@ static void what_may_be_done_twice_is(void **state)
     kill_it(h);
 }
 
+static void give_block(struct harness *h, uint16_t mid, uint32_t number, bool more)
+{
+    const struct block block = {.number = number, .more = more, .szx = 0};
+    const struct opt options[] = {
+        PATH("x"), UINT(OPTION_BLOCK1, block_encode(&block)), {0, NULL, 0, 0}};
+
+    ask_with(h, 1, mid, CODE_POST, options, "0123456789abcdef");
+}
+
+/* RFC 7959 2.5, 2.9.2: what is executed is the whole body, with its last block. */
+static void an_upload_may_begin_anew(void **state)
+{
+    struct harness *h = begin(1000 * SECOND_US);
+    struct message m;
+
+    (void)state;
+    give_block(h, 7, 0, true);
+    expect_client(h, 1, CODE_CONTINUE, &m);
+    give_block(h, 8, 1, true);
+    expect_client(h, 1, CODE_CONTINUE, &m);
+    h = begin(kill_it(h) + SECOND_US);
+    give_block(h, 8, 1, true);
+    expect_client(h, 1, CODE_REQUEST_ENTITY_INCOMPLETE, &m);
+    give_block(h, 7, 0, true);
+    expect_client(h, 1, CODE_CONTINUE, &m);
+    give_block(h, 9, 1, false);
+    expect_upstream(h, &m);
+    assert_int_equal(m.payload_length, 32);
+    h = begin(kill_it(h) + SECOND_US);
+    give_block(h, 9, 1, false);
+    assert_refused(h, 1, 9);
+    harness_silent(h);
+    kill_it(h);
+}
+
 /* RFC 7252 4.4: the client may use the message ID for another one. */
 static void after_its_lifetime_it_is_a_new_one(void **state)
 {
@@ -574,6 +610,7 @@ int main(void)
         cmocka_unit_test_teardown(nor_after_two_kills, forget),
         cmocka_unit_test_teardown(a_non_is_ignored, forget),
         cmocka_unit_test_teardown(what_may_be_done_twice_is, forget),
+        cmocka_unit_test_teardown(an_upload_may_begin_anew, forget),
         cmocka_unit_test_teardown(after_its_lifetime_it_is_a_new_one, forget),
         cmocka_unit_test_teardown(a_full_table_loses_nothing, forget),
         cmocka_unit_test(without_a_journal_it_is_forwarded),
