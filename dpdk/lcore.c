@@ -304,6 +304,7 @@ static int make_parts(struct lcore *l)
                               .count = shared->config->workers,
                               .shared_key = shared->shared_key,
                               .mid_key = shared->mid_key,
+                              .life = shared->life,
                               .number_floor = shared->number_floor,
                               .journal = shared->journal};
     struct stack_setup ss = {.config = shared->config,

@@ -52,9 +52,9 @@ struct lcore_shared {
     struct lcore_resolver resolver;
     struct lcore_office store, control;
     struct rte_mempool *parcels;
-    struct modules *modules;        /* see worker_setup */
-    uint64_t mid_key, number_floor; /* see worker_setup */
-    const struct journal *journal;  /* the same */
+    struct modules *modules;              /* see worker_setup */
+    uint64_t mid_key, life, number_floor; /* see worker_setup */
+    const struct journal *journal;        /* the same */
     uint64_t clock_us;  /* time has been so late before the start: it goes on behind that */
     struct port *ports; /* by interface */
     struct stack_interface *interfaces;

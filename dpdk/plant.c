@@ -217,6 +217,7 @@ int plant_start(struct plant *p, const struct config *config, const struct plant
     p->shared.control = links->control;
     p->shared.modules = links->modules;
     p->shared.mid_key = links->mid_key;
+    p->shared.life = links->life;
     p->shared.journal = links->journal;
     p->shared.number_floor = links->number_floor;
     p->shared.clock_us = links->clock_us;

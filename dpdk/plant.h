@@ -17,10 +17,10 @@ struct plant {
 struct plant_links {
     struct lcore_resolver resolver;
     struct lcore_office store, control;
-    struct modules *modules;        /* see worker_setup */
-    uint64_t mid_key, number_floor; /* the same */
-    const struct journal *journal;  /* the same */
-    uint64_t clock_us;              /* the latest time that is known of before the start; 0: none */
+    struct modules *modules;              /* see worker_setup */
+    uint64_t mid_key, life, number_floor; /* the same */
+    const struct journal *journal;        /* the same */
+    uint64_t clock_us; /* the latest time that is known of before the start; 0: none */
 };
 
 /* Brings everything up; packets flow when it returns. `links` is copied. 0, or a negative errno

@@ -152,6 +152,7 @@ static int make_store(struct service *s, const struct config *config, struct pla
     }
     memcpy(&links->mid_key, secret, sizeof(links->mid_key));
     past = store_past(s->store);
+    links->life = past.life;
     links->clock_us = past.clock_us;
     links->number_floor = past.floor;
     links->store = (struct lcore_office){s->store, tell_store, take_from_store};

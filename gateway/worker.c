@@ -211,7 +211,7 @@ static int worker_init(struct worker *w, const struct worker_setup *setup, uint6
         .sessions = session_share(setup),
         .seed = setup->seed,
         .shared_key = setup->shared_key,
-        .mid_key = setup->mid_key,
+        .mids = {.key = setup->mid_key, .life = setup->life},
         .journal = setup->journal,
         .index = setup->index,
     };

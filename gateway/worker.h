@@ -30,6 +30,7 @@ struct worker_setup {
         shared_key;   /* secret, the same for all workers: names of resources are hashed with it */
     uint64_t mid_key; /* secret, the same for all workers and after a restart, if it can be:
                          message IDs follow from it. 0: a random one */
+    uint64_t life;    /* with a mid_key: one more than at any start before; 0: not known */
     uint64_t number_floor;         /* Observe numbers of before the start were not above this */
     const struct journal *journal; /* shared by all workers, outlives them; see session/journal.h.
                                       NULL: what was executed before a restart is not known */

@@ -25,6 +25,40 @@ static void gate_init(struct gate_shared *gate, const struct transmission *trans
     timer_init(&gate->probe, TIMER_PROBE);
 }
 
+static uint32_t common_divisor(uint32_t a, uint32_t b)
+{
+    while (b) {
+        uint32_t rest = a % b;
+
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+/* From one life's first port to the next one's: about the golden section of all, so that those of a
+ * few lives in a row are as far from each other as can be, and each port has its turn. */
+static uint32_t stride_of(uint32_t ports)
+{
+    uint32_t stride = (uint32_t)(ports * UINT64_C(618) / 1000);
+
+    while (common_divisor(ports, stride) != 1)
+        stride++;
+    return stride;
+}
+
+/* With which port a life begins: an origin may remember message IDs of the one before, which was
+ * ahead of the clock there (RFC 7252 4.4). */
+static uint16_t first_port(struct upstreams *u, const struct server *server)
+{
+    uint32_t ports = server->ports < FIRST_PORTS ? server->ports : FIRST_PORTS;
+    uint64_t life = u->m->mids.life;
+
+    if (life == 0)
+        return (uint16_t)random_below(&u->m->random, ports);
+    return (uint16_t)(life % ports * stride_of(ports) % ports);
+}
+
 static void server_init(struct upstreams *u, struct server *server,
                         const struct config_upstream *upstream, uint16_t group)
 {
@@ -38,10 +72,7 @@ static void server_init(struct upstreams *u, struct server *server,
     timer_init(&server->timer, TIMER_SERVER);
     server->sessions = u->ports + u->ports_used;
     u->ports_used += server->ports;
-    /* Not with the first one: there an origin may remember message IDs of the process before, which
-     * was ahead of the clock (RFC 7252 4.4). */
-    server->current = (uint16_t)random_below(
-        &u->m->random, server->ports < FIRST_PORTS ? server->ports : FIRST_PORTS);
+    server->current = first_port(u, server);
 }
 
 static void make_servers(struct upstreams *u, unsigned index)
@@ -158,7 +189,7 @@ void upstreams_move(struct upstreams *u, uint32_t index, const struct config_ser
     server->down = false;
     server->pings = 0;
     server->ping_session = POOL_NONE;
-    server->current = 0;
+    server->current = first_port(u, server);
     server->place = *place;
 }
 

@@ -192,7 +192,7 @@ void life_on_timer(void *context, struct timer *timer, uint64_t now_us)
 
 static struct session *make_room(struct messaging *m, const struct flow *flow, uint32_t hash)
 {
-    struct session *victim = session_victim(&m->sessions, m->mid_key, m->now);
+    struct session *victim = session_victim(&m->sessions, &m->mids, m->now);
 
     if (!victim)
         return NULL;
@@ -213,7 +213,7 @@ struct session *messaging_open_session(struct messaging *m, const struct flow *f
     s->transmission = transmission;
     s->seen_us = m->now;
     s->gate.own.ticks = session_ticks(m->now);
-    s->next_mid = session_first_mid(flow, m->mid_key, m->now);
+    s->next_mid = session_first_mid(flow, &m->mids, m->now);
     wheel_arm(&m->wheel, &s->idle, expires_us(m, s));
     m->counters->sessions_opened++;
     return s;

@@ -507,9 +507,9 @@ int messaging_init(struct messaging *m, const struct messaging_setup *setup, uin
     m->counters = setup->counters;
     m->shared_key = setup->shared_key;
     random_seed(&m->random, setup->seed);
-    m->mid_key = random_u64(&m->random);
-    if (setup->mid_key)
-        m->mid_key = setup->mid_key;
+    m->mids.key = random_u64(&m->random);
+    if (setup->mids.key)
+        m->mids = setup->mids;
     messaging_set_loss(m, &setup->config->packet_loss);
     wheel_init(&m->wheel, now);
     wheel_handle(&m->wheel, TIMER_SESSION_IDLE, life_on_timer, m);

@@ -290,7 +290,7 @@ struct messaging {
     struct worker_io io;
     struct messaging_ops ops;
     struct random random;
-    uint64_t mid_key;         /* of session_first_mid() */
+    struct mid_origin mids;
     uint64_t shared_key;      /* see worker_setup */
     uint64_t settled_sent_us; /* during ops.settled(): when the message was last sent */
     uint16_t event_mid;       /* during ops.event() of a ping, pong or nack: its message ID */
@@ -317,7 +317,7 @@ struct messaging_setup {
     uint32_t sessions;             /* this worker's share of limits.sessions */
     const uint8_t *seed;           /* RANDOM_SEED_BYTES */
     uint64_t shared_key;           /* see worker_setup */
-    uint64_t mid_key;              /* the same */
+    struct mid_origin mids;        /* the same; key 0: a random one */
     const struct journal *journal; /* the same */
     unsigned index;                /* of the worker */
 };

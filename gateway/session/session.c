@@ -189,14 +189,15 @@ void session_remove(struct session_table *table, struct session *session)
 /* True when the session would begin with a message ID that it has not used (RFC 7252 4.4) if it was
  * forgotten and came back at once. IDs are compared around the circle, which holds as long as
  * session_first_mid() says. */
-static bool ids_have_rest(const struct session *s, uint64_t mid_key, uint64_t now_us)
+static bool ids_have_rest(const struct session *s, const struct mid_origin *origin, uint64_t now_us)
 {
-    uint16_t lead = (uint16_t)(session_first_mid(&s->flow, mid_key, now_us) - s->next_mid);
+    uint16_t lead = (uint16_t)(session_first_mid(&s->flow, origin, now_us) - s->next_mid);
 
     return lead < 0x8000 || now_us - s->seen_us >= EXCHANGE_LIFETIME_MS * UINT64_C(1000);
 }
 
-struct session *session_victim(struct session_table *table, uint64_t mid_key, uint64_t now_us)
+struct session *session_victim(struct session_table *table, const struct mid_origin *origin,
+                               uint64_t now_us)
 {
     struct session *victim = NULL;
 
@@ -205,7 +206,7 @@ struct session *session_victim(struct session_table *table, uint64_t mid_key, ui
 
         table->hand = table->hand + 1 >= table->fresh ? 0 : table->hand + 1;
         if (session_is_evictable(s) && (!victim || s->seen_us < victim->seen_us) &&
-            ids_have_rest(s, mid_key, now_us))
+            ids_have_rest(s, origin, now_us))
             victim = s;
     }
     return victim;
@@ -213,11 +214,14 @@ struct session *session_victim(struct session_table *table, uint64_t mid_key, ui
 
 /* ---- message IDs ---- */
 
-uint16_t session_first_mid(const struct flow *flow, uint64_t key, uint64_t now_us)
+uint16_t session_first_mid(const struct flow *flow, const struct mid_origin *origin,
+                           uint64_t now_us)
 {
-    uint32_t hash = rte_jhash_32b((const uint32_t *)(const void *)flow, FLOW_WORDS, (uint32_t)key);
+    uint32_t hash =
+        rte_jhash_32b((const uint32_t *)(const void *)flow, FLOW_WORDS, (uint32_t)origin->key);
 
-    return (uint16_t)(hash + now_us / 1000 * 32768 / EXCHANGE_LIFETIME_MS);
+    return (uint16_t)(hash + now_us / 1000 * 32768 / EXCHANGE_LIFETIME_MS +
+                      origin->life * MID_LEAD);
 }
 
 bool session_take_mid(struct session *s, uint64_t now_us, uint16_t *mid)

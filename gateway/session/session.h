@@ -87,6 +87,15 @@ struct session {
 };
 _Static_assert(sizeof(struct session) == 128, "two cache lines for each of millions");
 
+/* What the message IDs of a gateway follow from, the same for all of its workers. */
+struct mid_origin {
+    uint64_t key;  /* secret, kept over restarts where that can be */
+    uint64_t life; /* grows with each start; 0: nothing is known of those before */
+};
+
+/* How far beyond the clock a session may have been at the end of a life. */
+#define MID_LEAD 512
+
 struct session_slot {
     uint32_t hash;
     uint32_t place; /* index of the session + 1; 0: free, as fresh pages are */
@@ -167,12 +176,16 @@ static inline bool session_is_evictable(const struct session *s)
  * them can go. Bounded work: an approximation of the least recently used, as exact order would cost
  * every packet a list operation. A session whose message IDs are still ahead of what
  * session_first_mid() gives now stays: it would use them again if it came back at once. */
-struct session *session_victim(struct session_table *table, uint64_t mid_key, uint64_t now_us);
+struct session *session_victim(struct session_table *table, const struct mid_origin *origin,
+                               uint64_t now_us);
 
 /* The first message ID of a session: a keyed hash of the flow, moved on with the time at half of
- * the message ID space in EXCHANGE_LIFETIME. A session that is forgotten and comes back begins
- * ahead of the IDs it used before, as long as it used fewer than that (RFC 7252 4.4). */
-uint16_t session_first_mid(const struct flow *flow, uint64_t key, uint64_t now_us);
+ * the message ID space in EXCHANGE_LIFETIME, and by MID_LEAD with each life. A session that is
+ * forgotten and comes back begins ahead of the IDs it used before, as long as it used fewer than
+ * the clock passes; over a restart it may have used MID_LEAD more (RFC 7252 4.4). The circle is
+ * closed by 64 restarts within EXCHANGE_LIFETIME. */
+uint16_t session_first_mid(const struct flow *flow, const struct mid_origin *origin,
+                           uint64_t now_us);
 
 /* Microseconds in units of 1.024 ms, which go around in 50 days. */
 static inline uint32_t session_ticks(uint64_t now_us)

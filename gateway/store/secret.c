@@ -20,11 +20,15 @@
 /* Later times are no times: the year 2500. */
 #define CLOCK_MAX_US UINT64_C(16725225600000000)
 
+/* Beyond this it is not the number of starts: Redis counts no further than 2^63. */
+#define LIVES_MAX (UINT64_C(1) << 56)
+
 struct task {
     struct redis redis;
     const char *key, *counter_key;
     struct store_past past;
     uint64_t ahead; /* of the numbers in use is the mark */
+    bool counted;   /* Redis has counted this start itself */
     char digits[DIGITS + 1];
     char refused[96]; /* why it was not written; "" */
     bool done;
@@ -66,7 +70,7 @@ static void write_start(struct task *t)
 {
     struct timespec now;
     uint64_t us, mark;
-    char clock[24], observe[24];
+    char clock[24], observe[24], lives[24];
 
     clock_gettime(CLOCK_REALTIME, &now);
     us = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
@@ -77,8 +81,22 @@ static void write_start(struct task *t)
         mark = t->past.floor;
     snprintf(clock, sizeof(clock), "%" PRIu64, us);
     snprintf(observe, sizeof(observe), "%" PRIu64, mark + t->ahead);
+    snprintf(lives, sizeof(lives), "%" PRIu64, t->past.life);
     (void)redis_say(&t->redis, written, NULL, "HSET", t->counter_key, "clock", clock, "observe",
-                    observe, NULL);
+                    observe, t->counted ? NULL : "lives", lives, NULL);
+}
+
+/* Each start gets a number of its own, two that come at once, too. What is no number cannot be
+ * counted up: it is replaced by one. */
+static void counted(redisAsyncContext *ac, void *answer, void *argument)
+{
+    struct task *t = redis_answered(ac);
+    const redisReply *reply = answer;
+
+    (void)argument;
+    t->counted = reply && reply->type == REDIS_REPLY_INTEGER && reply->integer > 0;
+    if (t->counted)
+        t->past.life = (uint64_t)reply->integer;
 }
 
 /* What is no number is as good as none. */
@@ -90,9 +108,11 @@ static void recalled(redisAsyncContext *ac, void *answer, void *argument)
     (void)argument;
     if (!reply)
         return;
-    if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 2) {
+    if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 3) {
         t->past.floor = number_in(reply->element[0]);
         t->past.clock_us = number_in(reply->element[1]);
+        if (!t->counted)
+            t->past.life = number_in(reply->element[2]) % LIVES_MAX + 1;
     }
     if (t->past.floor > MARK_MAX)
         t->past.floor = 0;
@@ -113,8 +133,9 @@ static void got(redisAsyncContext *ac, void *answer, void *argument)
         return;
     if (is_secret(reply)) {
         memcpy(t->digits, reply->str, DIGITS);
+        (void)redis_say(&t->redis, counted, NULL, "HINCRBY", t->counter_key, "lives", "1", NULL);
         (void)redis_say(&t->redis, recalled, NULL, "HMGET", t->counter_key, "observe", "clock",
-                        NULL);
+                        "lives", NULL);
     } else {
         redis_fail(&t->redis,
                    reply->type == REDIS_REPLY_STRING ? "it is damaged" : redis_reply_text(reply));

@@ -270,6 +270,12 @@ static void owner_is_ours(struct store *s)
     v->claimed = true;
     if (v->secret[0])
         (void)redis_say(&s->redis, secret_kept, NULL, "SET", v->secret_key, v->secret, "NX");
+    if (v->past.life) {
+        char lives[24];
+
+        snprintf(lives, sizeof(lives), "%" PRIu64, v->past.life);
+        (void)redis_say(&s->redis, secret_kept, NULL, "HSETNX", v->counter_key, "lives", lives);
+    }
     (void)redis_say(&s->redis, counter_read, NULL, "HGET", v->counter_key, "observe");
 }
 

@@ -16,7 +16,8 @@
  *   {PREFIX:SERVICE}:observe:LISTEN|PEER|TOKEN   hash: v listen peer transport packet created check
  *   {PREFIX:SERVICE}:resource:NAME               hash: v format etag payload version check
  *   {PREFIX:SERVICE}:counter                     hash: observe (see STORE_MARK),
- *                                                clock (the workers' time, each second)
+ *                                                clock (the workers' time, each second),
+ *                                                lives (starts so far)
  *   {PREFIX:SERVICE}:secret                      string: 32 hexadecimal digits
  *   {PREFIX:SERVICE}:owner                       string: who writes, see below
  *   {PREFIX:SERVICE}:rejected:...                records that could not be understood, renamed
@@ -126,6 +127,8 @@ int store_secret(struct store *store, uint8_t secret[16]);
 struct store_past {
     uint64_t clock_us; /* the workers' time of before the start was not beyond this */
     uint64_t floor;    /* nor were their Observe numbers beyond this */
+    uint64_t life;     /* starts of the service, this one included, whichever gateway it was; 0:
+                          not known */
 };
 struct store_past store_past(const struct store *store);
 

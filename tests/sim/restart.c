@@ -6,6 +6,8 @@
 
 #include <rte_mempool.h>
 
+#include "gateway/session/session.h"
+
 #define SPREAD_US (250 * SECOND) /* the last state spreads, over the network as it is */
 #define CALM_US   (300 * SECOND) /* and over one that loses nothing */
 #define LEAVE_US  (30 * SECOND)
@@ -18,7 +20,9 @@
 
 #define DISASTER_US  (60 * SECOND) /* from one to the next, at the most */
 #define STORM_MAX    3000
+#define STORM_FREE   (MID_LEAD - 100) /* the rest is for what else is sent */
 #define STORM_GAP_US 2
+#define BURST_GAP_US 1000 /* each change is told by itself */
 #define STORMS       2
 #define LIVES_MAX    6
 
@@ -79,7 +83,8 @@ static void on_storm(struct stage *s, void *who, uint64_t left)
     w->stormed++;
     source->confirm_every = confirm_every;
     if (left)
-        stage_at(s, s->now + 1 + stage_below(s, 2 * STORM_GAP_US), on_storm, r, left - 1);
+        stage_at(s, s->now + 1 + stage_below(s, w->bursts ? BURST_GAP_US : 2 * STORM_GAP_US),
+                 on_storm, r, left - 1);
 }
 
 /* One that somebody observes, or NULL. */
@@ -99,7 +104,7 @@ static void on_weather(struct stage *s, void *who, uint64_t storms)
 
     (void)who;
     if (r && s->running) {
-        on_storm(s, r, stage_below(s, STORM_MAX));
+        on_storm(s, r, stage_below(s, stage_below(s, 2) ? STORM_MAX : STORM_FREE));
         storms--;
     }
     if (storms && !w->calm)
@@ -121,6 +126,10 @@ static struct plan draw_plan(struct restart_world *w)
 
     w->reject = stage_below(s, 2);
     w->lives_left = 1 + stage_below(s, LIVES_MAX);
+    w->bursts = stage_below(s, 6) == 0;
+    if (w->bursts) /* one by one, at once: what waits for an ACK is not sent so often */
+        return (struct plan){
+            .servers = 1, .confirm_every = 60000, .timeout_ms = 500, .save_freq = 1, .nstart = 1};
     return (struct plan){.servers = 1 + stage_below(s, 2),
                          .confirm_every = every[stage_below(s, 4)],
                          .spread_s = spreads[stage_below(s, 4)],
@@ -128,6 +137,18 @@ static struct plan draw_plan(struct restart_world *w)
                          .save_freq = freqs[stage_below(s, 3)],
                          .nstart = nstarts[stage_below(s, 4)],
                          .amplification = stage_below(s, 2) ? 0 : 3};
+}
+
+/* Without the store message IDs follow from nothing that is known. */
+static void remember(struct restart_world *w)
+{
+    struct stage *s = stage_of(w);
+    bool own;
+
+    s->number_floor = vault_floor(&w->vault);
+    s->mid_life = vault_life(&w->vault, &own);
+    s->mid_key = s->mid_life ? w->secret : 0;
+    s->forgetful[s->life + 1] = !own;
 }
 
 static bool open_gateway(struct restart_world *w, const struct plan *plan)
@@ -158,7 +179,7 @@ static bool open_gateway(struct restart_world *w, const struct plan *plan)
              1 + stage_below(stage_of(w), WORKERS_MAX), plan->nstart, upstreams, routes,
              plan->confirm_every, w->reject ? "reject" : "serve", plan->timeout_ms, plan->spread_s,
              plan->save_freq, plan->amplification);
-    stage_of(w)->number_floor = vault_floor(&w->vault);
+    remember(w);
     if (!fleet_open(&w->base.fleet, yaml))
         return false;
     w->born_at = stage_of(w)->now;
@@ -329,12 +350,13 @@ static void restart(struct restart_world *w, const struct plan *plan)
     stage_note(s, "the gateway is gone");
     clock_then = stage_clock(s);
     die(w);
-    /* After a storm message IDs, of which the clock gives 132 a second, have run ahead of it: it
-     * catches up with them, but not with the numbers, of which it gives 61. */
-    if (w->stormed)
+    /* After a storm message IDs, of which the clock gives 132 a second, have run ahead of it: if it
+     * is more than a life has ahead of the one before, the clock catches up with them, but not with
+     * the numbers, of which it gives 61. */
+    if (w->stormed > STORM_FREE)
         stage_run(s, s->now + SECOND + w->stormed * SECOND / 120);
     else
-        stage_run(s, s->now + 10000 + pause);
+        stage_run(s, s->now + 10000 + (w->hasty ? pause / 100 : pause));
     if (s->failed)
         return;
     set_clock(w, clock_then);
@@ -345,15 +367,36 @@ static void restart(struct restart_world *w, const struct plan *plan)
 
 /* ---- the phases ---- */
 
+/* A process that dies soon, and right after a burst: its sessions have run ahead of the clock. */
+static void live_hastily(struct restart_world *w)
+{
+    struct stage *s = stage_of(w);
+    struct resource *r;
+
+    stage_run(s, s->now + stage_below(s, w->lives > 1 ? SECOND : 4 * SECOND));
+    r = observed(w);
+    if (!r || resource_subscribers(r) == 0 || s->failed)
+        return;
+    stage_note(s, "a burst");
+    on_storm(s, r, STORM_FREE - stage_below(s, 50));
+    stage_run(s, s->now + STORM_FREE * BURST_GAP_US / 2 + stage_below(s, SECOND / 2));
+}
+
 static void churn(struct restart_world *w, const struct plan *plan)
 {
     struct stage *s = stage_of(w);
 
     for (; w->lives_left && !s->failed; w->lives_left--) {
-        stage_run(s, s->now + 1000 + stage_below(s, stage_below(s, 3) ? 100 * SECOND : 2 * SECOND));
+        w->hasty = w->bursts && w->stormed == 0 && stage_below(s, 4);
+        if (w->hasty)
+            live_hastily(w);
+        else
+            stage_run(s, s->now + 1000 +
+                             stage_below(s, stage_below(s, 3) ? 100 * SECOND : 2 * SECOND));
         if (!s->failed)
             restart(w, plan);
     }
+    w->hasty = false;
     stage_run(s, s->now + stage_below(s, 60 * SECOND));
 }
 
@@ -431,9 +474,10 @@ static void populate(struct restart_world *w)
 
     for (unsigned i = 0; i < resources; i++)
         make_resource(w);
-    w->watcher_count = stage_below(s, 4) ? 1 + stage_below(s, 8) : 8 + stage_below(s, 24);
+    w->watcher_count =
+        w->bursts || stage_below(s, 4) ? 1 + stage_below(s, 8) : 8 + stage_below(s, 24);
     w->watchers = calloc(w->watcher_count, sizeof(w->watchers[0]));
-    w->stormy = w->watcher_count <= 8 && stage_below(s, 3) == 0;
+    w->stormy = w->bursts || (w->watcher_count <= 8 && stage_below(s, 3) == 0);
     for (unsigned i = 0; i < w->watcher_count; i++)
         watcher_init(w, i);
     if (w->stormy) {
@@ -453,7 +497,7 @@ static void draw_clock(struct restart_world *w)
         s->clock_ahead_us -= stage_below(s, 800 * SECOND);
     else
         s->clock_ahead_us += random_u64(&s->random) % NUMBER_WRAP;
-    s->mid_key = random_u64(&s->random) | 1;
+    w->secret = random_u64(&s->random) | 1;
 }
 
 int restart_run(uint64_t seed, bool trace)

@@ -44,6 +44,8 @@ struct restart_world {
     bool calm;    /* nobody comes or goes, nothing breaks */
     bool hurried; /* parcels are scarce, or the ring is full: some records are refused */
     bool draining;
+    bool bursts;      /* some lives end in a burst of notifications: */
+    bool hasty;       /* this one */
     bool stormy;      /* resources change faster than the clock of Observe numbers, at times */
     unsigned stormed; /* changes in storms, in this life */
     bool lossy;       /* the network has lost something */
@@ -53,6 +55,7 @@ struct restart_world {
     unsigned watcher_count;
     struct restart_judge *judge;
     unsigned lives, lives_left;
+    uint64_t secret;     /* what message IDs follow from */
     uint64_t born_at;    /* when the gateway was started */
     uint64_t trouble_at; /* when records were last refused for lack of parcels, or of a ring */
 };

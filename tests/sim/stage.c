@@ -459,6 +459,7 @@ static bool make_worker(struct stage *s, unsigned i, uint64_t shared_key)
                                  .count = s->worker_count,
                                  .shared_key = shared_key,
                                  .mid_key = s->mid_key,
+                                 .life = s->mid_life,
                                  .number_floor = s->number_floor,
                                  .journal = s->journaled ? &s->journal : NULL,
                                  .io = {.context = side,

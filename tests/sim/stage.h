@@ -68,10 +68,12 @@ struct stage {
     unsigned life;             /* starts of the gateway */
     bool running;
     uint64_t
-        clock_ahead_us;    /* the workers' clock is so much ahead of `now`; only a start sets it */
-    uint64_t mid_key;      /* the same for all lives; 0: random ones */
-    uint64_t number_floor; /* see worker_setup */
-    bool journaled;        /* there is a journal, which outlives the gateway */
+        clock_ahead_us; /* the workers' clock is so much ahead of `now`; only a start sets it */
+    uint64_t mid_key;   /* the same for all lives; 0: random ones */
+    uint64_t mid_life;  /* see worker_setup.life */
+    bool forgetful[STAGE_LIVES]; /* lives whose message IDs may be those of another one */
+    uint64_t number_floor;       /* see worker_setup */
+    bool journaled;              /* there is a journal, which outlives the gateway */
     struct journal journal;
     void *journal_memory;
     size_t journal_bytes;

@@ -444,6 +444,8 @@ static void apply(struct vault *v, struct vault_command *c)
         break;
     case ACT_COUNTER:
         c->number = v->redis_mark;
+        if (!v->redis_lives) /* it goes there with the secret */
+            v->redis_lives = v->life;
         break;
     }
 }
@@ -769,7 +771,7 @@ void vault_lose(struct vault *v)
     vault_cut(v);
     stage_note(v->stage, "store: all data are lost");
     forget(v);
-    v->redis_mark = v->redis_clock = 0;
+    v->redis_mark = v->redis_clock = v->redis_lives = 0;
     v->lost_at = v->stage->now;
 }
 
@@ -810,6 +812,15 @@ uint64_t vault_floor(struct vault *v)
     if (v->marked)
         v->redis_mark = (v->floor > clock ? v->floor : clock) + NUMBERS_AHEAD;
     return v->floor;
+}
+
+uint64_t vault_life(struct vault *v, bool *own)
+{
+    *own = answers(v) && !v->failing;
+    v->life = answers(v) ? v->redis_lives + 1 : 0;
+    if (*own)
+        v->redis_lives = v->life;
+    return v->life;
 }
 
 void vault_start(struct vault *v)

@@ -38,6 +38,7 @@ struct vault {
     struct vault_record *records;
     uint64_t redis_mark;  /* 0: none */
     uint64_t redis_clock; /* the workers' time, a look ago */
+    uint64_t redis_lives; /* starts so far */
     bool away;            /* it cannot be reached */
     bool failing;         /* it refuses to write */
     uint64_t stalled_until;
@@ -53,7 +54,7 @@ struct vault {
     uint64_t resumed_at; /* when the workers were told that all has been read back */
     uint64_t trouble_at; /* when something was last refused, late or lost */
     bool floor_known, resumed, mark_moving, dirty, reading;
-    uint64_t floor, mark, next_mark, asked;
+    uint64_t floor, mark, next_mark, asked, life;
     uint64_t again_at;
     bool marked; /* what asks for the mark to be moved has been heard, and it was moved */
     struct vault_command *first, **last;
@@ -82,6 +83,10 @@ void vault_free(struct vault *v);
 uint64_t vault_clock(const struct vault *v);
 /* The same for their numbers: the mark that is found, which is moved on at once. */
 uint64_t vault_floor(struct vault *v);
+
+/* The number of this start; 0: not known, and the secret neither. `own`: no other start has had it.
+ */
+uint64_t vault_life(struct vault *v, bool *own);
 
 /* The gateway's configuration has been loaded, and its workers made: connects. */
 void vault_start(struct vault *v);

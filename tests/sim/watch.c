@@ -28,7 +28,7 @@ struct own {
     unsigned repeats;
     uint64_t taken_gap; /* when it may be the repetition of an older one */
     unsigned taken_repeats;
-    unsigned worker;
+    unsigned worker, life;
     uint64_t until; /* the gateway may have given the request up from here on */
 };
 
@@ -322,6 +322,7 @@ static void note_new(struct watch *watch, struct own *own, unsigned worker, cons
                         .first_at = now,
                         .last_at = now,
                         .worker = worker,
+                        .life = watch->stage->life,
                         .until = UINT64_MAX};
     own->observe = message_has(m, SLOT_OBSERVE);
     own->token = m->token_length ? hash_bytes(m->token, m->token_length, 7) : 0;
@@ -342,6 +343,14 @@ static void note_new(struct watch *watch, struct own *own, unsigned worker, cons
     check_nstart(watch, own);
 }
 
+/* Another process has sent it, and where the store could not be asked nothing is known of that. */
+static bool is_forgotten(const struct watch *watch, const struct own *own)
+{
+    const struct stage *s = watch->stage;
+
+    return own->life != s->life && (s->forgetful[own->life] || s->forgetful[s->life]);
+}
+
 void watch_emitted(struct watch *watch, unsigned worker, const struct flow *flow,
                    const uint8_t *data, size_t length)
 {
@@ -359,7 +368,7 @@ void watch_emitted(struct watch *watch, unsigned worker, const struct flow *flow
         return;
     }
     own = find(watch, flow, m.mid);
-    if (!own->first_at || now - own->last_at > LIFETIME) {
+    if (!own->first_at || now - own->last_at > LIFETIME || is_forgotten(watch, own)) {
         note_new(watch, own, worker, flow, &m, hash);
         return;
     }

@@ -3,7 +3,7 @@
 
 #include "gateway/session/session.h"
 
-#define KEY 42
+static const struct mid_origin origin = {.key = 42, .life = 7};
 
 static struct flow flow_of(uint32_t n)
 {
@@ -127,9 +127,9 @@ static void the_victim_is_idle_and_free(void **state)
 
         s->seen_us = n == 9 ? 10 : 1000 + n;
         s->exchanges = n == 9 ? 0 : POOL_NONE; /* the oldest is at work */
-        s->next_mid = session_first_mid(&s->flow, KEY, 2000);
+        s->next_mid = session_first_mid(&s->flow, &origin, 2000);
     }
-    struct session *victim = session_victim(&t, KEY, 2000);
+    struct session *victim = session_victim(&t, &origin, 2000);
     assert_non_null(victim);
     assert_int_equal(victim->seen_us, 1000);
     for (uint32_t n = 0; n < 16; n++) {
@@ -138,7 +138,7 @@ static void the_victim_is_idle_and_free(void **state)
 
         s->remembered_unsafe = 1;
     }
-    assert_null(session_victim(&t, KEY, 2000));
+    assert_null(session_victim(&t, &origin, 2000));
     session_table_fini(&t);
 }
 
@@ -176,16 +176,16 @@ static void a_victim_cannot_use_its_message_ids_again(void **state)
     assert_int_equal(session_table_init(&t, 1, 1), 0);
     s = add(&t, 1);
     s->seen_us = now;
-    first = s->next_mid = session_first_mid(&s->flow, KEY, now);
-    assert_ptr_equal(session_victim(&t, KEY, now), s); /* it has used none */
+    first = s->next_mid = session_first_mid(&s->flow, &origin, now);
+    assert_ptr_equal(session_victim(&t, &origin, now), s); /* it has used none */
     for (unsigned i = 0; i < 100; i++)
         assert_true(session_take_mid(s, now, &mid));
-    while (!session_victim(&t, KEY, now))
+    while (!session_victim(&t, &origin, now))
         now += 1000;
-    assert_true((uint16_t)(session_first_mid(&s->flow, KEY, now) - first) >= 100);
+    assert_true((uint16_t)(session_first_mid(&s->flow, &origin, now) - first) >= 100);
     assert_in_range(now, 1000 * SECOND_US + 745000, 1000 * SECOND_US + 755000); /* 7.5 ms each */
     s->next_mid = (uint16_t)(first + 0x8000);
-    assert_ptr_equal(session_victim(&t, KEY, s->seen_us + EXCHANGE_LIFETIME_MS * 1000ull), s);
+    assert_ptr_equal(session_victim(&t, &origin, s->seen_us + EXCHANGE_LIFETIME_MS * 1000ull), s);
     session_table_fini(&t);
 }
 
@@ -210,13 +210,37 @@ static void message_ids_rest_for_their_lifetime(void **state)
 
 static void message_ids_go_on_when_a_session_comes_back(void **state)
 {
+    const struct mid_origin other = {.key = 43, .life = 7};
     struct flow flow = flow_of(7);
-    uint16_t first = session_first_mid(&flow, 42, 1000 * SECOND_US);
-    uint16_t later = session_first_mid(&flow, 42, 1010 * SECOND_US);
+    uint16_t first = session_first_mid(&flow, &origin, 1000 * SECOND_US);
+    uint16_t later = session_first_mid(&flow, &origin, 1010 * SECOND_US);
 
     (void)state;
     assert_in_range((uint16_t)(later - first), 1326, 1327); /* 32,768 / 247 s * 10 s */
-    assert_int_not_equal(first, session_first_mid(&flow, 43, 1000 * SECOND_US));
+    assert_int_not_equal(first, session_first_mid(&flow, &other, 1000 * SECOND_US));
+}
+
+/* A process that dies at once after 512 messages in no time, and so on: 60 lives within
+ * EXCHANGE_LIFETIME. */
+static void message_ids_of_lives_are_apart(void **state)
+{
+    static bool used[65536];
+    struct flow flow = flow_of(7);
+
+    (void)state;
+    memset(used, 0, sizeof(used));
+    for (uint64_t life = 1000; life < 1060; life++) {
+        const struct mid_origin mids = {.key = 42, .life = life};
+        uint64_t now = life * SECOND_US;
+        struct session s = {.next_mid = session_first_mid(&flow, &mids, now)};
+        uint16_t mid;
+
+        for (unsigned i = 0; i < MID_LEAD; i++) {
+            assert_true(session_take_mid(&s, now, &mid));
+            assert_false(used[mid]);
+            used[mid] = true;
+        }
+    }
 }
 
 /* The ticks go around in 50 days; what they tell is never more than it is. */
@@ -263,6 +287,7 @@ int main(void)
         cmocka_unit_test(a_victim_cannot_use_its_message_ids_again),
         cmocka_unit_test(message_ids_rest_for_their_lifetime),
         cmocka_unit_test(message_ids_go_on_when_a_session_comes_back),
+        cmocka_unit_test(message_ids_of_lives_are_apart),
         cmocka_unit_test(how_long_nothing_was_sent_is_never_told_too_long),
         cmocka_unit_test(an_upstream_session_keeps_its_gate),
     };

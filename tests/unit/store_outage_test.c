@@ -261,6 +261,7 @@ static void data_is_lost(void **state)
     }
     assert_true((uint64_t)redis_number(&b->redis, "HGET " TAG "counter observe") >= mark);
     assert_int_equal(redis_number(&b->redis, "STRLEN " TAG "secret"), 32);
+    assert_int_equal(redis_number(&b->redis, "HGET " TAG "counter lives"), 1);
     assert_int_equal(redis_number(&b->redis, "EXISTS " TAG "owner"), 1);
     bench_end(b);
 }

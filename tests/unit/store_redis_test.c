@@ -241,16 +241,20 @@ static void the_past_is_known_at_the_start(void **state)
     assert_int_equal(past.clock_us, b->now_us + 1100000);
     assert_true(redis_number(&b->redis, "HGET " TAG "counter clock") > (long long)past.clock_us);
     assert_true(past.floor > b->now_us >> 14);
+    assert_int_equal(past.life, 1);
+    assert_int_equal(redis_number(&b->redis, "HGET " TAG "counter lives"), 1);
     /* Numbers go on behind the floor, and the mark is ahead of them before the first is sent. */
     assert_true(redis_number(&b->redis, "HGET " TAG "counter observe") >=
                 (long long)past.floor + 3662);
-    redis_ok(&b->redis, "HSET " TAG "counter clock 99999999999999999999 observe -7");
+    redis_ok(&b->redis, "HSET " TAG "counter clock 99999999999999999999 observe -7 lives many");
     store_destroy(b->store);
     b->store = store_create(&b->config);
     assert_int_equal(store_secret(b->store, secret), 0);
     past = store_past(b->store);
     assert_int_equal(past.clock_us, 0);
     assert_int_equal(past.floor, 0);
+    assert_int_equal(past.life, 1);
+    assert_int_equal(redis_number(&b->redis, "HGET " TAG "counter lives"), 1);
     bench_end(b);
 }
 

@@ -165,6 +165,40 @@ static void ports_are_used_up_one_after_the_other(void **state)
     expire(b, s);
 }
 
+/* An origin may remember message IDs of lives before: each begins with a port of its own, and far
+ * from where the ones before it may have got to. */
+static void lives_begin_with_ports_far_apart(void **state)
+{
+    struct bench *b = *state;
+    struct server *server = &b->u.servers[SERVERS]; /* with 1,024 ports */
+
+    assert_int_equal(server->ports, 1024);
+    for (uint64_t life = 1; life < 600; life++) {
+        struct config_server place = server->place;
+        unsigned first[4], at = 0;
+
+        for (; at < 4; at++) {
+            b->m.mids.life = life + at;
+            upstreams_move(&b->u, SERVERS, &place);
+            first[at] = server->current;
+            assert_true(first[at] < 256);
+        }
+        for (unsigned before = 0; before < 3; before++)
+            assert_in_range((first[3] - first[before]) % 256, 32, 224);
+    }
+    for (server->ports = 1; server->ports <= 20; server->ports++) {
+        bool begun[20] = {false};
+
+        for (b->m.mids.life = 77; b->m.mids.life < 77u + server->ports; b->m.mids.life++) {
+            struct config_server place = server->place;
+
+            upstreams_move(&b->u, SERVERS, &place);
+            assert_false(begun[server->current]);
+            begun[server->current] = true;
+        }
+    }
+}
+
 /* A server that becomes another endpoint leaves its sessions behind, and its ping. */
 static void sessions_of_a_place_that_was_left_mean_nothing(void **state)
 {
@@ -200,6 +234,7 @@ int main(void)
         TEST(who_is_left_out_is_chosen_only_when_nobody_else_is_up),
         TEST(the_hash_spreads_evenly),
         TEST(ports_are_used_up_one_after_the_other),
+        TEST(lives_begin_with_ports_far_apart),
         TEST(sessions_of_a_place_that_was_left_mean_nothing),
     };
 
