@@ -89,7 +89,8 @@ def test_start_without_the_device_fails_with_its_name(tmp_path):
     """An interface that does not exist: not ready, status 1, and the message names it."""
     path = tmp_path / "nodevice.yaml"
     path.write_text(GOOD.replace("tap:coapgw0", "af_packet:nodev9").replace(
-        '    host_addresses: [10.99.0.1/24, "fd99::1/64"]\n', "").replace("512MiB", "64MiB"))
+        '    host_addresses: [10.99.0.1/24, "fd99::1/64"]\n', "").replace("512MiB", "64MiB").replace(
+            "directory: /run/coapgw", f"directory: {tmp_path}/journal"))
     result = coapgw("-c", path)
     assert result.returncode == 1, result.stderr
     assert "nodev9" in result.stderr

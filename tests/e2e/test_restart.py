@@ -417,6 +417,7 @@ class Two:
             self.inner.run("ip", "link", "set", self.inner_interface, "up")
 
         def close(self):
+            self.drop_journal()
             self.inner.close()
 
     def __init__(self, stack, folder, store=""):

@@ -42,8 +42,11 @@ class Transport:
         """What a stopped gateway should have removed."""
         return []
 
-    def close(self):
+    def drop_journal(self):
         shutil.rmtree(self.journal, ignore_errors=True)
+
+    def close(self):
+        self.drop_journal()
         self.hosts.close()
         if self.inner is not self.hosts:
             self.inner.close()
