@@ -434,6 +434,8 @@ void worker_usage(const struct worker *w, struct worker_usage *usage)
         .assembly_bytes_max = m->config->limits.assembly_bytes,
         .destinations = proxy_destinations(&w->proxy),
         .destinations_max = m->config->limits.destinations,
+        .async = w->modules ? module_asyncs(w->modules) : 0,
+        .async_max = m->config->limits.async,
         .timers = m->wheel.armed,
     };
 }

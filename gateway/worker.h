@@ -102,6 +102,7 @@ struct worker_usage {
     uint64_t cache_bytes, cache_bytes_max;       /* what the cache holds */
     uint64_t assembly_bytes, assembly_bytes_max; /* bodies that are not in the cache */
     uint32_t destinations, destinations_max;     /* of the forward proxy */
+    uint32_t async, async_max;                   /* requests that modules answer later */
     uint64_t timers;                             /* armed ones */
 };
 void worker_usage(const struct worker *w, struct worker_usage *usage);

@@ -165,7 +165,7 @@ static const struct {
     }
     USE(sessions),       USE(exchanges),    USE(forwards),  USE(outbound),  USE(remembered),
     USE(chunks),         USE(observations), USE(relations), USE(transfers), USE(cache_bytes),
-    USE(assembly_bytes), USE(destinations), USE(resources),
+    USE(assembly_bytes), USE(destinations), USE(resources), USE(async),
 #undef USE
 };
 

@@ -264,6 +264,7 @@ static void metrics_are_what_is_counted(void **state)
     expect(b, "/metrics", 200, "\ncoapgw_loop_longest_turn_seconds{worker=\"0\"} 0.000123\n");
     expect(b, "/metrics", 200, "\ncoapgw_in_use{worker=\"0\",resource=\"sessions\"} 0\n");
     expect(b, "/metrics", 200, "\ncoapgw_limit{worker=\"0\",resource=\"sessions\"} 64\n");
+    expect(b, "/metrics", 200, "\ncoapgw_in_use{worker=\"0\",resource=\"async\"} 0\n");
     expect(b, "/metrics", 200, "\ncoapgw_worker_answers{worker=\"0\"} 1\n");
     expect(b, "/metrics", 200,
            "\ncoapgw_server_up{worker=\"0\",upstream=\"pair\","

@@ -176,9 +176,13 @@ static void test_the_same_token_is_refused(void **state)
 static void test_the_limit(void **state)
 {
     struct harness *h = later_begin(10000);
+    struct worker_usage usage;
     struct message m;
 
     (void)state;
+    worker_usage(h->worker, &usage);
+    assert_int_equal(usage.async, 0);
+    assert_int_equal(usage.async_max, 8);
     for (unsigned i = 0; i < 8; i++) {
         ask(h, i, TYPE_NON, "tok");
         assert_int_equal(later.result, 0);
@@ -187,6 +191,8 @@ static void test_the_limit(void **state)
     assert_int_equal(later.result, -ENOSPC);
     expect_at_client(h, 8, CODE_SERVICE_UNAVAILABLE, &m);
     assert_int_equal(COUNTER(h, refused_asyncs), 1);
+    worker_usage(h->worker, &usage);
+    assert_int_equal(usage.async, 8);
     later.delay_ms = COAPGW_DELAY_MS_MAX + 1;
     ask(h, 8, TYPE_NON, "tok");
     assert_int_equal(later.result, -EINVAL);
