@@ -44,8 +44,9 @@ struct neighbours {
     struct pool entries;
     struct list asked;  /* ASKING and PROBING: one gap for all, so in the order of due_us */
     struct list silent; /* SILENT: the same */
-    uint32_t waiting;
-    uint32_t hand; /* of the clock that looks for an entry to evict */
+    uint32_t waiting;   /* up to NEIGHBOUR_WAITING of each entry */
+    uint32_t beyond;    /* those that entries have on top of that */
+    uint32_t hand;      /* of the clock that looks for an entry to evict */
     uint64_t seed;
     struct entry *recent[RECENT]; /* by the last byte of the address: what was found last */
     uint32_t heads[HEADS];        /* index + 1 */
@@ -145,8 +146,7 @@ static struct rte_mbuf *pop(struct neighbours *n, struct entry *e)
     e->first = mark_of(mbuf)->next;
     if (!e->first)
         e->last = NULL;
-    e->waiting--;
-    n->waiting--;
+    --*(e->waiting-- > NEIGHBOUR_WAITING ? &n->beyond : &n->waiting);
     return mbuf;
 }
 
@@ -162,11 +162,11 @@ static void wait_in(struct neighbours *n, struct entry *e, struct rte_mbuf *mbuf
 {
     struct counters *c = n->setup.counters;
 
-    if (e->waiting == NEIGHBOUR_WAITING) {
+    if (e->waiting >= NEIGHBOUR_WAITING && n->beyond == NEIGHBOUR_BEYOND) {
         rte_pktmbuf_free(pop(n, e)); /* the newest say best what is needed now */
         c->drop_neighbour_queue++;
     }
-    if (n->waiting == NEIGHBOUR_WAITING_TOTAL) {
+    if (e->waiting < NEIGHBOUR_WAITING && n->waiting == NEIGHBOUR_WAITING_TOTAL) {
         rte_pktmbuf_free(mbuf);
         c->drop_neighbour_queue++;
         return;
@@ -177,8 +177,7 @@ static void wait_in(struct neighbours *n, struct entry *e, struct rte_mbuf *mbuf
     else
         e->first = mbuf;
     e->last = mbuf;
-    e->waiting++;
-    n->waiting++;
+    ++*(e->waiting++ < NEIGHBOUR_WAITING ? &n->waiting : &n->beyond);
 }
 
 /* ---- entries ---- */

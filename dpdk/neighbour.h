@@ -2,7 +2,8 @@
  * 4861), and the packets that wait for one.
  *
  * An entry is asked for when a packet needs it, at most three times a second apart. Meanwhile
- * packets wait: a few for each entry, the oldest making room, and a bounded number in all. A known
+ * packets wait: a few for each entry, and a bounded number in all; and a number of which one alone
+ * may have all, the oldest making room. A known
  * neighbour is asked again, by unicast, when its address was confirmed a minute ago and is in use.
  * Asking without an answer leaves a negative entry for a while, which drops what comes.
  *
@@ -23,6 +24,9 @@
 #define NEIGHBOUR_ENTRIES       8192
 #define NEIGHBOUR_WAITING       16   /* packets for one neighbour */
 #define NEIGHBOUR_WAITING_TOTAL 1024 /* packets in all */
+/* On top of that, for those who need more: all that a start sends to its origin or router. Junk for
+ * many addresses cannot take it from them, nor they the room of the others. 5 MB of buffers. */
+#define NEIGHBOUR_BEYOND 2048
 
 struct neighbours;
 

@@ -11,6 +11,7 @@
 
 #include "dpdk/diagnose.h"
 #include "dpdk/eal.h"
+#include "dpdk/neighbour.h"
 
 #define RSS_TYPES    (RTE_ETH_RSS_NONFRAG_IPV4_UDP | RTE_ETH_RSS_NONFRAG_IPV6_UDP)
 #define TX_CHECKSUMS (RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM)
@@ -39,7 +40,8 @@ static int fail_diagnosed(const struct port *port, const char *what, int err)
 
 unsigned port_buffers_wanted(const struct config *config)
 {
-    unsigned per_worker = 2048; /* bursts, rings and what waits for a neighbour */
+    /* Bursts, rings and what waits for a neighbour. */
+    unsigned per_worker = 1024 + NEIGHBOUR_WAITING_TOTAL + NEIGHBOUR_BEYOND;
     unsigned total = 0, n = 1;
 
     for (unsigned i = 0; i < config->interface_count; i++) {
