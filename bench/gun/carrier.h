@@ -28,8 +28,8 @@ struct incoming {
     uint32_t endpoint; /* PARTY_DEVICE */
     uint16_t length;
     uint8_t party;
-    bool astray;              /* PARTY_DEVICE: not from the target */
-    struct carrier_peer peer; /* PARTY_ORIGIN */
+    bool astray;                     /* PARTY_DEVICE: not from the target */
+    const struct carrier_peer *peer; /* PARTY_ORIGIN; the carrier's, until release() */
 };
 
 struct outgoing {
@@ -40,7 +40,7 @@ struct outgoing {
     uint16_t length;
     uint8_t party;
     bool summed;
-    struct carrier_peer peer; /* PARTY_ORIGIN */
+    const struct carrier_peer *peer; /* PARTY_ORIGIN; the engine's, until send() */
 };
 
 struct carrier {

@@ -136,22 +136,21 @@ static unsigned receive(struct carrier *c, struct incoming *in)
     struct device *d = (struct device *)c;
     struct rte_mbuf *packets[CARRIER_BURST];
     uint16_t queue = next_queue(d, &d->received_from);
-    unsigned n = rte_eth_rx_burst(d->port, queue, packets, CARRIER_BURST), count = 0;
+    unsigned n = rte_eth_rx_burst(d->port, queue, packets, CARRIER_BURST);
 
     d->held_count = 0;
     for (unsigned i = 0; i < n; i++) {
         if (i + 1 < n)
             rte_prefetch0(rte_pktmbuf_mtod(packets[i + 1], void *));
-        if (frame_read(d, packets[i], &in[count])) {
-            d->held[count++] = packets[i];
+        if (frame_read(d, packets[i], &in[d->held_count])) {
+            d->held[d->held_count++] = packets[i];
         } else if (neighbour_receive(d, packets[i])) {
             transmit(d, &packets[i], 1);
         } else {
             rte_pktmbuf_free(packets[i]);
         }
     }
-    d->held_count = (uint16_t)count;
-    return count;
+    return d->held_count;
 }
 
 static void release(struct carrier *c)

@@ -27,7 +27,8 @@ struct device {
     uint8_t header[64];       /* of a device's request: all but what differs by request */
     uint32_t ip_sum, udp_sum; /* of its fixed words, as they stand in memory */
     uint16_t held_count;
-    struct rte_mbuf *held[CARRIER_BURST]; /* received, until release() */
+    struct rte_mbuf *held[CARRIER_BURST];     /* received, until release() */
+    struct carrier_peer peers[CARRIER_BURST]; /* of the origin; by the same index */
 };
 
 /* ---- device_frame.c ---- */
@@ -39,7 +40,7 @@ void frame_make_header(struct device *d);
 void frame_write(const struct device *d, struct outgoing *out);
 
 /* True when it is a UDP datagram for one of ours. */
-bool frame_read(const struct device *d, struct rte_mbuf *mbuf, struct incoming *in);
+bool frame_read(struct device *d, struct rte_mbuf *mbuf, struct incoming *in);
 
 /* Whether an address is one of the devices' or the origin's. */
 bool frame_is_ours(const struct device *d, const struct address *a);

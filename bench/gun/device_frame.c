@@ -119,7 +119,7 @@ static struct rte_udp_hdr *write_origin_ip(const struct device *d, const struct 
                                            void *at, uint32_t *pseudo)
 {
     uint16_t bytes = (uint16_t)(sizeof(struct rte_udp_hdr) + out->length);
-    const struct address *origin = &d->o->origin.address, *peer = &out->peer.address;
+    const struct address *origin = &d->o->origin.address, *peer = &out->peer->address;
 
     *pseudo = sum_of(origin->bytes + (d->v6 ? 0 : 12), d->v6 ? 16 : 4) +
               sum_of(peer->bytes + (d->v6 ? 0 : 12), d->v6 ? 16 : 4) +
@@ -148,12 +148,12 @@ static void write_origin(const struct device *d, struct outgoing *out)
     struct rte_udp_hdr *udp;
     uint32_t pseudo;
 
-    memcpy(&ether->dst_addr, out->peer.mac, sizeof(out->peer.mac));
+    memcpy(&ether->dst_addr, out->peer->mac, sizeof(out->peer->mac));
     ether->src_addr = d->origin_mac;
     ether->ether_type = rte_cpu_to_be_16(d->v6 ? RTE_ETHER_TYPE_IPV6 : RTE_ETHER_TYPE_IPV4);
     udp = write_origin_ip(d, out, ether + 1, &pseudo);
     udp->src_port = rte_cpu_to_be_16(d->o->origin.port);
-    udp->dst_port = rte_cpu_to_be_16(out->peer.port);
+    udp->dst_port = rte_cpu_to_be_16(out->peer->port);
     finish_udp(udp, out, pseudo + udp->dst_port);
 }
 
@@ -199,21 +199,24 @@ static bool find_device(const struct device *d, uint32_t index, const struct rte
     return in->endpoint < d->o->endpoints;
 }
 
-static bool read_origin(const struct device *d, const struct rte_ether_hdr *ether,
+static bool read_origin(struct device *d, const struct rte_ether_hdr *ether,
                         const struct address *to, const struct address *from,
                         const struct rte_udp_hdr *udp, struct incoming *in)
 {
+    struct carrier_peer *peer = &d->peers[d->held_count];
+
     if (!d->o->origin_given || !address_equal(to, &d->o->origin.address) ||
         udp->dst_port != rte_cpu_to_be_16(d->o->origin.port))
         return false;
     in->party = PARTY_ORIGIN;
-    in->peer.address = *from;
-    in->peer.port = rte_be_to_cpu_16(udp->src_port);
-    memcpy(in->peer.mac, &ether->src_addr, sizeof(in->peer.mac));
+    peer->address = *from;
+    peer->port = rte_be_to_cpu_16(udp->src_port);
+    memcpy(peer->mac, &ether->src_addr, sizeof(peer->mac));
+    in->peer = peer;
     return true;
 }
 
-static bool read4(const struct device *d, const struct rte_mbuf *mbuf, struct incoming *in)
+static bool read4(struct device *d, const struct rte_mbuf *mbuf, struct incoming *in)
 {
     const struct rte_ether_hdr *ether = rte_pktmbuf_mtod(mbuf, const struct rte_ether_hdr *);
     const struct rte_ipv4_hdr *ip = (const struct rte_ipv4_hdr *)(ether + 1);
@@ -239,7 +242,7 @@ static bool read4(const struct device *d, const struct rte_mbuf *mbuf, struct in
     return false;
 }
 
-static bool read6(const struct device *d, const struct rte_mbuf *mbuf, struct incoming *in)
+static bool read6(struct device *d, const struct rte_mbuf *mbuf, struct incoming *in)
 {
     const struct rte_ether_hdr *ether = rte_pktmbuf_mtod(mbuf, const struct rte_ether_hdr *);
     const struct rte_ipv6_hdr *ip = (const struct rte_ipv6_hdr *)(ether + 1);
@@ -259,7 +262,7 @@ static bool read6(const struct device *d, const struct rte_mbuf *mbuf, struct in
     return read_origin(d, ether, &to, &from, udp, in);
 }
 
-bool frame_read(const struct device *d, struct rte_mbuf *mbuf, struct incoming *in)
+bool frame_read(struct device *d, struct rte_mbuf *mbuf, struct incoming *in)
 {
     const struct rte_ether_hdr *ether = rte_pktmbuf_mtod(mbuf, const struct rte_ether_hdr *);
 

@@ -9,7 +9,8 @@
 
 #define LEAST_BURST 32     /* requests that are waited for in a closed loop ... */
 #define PATIENCE_NS 20000u /* ... for so long at the most */
-#define LOOK_AT     16     /* places looked at for a timeout in each turn */
+#define LOOK_AT     16     /* places looked at for a timeout, with each burst ... */
+#define LOOK_NS     5000   /* ... and when nothing is sent: an empty turn must be short */
 
 /* ---- sending ---- */
 
@@ -61,27 +62,36 @@ static uint32_t slots_left(const struct gun *g)
     return g->free_count + (g->slot_count - g->top);
 }
 
+/* What a request needs that is more than one message, or has a number in its path. */
+static void begin_more(struct gun *g, const struct mix_entry *entry, struct exchange *x,
+                       struct exchange_more *more)
+{
+    more->number = g->next_number;
+    g->next_number = more->number + 1 == g->o->spread ? 0 : more->number + 1;
+    x->form = forms_find(&g->forms, entry->path, entry->kind, more->number);
+    more->szx = (uint8_t)(g->o->block_szx < 0 ? BLOCK_SZX_DEFAULT : g->o->block_szx);
+    more->offset = 0;
+    more->tries = 0;
+    more->started = false;
+}
+
 /* The next request of the plan, at the next device. */
 static uint32_t begin_request(struct gun *g, uint64_t now, uint64_t due)
 {
-    const struct mix_entry *entry = &g->plan[g->next_plan++ % MIX_PLAN_ENTRIES];
+    const struct mix_entry *entry = &g->plan[g->next_plan];
     uint32_t index = take_slot(g), endpoint = g->next_endpoint;
     struct exchange *x = &g->slots[index];
 
+    g->next_plan = g->next_plan + 1 >= g->plan_count ? 0 : g->next_plan + 1;
     g->next_endpoint = endpoint + 1 == g->o->endpoints ? 0 : endpoint + 1;
     x->sent_ns = now;
     x->due_ns = due;
-    x->again_ns = 0;
     x->sequence++;
     x->endpoint = endpoint;
-    x->number = g->next_number;
-    g->next_number = x->number + 1 == g->o->spread ? 0 : x->number + 1;
-    x->form = forms_find(&g->forms, entry->path, entry->kind, x->number);
     x->type = entry->type;
-    x->szx = (uint8_t)(g->o->block_szx < 0 ? BLOCK_SZX_DEFAULT : g->o->block_szx);
-    x->offset = 0;
-    x->tries = 0;
-    x->started = false;
+    x->form = entry->form;
+    if (!entry->simple)
+        begin_more(g, entry, x, &g->more[index]);
     x->measured = due >= g->begin_ns && due < g->end_ns;
     if (x->measured) {
         g->r->sent++;
@@ -119,11 +129,10 @@ static void fire(struct gun *g, uint64_t now, unsigned n)
         struct exchange *x = &g->slots[index];
 
         x->mid = engine_mid(g, x->endpoint);
-        g->by_mid[engine_mid_place(g, x->endpoint, x->mid)] = index;
         g->r->messages += x->measured;
         exchange_write(g, index, &out[i]);
-        if (g->o->retransmit && x->type == TYPE_CON)
-            exchange_patience(g, x, now);
+        if (g->o->retransmit)
+            exchange_patience(g, index, now);
     }
     g->out_count += n;
 }
@@ -154,6 +163,7 @@ static void find_timeouts(struct gun *g, uint64_t now)
 {
     unsigned n = g->top < LOOK_AT ? g->top : LOOK_AT;
 
+    g->look_at_ns = now + LOOK_NS;
     while (n-- > 0) {
         uint32_t index = g->looked_at;
         struct exchange *x = &g->slots[index];
@@ -163,7 +173,7 @@ static void find_timeouts(struct gun *g, uint64_t now)
             continue;
         if (now - x->sent_ns >= g->timeout_ns)
             receive_timeout(g, index);
-        else if (x->again_ns && now >= x->again_ns)
+        else if (g->o->retransmit && g->more[index].again_ns && now >= g->more[index].again_ns)
             exchange_send(g, index, now, true);
     }
 }
@@ -193,9 +203,25 @@ unsigned engine_turn(struct gun *g, uint64_t now)
         received += origin_turn(g, now);
     if (g->observers.all)
         observers_turn(g, now);
-    find_timeouts(g, now);
+    if (fired || now >= g->look_at_ns)
+        find_timeouts(g, now);
     flush_due(g, now, fired != 0);
     return received + fired;
+}
+
+uint32_t engine_find(const struct gun *g, uint32_t endpoint, uint16_t mid)
+{
+    uint32_t index = g->by_mid ? g->by_mid[engine_mid_place(g, endpoint, mid)] : 0;
+    uint32_t end = g->by_mid ? index + 1 : g->top;
+
+    /* Without the table all are looked through: who rejects requests is not measured for long. */
+    for (; index < end && index < g->top; index++) {
+        const struct exchange *x = &g->slots[index];
+
+        if (x->sent_ns && x->endpoint == endpoint && x->mid == mid)
+            return index;
+    }
+    return UINT32_MAX;
 }
 
 /* ---- start ---- */
@@ -214,18 +240,34 @@ static int take_memory(struct gun *g)
     while (places < 4 * g->slot_count)
         places *= 2;
     g->mid_mask = places - 1;
-    g->slots = aligned_alloc(64, sizeof(*g->slots) * (g->slot_count + 1));
+    g->slots = calloc(g->slot_count + 1, sizeof(*g->slots));
+    g->more = calloc(g->slot_count + 1, sizeof(*g->more));
     g->free_slots = malloc(sizeof(*g->free_slots) * (g->slot_count + 1));
-    g->by_mid = calloc(places, sizeof(*g->by_mid));
+    g->by_mid = g->o->retransmit ? calloc(places, sizeof(*g->by_mid)) : NULL;
     g->mids = malloc(sizeof(*g->mids) * g->o->endpoints);
-    if (!g->slots || !g->free_slots || !g->by_mid || !g->mids) {
+    if (!g->slots || !g->more || !g->free_slots || (g->o->retransmit && !g->by_mid) || !g->mids) {
         fputs("coapgun: memory is short\n", stderr);
         return -ENOMEM;
     }
-    memset(g->slots, 0, sizeof(*g->slots) * (g->slot_count + 1));
     for (uint32_t i = 0; i < g->o->endpoints; i++)
         g->mids[i] = (uint16_t)random();
     return 0;
+}
+
+/* Finds the forms of the plan. */
+static void finish_plan(struct gun *g)
+{
+    g->plan_count = 1;
+    for (unsigned i = 0; i < MIX_PLAN_ENTRIES; i++) {
+        struct mix_entry *entry = &g->plan[i];
+        const struct form *form;
+
+        entry->form = forms_find(&g->forms, entry->path, entry->kind, 0);
+        form = &g->forms.all[entry->form];
+        entry->simple = !form->digits && !form->appended && entry->kind != GUN_OBSERVE;
+        if (memcmp(entry, &g->plan[0], sizeof(*entry)) != 0)
+            g->plan_count = MIX_PLAN_ENTRIES;
+    }
 }
 
 int engine_start(struct gun *g, struct gun_options *o, struct carrier *carrier)
@@ -242,8 +284,10 @@ int engine_start(struct gun *g, struct gun_options *o, struct carrier *carrier)
     clock_start(&g->clock, carrier->uses_tsc);
     if (!err)
         err = forms_make(&g->forms, o);
-    if (!err)
+    if (!err) {
+        finish_plan(g);
         err = take_memory(g);
+    }
     if (!err)
         err = observers_start(g);
     if (!err && o->origin_given)
@@ -257,6 +301,7 @@ void engine_stop(struct gun *g)
     observers_stop(g);
     forms_free(&g->forms);
     free(g->slots);
+    free(g->more);
     free(g->free_slots);
     free(g->by_mid);
     free(g->mids);

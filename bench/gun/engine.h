@@ -13,25 +13,32 @@
 #define BLOCK_SZX_DEFAULT 6
 #define OBSERVERS_ASK     256 /* registrations that wait for their answer at a time */
 
-/* An outstanding request, in one cache line. */
+/* An outstanding request: what each has. Two to a cache line, since a window of them is what the
+ * first cache has to hold. */
 struct exchange {
-    uint64_t sent_ns;  /* the latest message; 0: the place is free */
-    uint64_t due_ns;   /* when the request should have gone; latency counts from here */
-    uint64_t again_ns; /* when it is retransmitted; 0: never */
+    uint64_t sent_ns; /* the latest message; 0: the place is free */
+    uint64_t due_ns;  /* when the request should have gone; latency counts from here */
     uint32_t sequence;
-    uint32_t given_up; /* sequence of the latest request that timed out here; 0: none */
     uint32_t endpoint;
-    uint32_t number; /* for %u */
-    uint32_t offset; /* of the block that is asked for or sent, in bytes */
-    uint32_t etag;   /* a hash of the body's, from its first block */
     uint16_t mid, form;
-    uint16_t wait_ms; /* until the next retransmission */
-    uint8_t type, szx;
-    uint8_t tries; /* retransmissions so far */
+    uint8_t type;
     bool measured;
-    bool started; /* an answer to an earlier message of it has come */
-} __attribute__((aligned(64)));
-_Static_assert(sizeof(struct exchange) == 64, "an exchange is one cache line");
+};
+_Static_assert(sizeof(struct exchange) == 32, "two exchanges in a cache line");
+
+/* What only some have. */
+struct exchange_more {
+    uint64_t again_ns; /* when it is retransmitted; 0: never */
+    uint32_t given_up; /* sequence of the latest request that timed out here; 0: none */
+    uint32_t number;   /* for %u */
+    uint32_t offset;   /* of the block that is asked for or sent, in bytes */
+    uint32_t etag;     /* a hash of the body's, from its first block */
+    uint16_t wait_ms;  /* until the next retransmission */
+    uint8_t szx;
+    uint8_t tries : 7; /* retransmissions so far */
+    bool started : 1;  /* an answer to an earlier message of it has come */
+};
+_Static_assert(sizeof(struct exchange_more) == 32, "the other half");
 
 enum observer_state { OBSERVER_NEW, OBSERVER_ASKED, OBSERVER_REGISTERED, OBSERVER_FAILED };
 
@@ -60,9 +67,11 @@ struct gun {
     struct carrier *carrier;
     struct forms forms;
     struct mix_entry plan[MIX_PLAN_ENTRIES];
+    uint32_t plan_count; /* 1 when all are the same */
     struct clock clock;
 
     struct exchange *slots;
+    struct exchange_more *more;           /* by the same index */
     uint32_t slot_count, free_count, top; /* `top`: places from here on were never used */
     uint32_t *free_slots;
     uint32_t
@@ -73,7 +82,7 @@ struct gun {
 
     bool firing, open_loop;
     unsigned least; /* free places that are worth a burst */
-    uint64_t fire_at_ns, flush_at_ns;
+    uint64_t fire_at_ns, flush_at_ns, look_at_ns;
     struct schedule schedule;
     uint64_t begin_ns, end_ns; /* the measured time; 0: none yet */
     uint64_t measured_open;    /* outstanding requests that count */
@@ -83,6 +92,7 @@ struct gun {
 
     unsigned out_count;
     struct outgoing out[CARRIER_BURST];
+    struct carrier_peer out_peers[CARRIER_BURST];
     struct incoming in[CARRIER_BURST];
     struct observers observers;
     struct origin *origin;
@@ -115,6 +125,9 @@ static inline uint32_t engine_mid_place(const struct gun *g, uint32_t endpoint, 
     return (((endpoint * 0x9e3779b1u) >> 8) + mid) & g->mid_mask;
 }
 
+/* The outstanding request with this message ID; UINT32_MAX when there is none. */
+uint32_t engine_find(const struct gun *g, uint32_t endpoint, uint16_t mid);
+
 static inline uint16_t engine_mid(struct gun *g, uint32_t endpoint)
 {
     g->mids_used++;
@@ -130,12 +143,12 @@ void exchange_write(const struct gun *g, uint32_t index, struct outgoing *out);
 bool exchange_send(struct gun *g, uint32_t index, uint64_t now, bool again);
 
 /* Sets when it is sent again, for one that is confirmable. */
-void exchange_patience(struct gun *g, struct exchange *x, uint64_t now);
+void exchange_patience(struct gun *g, uint32_t index, uint64_t now);
 
 enum exchange_step { STEP_DONE, STEP_WRONG, STEP_NEXT, STEP_WAIT };
 
 /* What an answer of class 2 to a request of several messages means; moves the exchange on. */
-enum exchange_step exchange_continue(struct gun *g, struct exchange *x, const struct message *m);
+enum exchange_step exchange_continue(struct gun *g, uint32_t index, const struct message *m);
 
 /* ---- receive.c ---- */
 

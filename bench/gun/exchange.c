@@ -17,16 +17,24 @@ static uint32_t halves(uint32_t word)
     return (word >> 16) + (word & 0xffff);
 }
 
-/* Most requests are short: a copy of fixed size takes a few vector moves. Both ends have the
- * room. */
+/* Most requests are short: two vector moves, or four, that overlap. No byte more is touched than
+ * must be, since the next cache line of the packet may be cold. */
 static void copy(uint8_t *to, const uint8_t *from, size_t length)
 {
-    memcpy(to, from, 64);
-    if (length > 64)
-        memcpy(to + 64, from + 64, length - 64);
+    if (length <= 16) {
+        memcpy(to, from, 16);
+    } else if (length <= 32) {
+        memcpy(to, from, 16);
+        memcpy(to + length - 16, from + length - 16, 16);
+    } else if (length <= 64) {
+        memcpy(to, from, 32);
+        memcpy(to + length - 32, from + length - 32, 32);
+    } else {
+        memcpy(to, from, length);
+    }
 }
 
-static uint32_t block_value(const struct exchange *x, bool more)
+static uint32_t block_value(const struct exchange_more *x, bool more)
 {
     struct block block = {.number = x->offset >> (x->szx + 4), .szx = x->szx, .more = more};
 
@@ -34,7 +42,7 @@ static uint32_t block_value(const struct exchange *x, bool more)
 }
 
 /* The Block option and, in a request with a body, its part (RFC 7959 2.2, 4). */
-static void append_block(const struct gun *g, const struct form *t, const struct exchange *x,
+static void append_block(const struct gun *g, const struct form *t, const struct exchange_more *x,
                          struct outgoing *out)
 {
     struct encoder e = {.data = out->data,
@@ -74,9 +82,9 @@ void exchange_write(const struct gun *g, uint32_t index, struct outgoing *out)
         return;
     }
     if (t->digits)
-        form_put_number(out->data + t->number_at, t->digits, x->number);
+        form_put_number(out->data + t->number_at, t->digits, g->more[index].number);
     if (t->appended)
-        append_block(g, t, x, out);
+        append_block(g, t, &g->more[index], out);
 }
 
 /* ---- sending again ---- */
@@ -87,14 +95,21 @@ static uint32_t next_random(struct gun *g)
     return g->random >> 8;
 }
 
-void exchange_patience(struct gun *g, struct exchange *x, uint64_t now)
+void exchange_patience(struct gun *g, uint32_t index, uint64_t now)
 {
+    const struct exchange *x = &g->slots[index];
+    struct exchange_more *more = &g->more[index];
+
+    g->by_mid[engine_mid_place(g, x->endpoint, x->mid)] = index;
+    more->again_ns = 0;
+    if (x->type != TYPE_CON || more->tries >= MAX_RETRANSMIT)
+        return;
     /* Between ACK_TIMEOUT and ACK_TIMEOUT * ACK_RANDOM_FACTOR, doubled each time (4.2). */
-    if (x->tries == 0)
-        x->wait_ms = (uint16_t)(ACK_TIMEOUT_MS + next_random(g) % (ACK_TIMEOUT_MS / 2 + 1));
+    if (more->tries == 0)
+        more->wait_ms = (uint16_t)(ACK_TIMEOUT_MS + next_random(g) % (ACK_TIMEOUT_MS / 2 + 1));
     else
-        x->wait_ms = (uint16_t)(x->wait_ms * 2);
-    x->again_ns = x->tries < MAX_RETRANSMIT ? now + x->wait_ms * MILLISECOND_NS : 0;
+        more->wait_ms = (uint16_t)(more->wait_ms * 2);
+    more->again_ns = now + more->wait_ms * MILLISECOND_NS;
 }
 
 bool exchange_send(struct gun *g, uint32_t index, uint64_t now, bool again)
@@ -105,19 +120,17 @@ bool exchange_send(struct gun *g, uint32_t index, uint64_t now, bool again)
     if (!out)
         return false;
     if (again) {
-        x->tries++;
+        g->more[index].tries++;
         g->r->retransmits += x->measured;
     } else {
         x->mid = engine_mid(g, x->endpoint);
         x->sent_ns = now;
-        x->tries = 0;
-        x->again_ns = 0;
-        g->by_mid[engine_mid_place(g, x->endpoint, x->mid)] = index;
+        g->more[index].tries = 0;
     }
     g->r->messages += x->measured;
     exchange_write(g, index, out);
-    if (g->o->retransmit && x->type == TYPE_CON)
-        exchange_patience(g, x, now);
+    if (g->o->retransmit)
+        exchange_patience(g, index, now);
     return true;
 }
 
@@ -133,9 +146,9 @@ static uint32_t hash_of(const struct option_view *view)
 }
 
 /* The next block of a body, which must be the body that the first block was of (RFC 7959 2.4). */
-static enum exchange_step continue_download(struct gun *g, struct exchange *x,
-                                            const struct message *m)
+static enum exchange_step continue_download(struct gun *g, uint32_t index, const struct message *m)
 {
+    struct exchange_more *x = &g->more[index];
     struct block block = {.number = 0, .szx = x->szx};
     uint32_t etag = message_has(m, SLOT_ETAG) ? hash_of(&m->first[SLOT_ETAG]) : 0;
 
@@ -149,15 +162,15 @@ static enum exchange_step continue_download(struct gun *g, struct exchange *x,
     x->offset += m->payload_length;
     if (block.more && x->offset < block_size(&block) << 20)
         return STEP_NEXT;
-    g->r->body_bytes += x->measured ? x->offset : 0;
+    g->r->body_bytes += g->slots[index].measured ? x->offset : 0;
     return STEP_DONE;
 }
 
 /* 2.31 says that the block has come; the last one gets the answer to it all (RFC 7959 2.5). A
  * server may ask for smaller blocks. */
-static enum exchange_step continue_upload(struct gun *g, struct exchange *x,
-                                          const struct message *m)
+static enum exchange_step continue_upload(struct gun *g, uint32_t index, const struct message *m)
 {
+    struct exchange_more *x = &g->more[index];
     struct block block;
     uint32_t size = 16u << x->szx;
     bool last = g->o->payload_bytes - x->offset <= size;
@@ -165,7 +178,7 @@ static enum exchange_step continue_upload(struct gun *g, struct exchange *x,
     if (m->code != CODE_CONTINUE) {
         if (!last)
             return STEP_WRONG;
-        g->r->body_bytes += x->measured ? g->o->payload_bytes : 0;
+        g->r->body_bytes += g->slots[index].measured ? g->o->payload_bytes : 0;
         return STEP_DONE;
     }
     if (last || !message_has(m, SLOT_BLOCK1) ||
@@ -177,10 +190,11 @@ static enum exchange_step continue_upload(struct gun *g, struct exchange *x,
 }
 
 /* Registered, then cancelled with the same token (RFC 7641 3.6). */
-static enum exchange_step continue_observe(struct gun *g, struct exchange *x,
-                                           const struct message *m)
+static enum exchange_step continue_observe(struct gun *g, uint32_t index, const struct message *m)
 {
-    if (!x->started) {
+    struct exchange *x = &g->slots[index];
+
+    if (!g->more[index].started) {
         if (!message_has(m, SLOT_OBSERVE)) {
             g->r->declined += x->measured;
             return STEP_WRONG;
@@ -193,23 +207,23 @@ static enum exchange_step continue_observe(struct gun *g, struct exchange *x,
                                                                                       : STEP_DONE;
 }
 
-enum exchange_step exchange_continue(struct gun *g, struct exchange *x, const struct message *m)
+enum exchange_step exchange_continue(struct gun *g, uint32_t index, const struct message *m)
 {
-    unsigned kind = g->forms.all[x->form].kind;
+    unsigned kind = g->forms.all[g->slots[index].form].kind;
     enum exchange_step step;
 
     if (kind == GUN_OBSERVE)
-        step = continue_observe(g, x, m);
+        step = continue_observe(g, index, m);
     else if (kind == GUN_BLOCK)
-        step = continue_download(g, x, m);
+        step = continue_download(g, index, m);
     else
-        step = continue_upload(g, x, m);
+        step = continue_upload(g, index, m);
     if (step == STEP_NEXT) {
-        x->started = true;
+        g->more[index].started = true;
         /* A token of its own for each block, so that a repeated answer is not taken for the next.
          */
         if (kind != GUN_OBSERVE)
-            x->sequence++;
+            g->slots[index].sequence++;
     }
     return step;
 }

@@ -209,7 +209,8 @@ static void lay_out(const struct gun_options *o, struct mix_entry *plan, double 
                 continue;
             upto += (double)o->mix[kind] * o->paths[i].weight / weight;
             for (; k < MIX_PLAN_ENTRIES && (k + 0.5) * total / MIX_PLAN_ENTRIES < upto; k++)
-                plan[k] = (struct mix_entry){(uint16_t)i, (uint8_t)kind, TYPE_NON};
+                plan[k] = (struct mix_entry){
+                    .path = (uint16_t)i, .kind = (uint8_t)kind, .type = TYPE_NON};
         }
     }
     /* Only rounding can leave the last one. */

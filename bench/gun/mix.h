@@ -20,7 +20,9 @@ int mix_read_paths(struct gun_options *o, const char *file);
 struct mix_entry {
     uint16_t path; /* index */
     uint8_t kind;
-    uint8_t type; /* TYPE_CON or TYPE_NON */
+    uint8_t type;    /* TYPE_CON or TYPE_NON */
+    uint16_t form;   /* the engine's: what is sent, where that is always the same ... */
+    uint16_t simple; /* ... and all: one message */
 };
 
 #define MIX_PLAN_ENTRIES 4096

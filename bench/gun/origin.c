@@ -191,7 +191,7 @@ static void receive_reset(struct origin *s, const struct incoming *in, const str
     const struct relation *r = &s->relations[index];
     struct message named = {0};
 
-    if (index >= s->used || !r->held || !is_peer(r, &in->peer))
+    if (index >= s->used || !r->held || !is_peer(r, in->peer))
         return;
     named.token = r->token;
     named.token_length = r->token_length;
@@ -206,7 +206,8 @@ static struct outgoing *take_for(struct gun *g, const struct carrier_peer *peer)
 
     if (out) {
         out->party = PARTY_ORIGIN;
-        out->peer = *peer;
+        g->out_peers[out - g->out] = *peer;
+        out->peer = &g->out_peers[out - g->out];
     }
     return out;
 }
@@ -291,14 +292,14 @@ static bool observes(struct gun *g, const struct incoming *in, const struct mess
     if (!message_has(m, SLOT_OBSERVE) || m->token_length > TOKEN_INLINE_BYTES)
         return false;
     if (message_uint(m, SLOT_OBSERVE, 0) == 0)
-        return add(g, &in->peer, m);
-    take_out(g->origin, find(g->origin, &in->peer, m));
+        return add(g, in->peer, m);
+    take_out(g->origin, find(g->origin, in->peer, m));
     return false;
 }
 
 static void answer(struct gun *g, const struct incoming *in, const struct message *m, uint64_t now)
 {
-    struct outgoing *out = take_for(g, &in->peer);
+    struct outgoing *out = take_for(g, in->peer);
     bool observe;
 
     if (!out)
@@ -324,7 +325,7 @@ void origin_receive(struct gun *g, const struct incoming *in, uint64_t now)
         answer(g, in, &m, now);
     } else if (m.type == TYPE_RST) {
         receive_reset(g->origin, in, &m);
-    } else if (m.type == TYPE_CON && (out = take_for(g, &in->peer))) {
+    } else if (m.type == TYPE_CON && (out = take_for(g, in->peer))) {
         message_write_empty(out->data, TYPE_RST, m.mid); /* a ping */
         out->length = MESSAGE_HEADER_BYTES;
     }

@@ -24,7 +24,7 @@ void receive_timeout(struct gun *g, uint32_t index)
          * server look better the more it loses. */
         histogram_add(&g->r->latency_ns, g->timeout_ns);
     }
-    x->given_up = x->sequence;
+    g->more[index].given_up = x->sequence;
     free_slot(g, index);
 }
 
@@ -43,16 +43,19 @@ static void finish(struct gun *g, uint32_t index, uint8_t code, uint64_t now)
 
 /* An answer that no request waits for. A place remembers one request that it gave up; what is older
  * than that has come back twice or far too late, and counts as a duplicate. */
-static void receive_stray(struct gun *g, struct exchange *x, uint32_t sequence, uint64_t now)
+static void receive_stray(struct gun *g, uint32_t index, uint32_t sequence, uint64_t now)
 {
+    const struct exchange *x = &g->slots[index];
+    uint32_t *given_up = &g->more[index].given_up;
+
     if (sequence == 0 || sequence > x->sequence)
         g->r->wrong += engine_measures(g, now); /* a token that was never sent */
-    else if (sequence == x->given_up)
+    else if (sequence == *given_up)
         g->r->late++;
     else
         g->r->duplicates++;
-    if (sequence == x->given_up)
-        x->given_up = 0; /* the next one is a duplicate */
+    if (sequence == *given_up)
+        *given_up = 0; /* the next one is a duplicate */
 }
 
 /* The answer goes where its request came from, and an ACK has its message ID (RFC 7252 4.2). */
@@ -78,13 +81,13 @@ static bool is_wrong(const struct gun *g, unsigned kind, const uint8_t *data, ui
 }
 
 /* A request of several messages goes on, or ends. */
-static enum exchange_step move_on(struct gun *g, struct exchange *x, const struct incoming *in)
+static enum exchange_step move_on(struct gun *g, uint32_t index, const struct incoming *in)
 {
     struct message m;
 
     if (message_parse(in->data, in->length, &m) != VERDICT_OK || code_class(m.code) != 2)
         return STEP_WRONG;
-    return exchange_continue(g, x, &m);
+    return exchange_continue(g, index, &m);
 }
 
 static void receive_answer(struct gun *g, uint32_t index, const struct incoming *in, uint64_t now)
@@ -97,7 +100,7 @@ static void receive_answer(struct gun *g, uint32_t index, const struct incoming 
         if (is_astray(x, in) || is_wrong(g, t->kind, in->data, in->length))
             step = STEP_WRONG;
         else if (t->appended || t->kind == GUN_OBSERVE)
-            step = move_on(g, x, in);
+            step = move_on(g, index, in);
         if ((in->data[0] >> 4 & 3) == TYPE_CON)
             engine_send_empty(g, in->endpoint, TYPE_ACK,
                               (uint16_t)(in->data[2] << 8 | in->data[3]));
@@ -123,39 +126,47 @@ static void reject(struct gun *g, const struct incoming *in, uint64_t now)
         engine_send_empty(g, in->endpoint, TYPE_RST, (uint16_t)(in->data[2] << 8 | in->data[3]));
 }
 
+/* A RST to a request: it will not be answered (RFC 7252 4.2). */
+static void receive_reset(struct gun *g, uint32_t index, uint64_t now)
+{
+    struct exchange *x = &g->slots[index];
+
+    if (x->measured) {
+        g->r->resets++;
+        histogram_add(&g->r->latency_ns, now - x->due_ns);
+    }
+    free_slot(g, index);
+}
+
 /* Empty messages: a ping, or what a server has to say about one of ours without a token. */
 static void receive_empty(struct gun *g, const struct incoming *in, uint64_t now)
 {
     uint16_t mid = (uint16_t)(in->data[2] << 8 | in->data[3]);
-    uint32_t index = g->by_mid[engine_mid_place(g, in->endpoint, mid)];
     unsigned type = in->data[0] >> 4 & 3;
-    struct exchange *x = &g->slots[index];
+    uint32_t index;
 
     if (type == TYPE_CON) {
         g->r->pings += engine_measures(g, now);
         engine_send_empty(g, in->endpoint, TYPE_RST, mid);
-        return;
-    }
-    if (index >= g->top || !x->sent_ns || x->endpoint != in->endpoint || x->mid != mid)
-        return;
-    if (type == TYPE_ACK) {
-        x->again_ns = 0; /* the answer comes by itself (5.2.2) */
-    } else if (type == TYPE_RST) {
-        if (x->measured) {
-            g->r->resets++;
-            histogram_add(&g->r->latency_ns, now - x->due_ns);
-        }
-        free_slot(g, index);
+    } else if (type == TYPE_RST || g->o->retransmit) {
+        index = engine_find(g, in->endpoint, mid);
+        if (index == UINT32_MAX)
+            return;
+        if (type == TYPE_RST)
+            receive_reset(g, index, now);
+        else
+            g->more[index].again_ns = 0; /* the answer comes by itself (5.2.2) */
     }
 }
 
 /* An answer with a token of ours that came too late is still acknowledged: a device would. */
-static void receive_late(struct gun *g, struct exchange *x, const struct incoming *in,
+static void receive_late(struct gun *g, uint32_t index, const struct incoming *in,
                          uint32_t sequence, uint64_t now)
 {
-    receive_stray(g, x, sequence, now);
+    receive_stray(g, index, sequence, now);
     if ((in->data[0] >> 4 & 3) == TYPE_CON)
-        engine_send_empty(g, in->endpoint, sequence <= x->sequence ? TYPE_ACK : TYPE_RST,
+        engine_send_empty(g, in->endpoint,
+                          sequence <= g->slots[index].sequence ? TYPE_ACK : TYPE_RST,
                           (uint16_t)(in->data[2] << 8 | in->data[3]));
 }
 
@@ -187,7 +198,7 @@ static void receive_one(struct gun *g, const struct incoming *in, uint64_t now)
     else if (g->slots[index].sent_ns && g->slots[index].sequence == sequence)
         receive_answer(g, index, in, now);
     else
-        receive_late(g, &g->slots[index], in, sequence, now);
+        receive_late(g, index, in, sequence, now);
 }
 
 unsigned receive_burst(struct gun *g, uint64_t now)

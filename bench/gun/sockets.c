@@ -46,6 +46,7 @@ struct sockets {
     struct mmsghdr in[CARRIER_BURST], out[CARRIER_BURST];
     struct iovec in_parts[CARRIER_BURST], out_parts[CARRIER_BURST];
     struct sockaddr_storage from[CARRIER_BURST], to[CARRIER_BURST];
+    struct carrier_peer peers[CARRIER_BURST]; /* `from`, as the engine has it */
     union {
         struct cmsghdr align;
         uint8_t bytes[CONTROL_BYTES];
@@ -140,12 +141,12 @@ static uint32_t destination_of(const struct sockets *s, struct msghdr *m)
 /* False: for none of ours. */
 static bool take_in(struct sockets *s, uint32_t socket_index, unsigned k, struct incoming *in)
 {
-    struct carrier_peer peer;
+    struct carrier_peer *peer = &s->peers[k];
     uint32_t place = 0;
 
     in->data = s->in_bytes[k];
     in->length = (uint16_t)s->in[k].msg_len;
-    peer_of(&s->from[k], &peer);
+    peer_of(&s->from[k], peer);
     if (socket_index == s->count) {
         in->party = PARTY_ORIGIN;
         in->peer = peer;
@@ -158,7 +159,7 @@ static bool take_in(struct sockets *s, uint32_t socket_index, unsigned k, struct
     in->party = PARTY_DEVICE;
     in->endpoint = socket_index * s->addresses + place;
     in->astray =
-        peer.port != s->o->target.port || !address_equal(&peer.address, &s->o->target.address);
+        peer->port != s->o->target.port || !address_equal(&peer->address, &s->o->target.address);
     return in->endpoint < s->o->endpoints;
 }
 
@@ -236,7 +237,7 @@ static void prepare(struct sockets *s, const struct outgoing *out, unsigned k)
     m->msg_control = NULL;
     m->msg_controllen = 0;
     if (out->party == PARTY_ORIGIN) {
-        name_of(&out->peer.address, out->peer.port, &s->to[k]);
+        name_of(&out->peer->address, out->peer->port, &s->to[k]);
         m->msg_name = &s->to[k];
     } else if (s->chosen) {
         m->msg_control = s->out_control[k].bytes;
