@@ -35,7 +35,7 @@ struct origin {
     uint32_t state;            /* the Observe value and the ETag */
     struct tail plain, notice; /* 2.05 without and with Observe */
     uint16_t mid;
-    struct schedule states;
+    uint64_t next_state_ns, interval_ns; /* 0: the state stays */
     uint32_t told; /* relations from here on have not been told of the state */
     uint32_t used; /* relations that were ever held are below it */
     uint32_t free;
@@ -352,14 +352,17 @@ static bool notify(struct gun *g, uint32_t index, uint64_t now)
     return true;
 }
 
-/* The next state when its time has come and all know the one before. */
+/* The next state when its time has come and all know the one before. What could not be told in time
+ * is not made up for: a notification is of the latest state (RFC 7641 1.3). */
 unsigned origin_turn(struct gun *g, uint64_t now)
 {
     struct origin *s = g->origin;
     unsigned n = 0;
 
-    if (s->told >= s->used && s->o->notify_rate > 0 && schedule_waiting(&s->states, now, 1)) {
-        s->states.sent++;
+    if (s->told >= s->used && s->interval_ns && now >= s->next_state_ns) {
+        s->next_state_ns += s->interval_ns;
+        if (s->next_state_ns < now)
+            s->next_state_ns = now;
         set_state(s, s->state + 1, now);
         s->told = 0;
     }
@@ -395,9 +398,9 @@ int origin_start(struct gun *g)
     for (uint32_t i = 0; i < o->origin_payload_bytes; i++)
         s->body[i] = (uint8_t)('a' + i % 26);
     s->mid = (uint16_t)random();
-    s->states.begin_ns = clock_now(&g->clock);
-    s->states.interval_ns = o->notify_rate > 0 ? 1e9 / o->notify_rate : 0;
-    set_state(s, (uint32_t)random() & 0x7fffff, s->states.begin_ns);
+    s->next_state_ns = clock_now(&g->clock);
+    s->interval_ns = o->notify_rate > 0 ? (uint64_t)(1e9 / o->notify_rate) : 0;
+    set_state(s, (uint32_t)random() & 0x7fffff, s->next_state_ns);
     return 0;
 }
 
