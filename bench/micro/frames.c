@@ -47,7 +47,7 @@ static int begin_read(const char *ours, const char *theirs)
 
     if (err)
         return err;
-    frame_write_udp(f.mbuf, &f.from_them, &f.our_address, 40000, 5683, 7);
+    frame_write_udp(f.mbuf, &f.from_them, LONG, &f.our_address, 40000, 5683, 7);
     frame_set_destination(f.mbuf, &f.us.mac);
     return 0;
 }
@@ -101,7 +101,7 @@ static uint64_t run_write(unsigned n)
     uint64_t sum = 0;
 
     for (unsigned i = 0; i < n; i++) {
-        frame_write_udp(f.mbuf, &f.from_us, &f.peer, 5683, 40000, (uint16_t)i);
+        frame_write_udp(f.mbuf, &f.from_us, LONG, &f.peer, 5683, 40000, (uint16_t)i);
         sum += f.mbuf->data_len;
         rte_pktmbuf_adj(f.mbuf, f.headers);
     }
