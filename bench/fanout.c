@@ -1,11 +1,5 @@
 /* How fast one worker tells its observers, and how long others wait meanwhile. No device: the
- * worker is driven from memory, with the real clock.
- *
- *     fanout [OBSERVERS [ROUNDS]]
- *
- * Each round, the origin notifies once; the worker's turns go on until all observers have been
- * told, and a plain request from another client comes in at random moments. Observers acknowledge
- * at the end of a turn what was confirmable in it. */
+ * worker is driven from memory, with the real clock. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +15,22 @@
 #define ACKS_MAX          4096
 #define WAITS_MAX         1000000
 #define PLAIN_GAP_US      50 /* mean time between plain requests */
+
+static const char help[] =
+    "usage: fanout [OBSERVERS [ROUNDS]]\n"
+    "\n"
+    "Drives one worker from memory. Each round the origin notifies once, and the worker's turns go "
+    "on\n"
+    "until all observers have been told, while plain requests of another client come in at random\n"
+    "moments. Observers acknowledge at the end of a turn what was confirmable in it. Prints\n"
+    "notifications per second, their cost in cycles of the time stamp counter, and how long the "
+    "plain\n"
+    "requests waited.\n"
+    "\n"
+    "  OBSERVERS   1 to 1000000 (default 100000)\n"
+    "  ROUNDS      1 to 1000 (default 20)\n"
+    "\n"
+    "Exit code 1: it could not run; 2: a bad command line.\n";
 
 static const char yaml[] =
     "instance: fanout\n"
@@ -194,26 +204,33 @@ static int start(void)
 
 int main(int argc, char **argv)
 {
-    long observers = argc > 1 ? strtol(argv[1], NULL, 10) : OBSERVERS_DEFAULT;
-    long rounds = argc > 2 ? strtol(argv[2], NULL, 10) : ROUNDS_DEFAULT;
+    unsigned observers = OBSERVERS_DEFAULT, rounds = ROUNDS_DEFAULT;
     uint64_t cycles = 0;
     double seconds;
 
-    if (argc > 3 || observers < 1 || observers > OBSERVERS_MAX || rounds < 1 || rounds > 1000) {
-        fprintf(stderr, "usage: fanout [OBSERVERS, 1 to %d [ROUNDS, 1 to 1000]]\n", OBSERVERS_MAX);
+    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+        fputs(help, stdout);
+        return 0;
+    }
+    if (argc > 3) {
+        fputs("fanout: at most two numbers; try fanout --help\n", stderr);
         return 2;
     }
+    if (argc > 1)
+        observers = (unsigned)harness_number("fanout", "OBSERVERS", argv[1], 1, OBSERVERS_MAX);
+    if (argc > 2)
+        rounds = (unsigned)harness_number("fanout", "ROUNDS", argv[2], 1, 1000);
     if (start() < 0) {
         fputs("fanout: cannot start\n", stderr);
         return 1;
     }
-    register_all((unsigned)observers);
+    register_all(observers);
     run.notifications = 0;
-    for (long i = 0; i < rounds; i++)
-        cycles += round_trip((unsigned)observers);
+    for (unsigned i = 0; i < rounds; i++)
+        cycles += round_trip(observers);
     seconds = (double)cycles / (double)rte_get_tsc_hz();
     qsort(waits, wait_count, sizeof(waits[0]), compare);
-    printf("%ld observers, %ld states: %.0f notifications/s, %.0f cycles each, %.0f %% of them "
+    printf("%u observers, %u states: %.0f notifications/s, %.0f cycles each, %.0f %% of them "
            "confirmable\n",
            observers, rounds, (double)run.notifications / seconds,
            (double)cycles / (double)run.notifications,

@@ -8,6 +8,10 @@
 #include <rte_eal.h>
 #include <rte_errno.h>
 
+#include "gateway/memory.h"
+#include "gateway/session/journal.h"
+#include "gateway/session/messaging.h"
+
 #define BUFFERS      256
 #define BUFFER_BYTES 2048
 #define BUFFER_ROOM  1472  /* of a UDP payload on Ethernet */
@@ -19,6 +23,9 @@ static struct {
     unsigned next;
     harness_sink *sink;
     struct config *config;
+    struct journal journal;
+    void *journal_memory;
+    size_t journal_bytes;
 } harness;
 
 /* ---- the worker's way out ---- */
@@ -87,24 +94,48 @@ void harness_end(void)
     rte_eal_cleanup();
 }
 
+/* As the gateway has one, in memory: it is written to by what is not safe to repeat. */
+static int make_journal(uint64_t now_us)
+{
+    struct journal_setup setup = {
+        .workers = 1, .entries = harness.config->limits.remembered, .key = 1, .now_us = now_us};
+
+    messaging_lifetimes(harness.config, &setup.con_us, &setup.non_us);
+    harness.journal_bytes = journal_bytes(&setup);
+    harness.journal_memory = memory_reserve(harness.journal_bytes);
+    if (!harness.journal_memory)
+        return -1;
+    (void)journal_create(&harness.journal, harness.journal_memory, &setup);
+    return 0;
+}
+
+static void release(void)
+{
+    config_free(harness.config);
+    memory_release(harness.journal_memory, harness.journal_bytes);
+    harness.config = NULL;
+    harness.journal_memory = NULL;
+}
+
 struct worker *harness_worker(const char *yaml, harness_sink *sink, uint64_t now_us)
 {
     struct worker_setup setup = {
         .count = 1,
         .seed = {1},
         .io = {.alloc = io_alloc, .send = io_send, .cancel = io_cancel, .upstream_port = io_port}};
-    struct worker *w;
+    struct worker *w = NULL;
 
     harness.sink = sink;
     harness.config = config_load_text("bench.yaml", yaml, strlen(yaml), stderr);
     if (!harness.config)
         return NULL;
     setup.config = harness.config;
-    w = worker_create(&setup, now_us);
+    setup.journal = &harness.journal;
+    if (make_journal(now_us) == 0)
+        w = worker_create(&setup, now_us);
     if (!w) {
-        perror("worker_create");
-        config_free(harness.config);
-        harness.config = NULL;
+        perror("worker");
+        release();
     }
     return w;
 }
@@ -112,8 +143,7 @@ struct worker *harness_worker(const char *yaml, harness_sink *sink, uint64_t now
 void harness_worker_end(struct worker *w)
 {
     worker_destroy(w);
-    config_free(harness.config);
-    harness.config = NULL;
+    release();
 }
 
 /* ---- clients ---- */

@@ -1,10 +1,5 @@
 /* What silent clients cost that are pinged (keepalive). No device: the worker is driven from
- * memory, in virtual time, and all of its turns are measured.
- *
- *     idle [SESSIONS [INTERVAL_S [SECONDS]]]
- *
- * Each client asks once, at a moment of its own, and then only answers its pings, in the turn after
- * the one that sent them. */
+ * memory, in virtual time, and all of its turns are measured. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +14,21 @@
 #define SECONDS_DEFAULT  60
 #define PONGS_MAX        65536
 #define TURN_US          1000 /* a worker that has nothing to do looks up so often */
+
+static const char help[] =
+    "usage: idle [SESSIONS [INTERVAL [SECONDS]]]\n"
+    "\n"
+    "Drives one worker from memory, in virtual time. Each client asks once, at a moment of its "
+    "own, and\n"
+    "then only answers its pings, in the turn after the one that sent them. Prints what share of "
+    "a\n"
+    "core that takes.\n"
+    "\n"
+    "  SESSIONS   1 to 4000000 (default 1000000)\n"
+    "  INTERVAL   seconds of silence after which a client is pinged, 1 to 3600 (default 30)\n"
+    "  SECONDS    of virtual time that are measured, 1 to 3600 (default 60)\n"
+    "\n"
+    "Exit code 1: clients were given up, or it could not run; 2: a bad command line.\n";
 
 static const char yaml[] =
     "instance: idle\n"
@@ -117,42 +127,42 @@ static int start(unsigned sessions, unsigned interval_s)
     return run.worker ? 0 : -1;
 }
 
-static long argument(int argc, char **argv, int which, long otherwise)
-{
-    return argc > which ? strtol(argv[which], NULL, 10) : otherwise;
-}
-
 int main(int argc, char **argv)
 {
-    long sessions = argument(argc, argv, 1, SESSIONS_DEFAULT);
-    long interval = argument(argc, argv, 2, INTERVAL_DEFAULT);
-    long seconds = argument(argc, argv, 3, SECONDS_DEFAULT);
+    unsigned sessions = SESSIONS_DEFAULT, interval = INTERVAL_DEFAULT, seconds = SECONDS_DEFAULT;
     uint64_t cycles = 0, pings;
     double share;
 
-    if (argc > 4 || sessions < 1 || sessions > SESSIONS_MAX || interval < 1 || interval > 3600 ||
-        seconds < 1 || seconds > 3600) {
-        fprintf(stderr,
-                "usage: idle [SESSIONS, 1 to %d [INTERVAL_S, 1 to 3600 [SECONDS, 1 to 3600]]]\n",
-                SESSIONS_MAX);
+    if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+        fputs(help, stdout);
+        return 0;
+    }
+    if (argc > 4) {
+        fputs("idle: at most three numbers; try idle --help\n", stderr);
         return 2;
     }
-    if (start((unsigned)sessions, (unsigned)interval) < 0) {
+    if (argc > 1)
+        sessions = (unsigned)harness_number("idle", "SESSIONS", argv[1], 1, SESSIONS_MAX);
+    if (argc > 2)
+        interval = (unsigned)harness_number("idle", "INTERVAL", argv[2], 1, 3600);
+    if (argc > 3)
+        seconds = (unsigned)harness_number("idle", "SECONDS", argv[3], 1, 3600);
+    if (start(sessions, interval) < 0) {
         fputs("idle: cannot start\n", stderr);
         return 1;
     }
-    settle((unsigned)sessions, (unsigned)interval);
+    settle(sessions, interval);
     pings = run.pings;
-    for (long i = 0; i < seconds * 1000; i++)
+    for (unsigned i = 0; i < seconds * 1000; i++)
         cycles += turn();
     pings = run.pings - pings;
-    share = (double)cycles / ((double)seconds * (double)rte_get_tsc_hz());
-    printf("%ld sessions, pinged after %ld s: %.0f pings/s, %.2f %% of a core, %.0f cycles for a "
+    share = (double)cycles / (seconds * (double)rte_get_tsc_hz());
+    printf("%u sessions, pinged after %u s: %.0f pings/s, %.2f %% of a core, %.0f cycles for a "
            "ping and its answer\n",
-           sessions, interval, (double)pings / (double)seconds, 100 * share,
+           sessions, interval, (double)pings / seconds, 100 * share,
            pings ? (double)cycles / (double)pings : 0);
     harness_worker_end(run.worker);
     harness_end();
     /* Fewer would mean that clients were given up. */
-    return pings >= (uint64_t)sessions * (uint64_t)seconds / (uint64_t)interval * 8 / 10 ? 0 : 1;
+    return pings >= (uint64_t)sessions * seconds / interval * 8 / 10 ? 0 : 1;
 }
