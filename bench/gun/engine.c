@@ -232,9 +232,21 @@ static uint32_t count_slots(const struct gun_options *o)
     return o->mode == GUN_CLOSED ? o->window : OPEN_SLOTS;
 }
 
+/* A server remembers a message ID for 247 s (RFC 7252 4.8.2), and the run before this one used the
+ * same devices. Beginning at the time of day, 65,536 / 247 further each second, a run meets nothing
+ * of what an earlier one used, where that was no more for a device and second. */
+uint16_t engine_first_mid(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (uint16_t)(((uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000) * 265 / 1000);
+}
+
 static int take_memory(struct gun *g)
 {
     uint32_t places = 4096;
+    uint16_t first = engine_first_mid();
 
     g->slot_count = count_slots(g->o);
     while (places < 4 * g->slot_count)
@@ -250,7 +262,7 @@ static int take_memory(struct gun *g)
         return -ENOMEM;
     }
     for (uint32_t i = 0; i < g->o->endpoints; i++)
-        g->mids[i] = (uint16_t)random();
+        g->mids[i] = first;
     return 0;
 }
 

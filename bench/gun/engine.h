@@ -115,6 +115,9 @@ struct outgoing *engine_take(struct gun *g);
 
 void engine_send_empty(struct gun *g, uint32_t endpoint, enum message_type type, uint16_t mid);
 
+/* Where the message IDs of each device, and those of the origin, begin. */
+uint16_t engine_first_mid(void);
+
 static inline bool engine_measures(const struct gun *g, uint64_t now)
 {
     return now >= g->begin_ns && now < g->end_ns;

@@ -14,7 +14,7 @@
 #include "bench/gun/report.h"
 #include "bench/gun/run.h"
 
-/* Message IDs begin anywhere: a server remembers those of the run before (RFC 7252 4.4). */
+/* For the origin's state: a cache may know that of the run before. */
 static void seed(void)
 {
     unsigned value;

@@ -397,7 +397,7 @@ int origin_start(struct gun *g)
     memset(s->buckets, 0xff, sizeof(*s->buckets) * BUCKETS);
     for (uint32_t i = 0; i < o->origin_payload_bytes; i++)
         s->body[i] = (uint8_t)('a' + i % 26);
-    s->mid = (uint16_t)random();
+    s->mid = engine_first_mid();
     s->next_state_ns = clock_now(&g->clock);
     s->interval_ns = o->notify_rate > 0 ? (uint64_t)(1e9 / o->notify_rate) : 0;
     set_state(s, (uint32_t)random() & 0x7fffff, s->next_state_ns);
