@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from gateway import BINARY, SANITIZERS, small
 from netns import Namespace, wait_until
 from transports import GATEWAY4, GATEWAY6, HOST4
 
-COAPGUN = BINARY.parent / "bench" / "coapgun"
+COAPGUN = Path(os.environ.get("COAPGUN", BINARY.parent / "bench" / "coapgun")).resolve()
 ORIGIN = "10.99.0.100"
 ORIGIN6 = "fd99::100"
 
@@ -52,7 +53,7 @@ class DirectMemif(transports.Memif):
         pass
 
     def close(self):
-        self.hosts.close()
+        transports.Transport.close(self)
         self._folder.cleanup()
 
 
