@@ -155,6 +155,7 @@ write_config() {
     fi
     cores=$(IFS=, && echo "${cpus[*]:1:$1}")
     cat >"$work/gateway.yaml" <<YAML
+instance: compare-$$
 workers: $1
 cores: "$cores"
 idle: spin
@@ -165,10 +166,10 @@ interfaces:
     addresses: [10.99.0.2/16]
     rx_descriptors: 2048
     tx_descriptors: 2048
-journal: {directory: "$work"}
 listeners:
   - uri: coap://10.99.0.2
 admin: none
+journal: {directory: "$work"}
 limits: {sessions: 1100000, amplification: 0}
 upstream_ports: {base: 32768, per_worker: 16384}
 upstreams:

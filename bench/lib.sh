@@ -7,7 +7,7 @@
 
 lib_pages_file=/proc/sys/vm/nr_hugepages
 lib_name=
-work= # a folder for this run
+work= # a folder for this run, in memory where that is possible
 lib_pages_before=
 lib_mounted=
 lib_namespaces=()
@@ -68,7 +68,7 @@ lib_begin() {
     fi
     trap lib_cleanup EXIT
     trap 'exit 130' INT TERM HUP
-    work=$(mktemp -d)
+    work=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d)
     # For programs that end when their input does: descriptor 3 never gets any.
     mkfifo "$work/silence"
     exec 3<>"$work/silence"

@@ -235,11 +235,11 @@ def plot_rates(rows, folder):
     low = 10 ** math.floor(math.log10(min(row["rate"] for row in bars)))
     high = 6 * max(row["rate"] for row in bars)
     gnuplot(f"""
-set terminal svg size 860,{90 + 20 * len(bars)} dynamic font "sans-serif,12" background rgb "white"
+set terminal svg size 860,{90 + 20 * len(bars)} dynamic font "sans-serif,12" background rgb "white" noenhanced
 set output "{folder}/rates.svg"
 set title "Answers (observe: notifications) per second"
 set logscale x
-set format x "10^{{%T}}"
+set format x "10^%T"
 set grid xtics
 set tics nomirror scale 0.5
 set xrange [{low}:{high}]
@@ -265,7 +265,7 @@ def plot_latency(rows, folder):
                      f'{row["p999_ns"] / 1e3}'
                      for row in sorted(points, key=lambda row: row["rate"]))
     gnuplot(f"""
-set terminal svg size 800,480 dynamic font "sans-serif,12" background rgb "white"
+set terminal svg size 800,480 dynamic font "sans-serif,12" background rgb "white" noenhanced
 set output "{folder}/latency.svg"
 set title "Latency against load, from the moment each request was due"
 set xlabel "million answers per second"

@@ -124,13 +124,14 @@ finish() {
 }
 
 mkdir -p "$logs"
-step packages tests/packages.sh build demo test
+step packages tests/packages.sh build demo test bench
 ((status == 0)) || exit 1
 
 check build-release build release
 unit release
 check format format_check
 check conformance-checker /usr/bin/python3 -B tests/conformance_test.py
+check bench-report /usr/bin/python3 -B tests/report_test.py
 check shellcheck shellcheck quickstart.sh tests/run.sh tests/packages.sh .ci/run bench/*.sh
 if [[ $mode == quick ]]; then
     e2e core build/release/coapgw -m core
@@ -139,6 +140,7 @@ if [[ $mode == quick ]]; then
 fi
 
 check build-clang build clang
+check compare-smoke bench/compare.sh --smoke --json "$logs/compare.json" --plots "$logs/compare"
 check build-debug build debug
 unit debug
 check build-fuzz build fuzz
