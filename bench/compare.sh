@@ -49,6 +49,7 @@ cpus=(0 1 2)
 json=
 plots=
 smoke=
+remembered=1048576 # message IDs that coapgw keeps to recognise duplicates: its default
 few=16 # requests outstanding at servers of the kernel's stack: more overflow their sockets
 selected=()
 huge=--huge
@@ -170,7 +171,7 @@ listeners:
   - uri: coap://10.99.0.2
 admin: none
 journal: {directory: "$work"}
-limits: {sessions: 1100000, amplification: 0}
+limits: {sessions: 1100000, amplification: 0, remembered: $remembered}
 upstream_ports: {base: 32768, per_worker: 16384}
 upstreams:
   - name: origin
@@ -353,10 +354,15 @@ round_of_miss() {
         --origin-payload 64
 }
 
+# The answer to each POST is kept for EXCHANGE_LIFETIME, 247 s, so that none is executed twice: there
+# has to be room for all that are sent, and for those of one client (RFC 7252 4.2).
 round_of_post() {
-    on_memif ceiling:64 post 1000
-    on_memif coapgw post 1000 --path /sink --mix post=100 --payload 64 --origin "$origin" \
-        --origin-payload 64
+    local remembered
+
+    remembered=$(awk -v s="$seconds" -v w="$warmup" 'BEGIN {print int((s + w) * 2e6) + 100000}')
+    on_memif ceiling:64 post 20000 --endpoints 20000
+    on_memif coapgw post 20000 --endpoints 20000 --path /sink --mix post=100 --payload 64 \
+        --origin "$origin" --origin-payload 64
 }
 
 # More states than can be told: each client gets the latest one whenever it is its turn.
