@@ -104,6 +104,8 @@
     X(notifications_received, "notifications from origins")                                      \
     X(relations, "observe relations accepted from clients")                                      \
     X(relations_ended, "observe relations ended because the origin ended the observation")       \
+    X(relations_left,                                                                            \
+      "observe relations left to another gateway, which has taken the service over")             \
     X(relations_lost, "observe relations ended by RST, an ICMP error or a CON without an ACK")   \
     X(notifications, "notifications sent to clients, retransmissions not counted")               \
     X(relations_resumed,                                                                         \

@@ -2,6 +2,10 @@
  * answer. */
 #include "gateway/control/admin_http.h"
 
+#define TAKEN_OVER                                                                              \
+    "another gateway has taken the service address over: nothing is written to the store, and " \
+    "those who observed are notified by that one"
+
 static const char *const no_parameters[] = {NULL};
 
 /* ---- the store ---- */
@@ -48,13 +52,11 @@ static void add_store(const struct admin *a, json_t *reasons)
 
     if (!get_store(a, &s))
         return;
-    if (!s.connected)
+    if (!s.owner)
+        json_array_append_new(reasons, json_string(TAKEN_OVER));
+    else if (!s.connected)
         json_array_append_new(
             reasons, json_sprintf("the store is away%s%s", s.error[0] ? ": " : "", s.error));
-    else if (!s.owner)
-        json_array_append_new(reasons,
-                              json_string("another gateway has taken the service address over: "
-                                          "nothing is written to the store"));
 }
 
 json_t *admin_reasons(const struct admin *a, bool *failing)
@@ -99,8 +101,10 @@ void admin_get_ready(struct ask *ask)
 
     if (!ask_knows(ask, no_parameters))
         return;
-    if (get_store(ask->admin, &s) && !s.resumed) {
-        if (s.connected)
+    if (get_store(ask->admin, &s) && (!s.owner || !s.resumed)) {
+        if (!s.owner)
+            why = TAKEN_OVER;
+        else if (s.connected)
             why = "records are being read back";
         else if (!s.error[0])
             why = "the store has not been reached yet";

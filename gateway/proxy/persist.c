@@ -32,6 +32,9 @@
 #define MARK_MARGIN 1024
 #define MARK_STEP   16384
 
+/* Of work that goes through a whole table in portions. */
+#define NOTHING_LEFT UINT32_MAX
+
 /* A cookie says what is answered: a hold, or a relation that was put again. Bit 63 is for resources
  * (gateway/serve/resource.h). */
 #define COOKIE_SWEEP (UINT64_C(1) << 62)
@@ -55,45 +58,6 @@ static uint32_t next_nonce(struct proxy *p)
     return p->persist.nonce;
 }
 
-/* ---- records ---- */
-
-/* The registration as it came: one that the forward proxy has taken apart would not find its way
- * again. */
-struct rope persist_record(struct proxy *p, const struct request *rq)
-{
-    const struct message *msg = rq->original ? rq->original : rq->message;
-    const struct session *s = rq->session;
-    const struct local_address *local = &p->m->config->locals[s->flow.local];
-    struct store_relation head = {
-        .listen = {local->address, s->flow.local_port},
-        .peer = {s->flow.peer, s->flow.peer_port},
-        .transport = s->flow.transport,
-        .created_us = rq->resumed ? rq->created_us : p->m->now,
-    };
-    uint8_t packet[MESSAGE_MAX_BYTES];
-    struct encoder e;
-    struct rope rope = ROPE_EMPTY;
-
-    if (!p->persist.enabled && !module_wants(p->modules, COAPGW_RELATION_ADDED))
-        return rope;
-    encoder_begin(&e, packet, sizeof(packet), TYPE_CON, msg->code, msg->mid, msg->token,
-                  msg->token_length);
-    encoder_raw(&e, msg->options, msg->options_length);
-    encoder_payload(&e, msg->payload, msg->payload_length);
-    head.packet_length = (uint32_t)encoder_end(&e);
-    if (head.packet_length && rope_append(&p->persist.records, &rope, &head, sizeof(head)) &&
-        rope_append(&p->persist.records, &rope, packet, head.packet_length))
-        return rope;
-    rope_free(&p->persist.records, &rope);
-    return rope;
-}
-
-void persist_drop_record(struct proxy *p, struct rope *record)
-{
-    if (record->length)
-        rope_free(&p->persist.records, record);
-}
-
 void persist_begin(struct proxy *p, struct relation *r)
 {
     r->held = POOL_NONE;
@@ -101,109 +65,6 @@ void persist_begin(struct proxy *p, struct relation *r)
     r->kept = KEPT_NOT;
     if (p->persist.enabled)
         p->persist.serials[index_of(p, r)] = next_nonce(p);
-}
-
-/* Modules may keep relations in their own way. */
-static void tell_modules(struct proxy *p, const struct relation *r, const struct rope *record)
-{
-    const struct session *s = session_at(&p->m->sessions, r->session);
-    uint8_t buffer[MESSAGE_MAX_BYTES], packet[MESSAGE_MAX_BYTES];
-    uint32_t head = sizeof(struct store_relation);
-    uint32_t length = record->length > head ? record->length - head : 0;
-
-    if (length)
-        rope_read(&p->persist.records, record, NULL, head, packet, length);
-    module_on_relation(p->modules, COAPGW_RELATION_ADDED, s, relation_token(p, r, buffer),
-                       r->token_length, packet, length);
-}
-
-/* What a client may say anew each time without asking for anything else. */
-static bool is_passing(uint16_t number)
-{
-    return number == OPTION_ETAG || number == OPTION_ECHO || number == OPTION_REQUEST_TAG;
-}
-
-static bool next_lasting(struct option_cursor *cursor, struct option_view *view)
-{
-    while (option_next(cursor, view))
-        if (!is_passing(cursor->number))
-            return true;
-    return false;
-}
-
-static bool read_packet(const struct proxy *p, const struct rope *record, struct message *msg,
-                        uint8_t packet[MESSAGE_MAX_BYTES])
-{
-    const uint32_t head = sizeof(struct store_relation), length = record->length - head;
-
-    rope_read(&p->persist.records, record, NULL, head, packet, length);
-    return message_parse(packet, length, msg) == VERDICT_OK;
-}
-
-/* True when two records of one relation ask for the same. */
-static bool asks_the_same(const struct proxy *p, const struct rope *one, const struct rope *other)
-{
-    uint8_t packets[2][MESSAGE_MAX_BYTES];
-    struct option_view a, b;
-    struct message x, y;
-
-    if (!read_packet(p, one, &x, packets[0]) || !read_packet(p, other, &y, packets[1]) ||
-        x.code != y.code || x.payload_length != y.payload_length ||
-        (x.payload_length && memcmp(x.payload, y.payload, x.payload_length) != 0))
-        return false;
-    for (struct option_cursor i = option_cursor(&x), j = option_cursor(&y);;) {
-        bool more = next_lasting(&i, &a);
-
-        if (more != next_lasting(&j, &b))
-            return false;
-        if (!more)
-            return true;
-        if (i.number != j.number || a.length != b.length || memcmp(a.value, b.value, a.length) != 0)
-            return false;
-    }
-}
-
-void persist_attach(struct proxy *p, struct relation *r, struct rope record)
-{
-    if (module_wants(p->modules, COAPGW_RELATION_ADDED))
-        tell_modules(p, r, &record);
-    if (!p->persist.enabled) {
-        persist_drop_record(p, &record);
-        return;
-    }
-    if (record.length == 0 ||
-        (r->kept == KEPT && r->record.length && asks_the_same(p, &r->record, &record))) {
-        persist_drop_record(p, &record);
-        return;
-    }
-    persist_drop_record(p, &r->record);
-    r->record = record;
-    r->kept = KEPT_NOT;
-}
-
-bool persist_tell(struct proxy *p, unsigned type, uint64_t cookie, const struct rope *record)
-{
-    const struct worker_io *io = &p->m->io;
-    struct store_head head = {.cookie = cookie, .what = STORE_RELATION};
-    struct rope_cursor cursor = ROPE_START;
-    struct parcel *parcel = parcel_new(io->parcels, PARCEL_RECORD, (uint16_t)type,
-                                       (uint32_t)sizeof(head) + record->length);
-    uint8_t bytes[PARCEL_DATA_BYTES];
-
-    if (!parcel)
-        return false;
-    (void)parcel_write(parcel, 0, &head, sizeof(head));
-    for (uint32_t at = 0; at < record->length;) {
-        uint32_t n = record->length - at < sizeof(bytes) ? record->length - at : sizeof(bytes);
-
-        rope_read(&p->persist.records, record, &cursor, at, bytes, n);
-        (void)parcel_write(parcel, (uint32_t)sizeof(head) + at, bytes, n);
-        at += n;
-    }
-    if (io->tell(io->context, PARCEL_STORE, parcel))
-        return true;
-    parcel_free(io->parcels, parcel);
-    return false;
 }
 
 /* ---- deletions that wait for room ---- */
@@ -279,6 +140,28 @@ static void unlink_hold(struct proxy *p, struct relation *r, uint32_t index)
     *link = hold_at(p, index)->next;
 }
 
+/* After a start a store that is there is connected in some ms: answers that could not be given
+ * without it wait for that, up to config.store.timeout from the first one on. */
+static bool is_early(struct proxy *p)
+{
+    struct persist *ps = &p->persist;
+    const struct config_store *config = &p->m->config->store;
+
+    if (ps->settled || !config->reject)
+        return false;
+    if (ps->patient_us == 0)
+        ps->patient_us = p->m->now + config->timeout_ms * UINT64_C(1000);
+    return p->m->now < ps->patient_us;
+}
+
+/* What waits for the store without having been put is to be refused. */
+static void refuse_early(struct proxy *p)
+{
+    p->persist.settled = true;
+    p->persist.patient_us = 0;
+    p->persist.refusing = 0;
+}
+
 /* Without a record the answer goes as the configuration says. */
 static enum persist_verdict without_record(struct proxy *p, struct relation *r)
 {
@@ -298,11 +181,13 @@ enum persist_verdict persist_keep(struct proxy *p, struct relation *r, const str
 
     if (!p->persist.enabled || r->kept == KEPT)
         return PERSIST_ANSWER;
-    if (!p->persist.up || r->record.length == 0)
+    if (r->record.length == 0 || (!p->persist.up && !is_early(p)))
         return without_record(p, r);
     hold = hold_open(p, r, to, wish);
     if (!hold)
         return without_record(p, r);
+    if (!p->persist.up)
+        return PERSIST_HELD;
     r->kept = KEPT_ASKED;
     if (!put(p, (uint64_t)nonce_of(p, hold) << 32 | r->held, &r->record)) {
         /* The exchange is there already: the answer goes through it, as if the store had failed. */
@@ -461,7 +346,8 @@ void persist_told(struct proxy *p, const struct parcel *parcel)
         done(p, &head);
         break;
     case STORE_UP:
-        ps->up = true;
+        ps->up = ps->settled = true;
+        ps->patient_us = 0;
         sweep(p, true);
         ask_for_mark(p); /* what was used meanwhile */
         break;
@@ -469,6 +355,11 @@ void persist_told(struct proxy *p, const struct parcel *parcel)
         ps->up = false;
         ps->cursor = ps->sweep_end = 0;
         ps->sweep_at_us = 0; /* all is put again when it is up */
+        refuse_early(p);
+        break;
+    case STORE_OVER:
+        ps->over = true;
+        ps->leaving = 0;
         break;
     case STORE_RESUMED:
         ps->resumed = true;
@@ -485,15 +376,66 @@ void persist_told(struct proxy *p, const struct parcel *parcel)
 
 /* ---- work in portions ---- */
 
+/* Registrations of before the store was there, each with its own answer. */
+static bool put_held(struct proxy *p, struct relation *r)
+{
+    for (uint32_t index = r->held; index != POOL_NONE; index = hold_at(p, index)->next) {
+        if (!put(p, (uint64_t)nonce_of(p, hold_at(p, index)) << 32 | index, &r->record))
+            return false;
+        p->m->counters->records_put++;
+    }
+    r->kept = KEPT_ASKED;
+    return true;
+}
+
+/* Of holds that were not put; those that were are answered by the store. */
+static unsigned refuse_some(struct proxy *p, unsigned budget)
+{
+    struct persist *ps = &p->persist;
+    unsigned n = 0;
+
+    if (ps->refusing == NOTHING_LEFT)
+        return 0;
+    for (; n < budget && ps->refusing < ps->holds.fresh; n++, ps->refusing++)
+        if (ps->hold_nonces[ps->refusing] &&
+            relation_at(p, hold_at(p, ps->refusing)->relation)->kept == KEPT_NOT)
+            answer_hold(p, ps->refusing, -ENOTCONN);
+    if (ps->refusing >= ps->holds.fresh)
+        ps->refusing = NOTHING_LEFT;
+    return n;
+}
+
+/* The other gateway has them from the store, and goes on with their numbers: devices would get
+ * older ones between. They are not told. */
+static unsigned leave_some(struct proxy *p, unsigned budget)
+{
+    struct persist *ps = &p->persist;
+    unsigned n = 0;
+
+    if (ps->leaving == NOTHING_LEFT)
+        return 0;
+    for (; n < budget && ps->leaving < p->relations.fresh; n++, ps->leaving++) {
+        if (ps->serials[ps->leaving] == 0 || relation_at(p, ps->leaving)->kept == KEPT_NOT)
+            continue;
+        p->m->counters->relations_left++;
+        relation_drop(p, ps->leaving);
+    }
+    if (ps->leaving >= p->relations.fresh)
+        ps->leaving = NOTHING_LEFT;
+    return n;
+}
+
 /* False when the store takes no more now. */
 static bool put_again(struct proxy *p, uint32_t index)
 {
     struct relation *r = relation_at(p, index);
     uint64_t cookie = COOKIE_SWEEP | (uint64_t)p->persist.serials[index] << 32 | index;
 
-    if (p->persist.serials[index] == 0 || r->record.length == 0 || r->held != POOL_NONE ||
+    if (p->persist.serials[index] == 0 || r->record.length == 0 ||
         (r->kept == KEPT && !p->persist.sweep_all))
         return true;
+    if (r->held != POOL_NONE)
+        return r->kept != KEPT_NOT || put_held(p, r);
     if (!put(p, cookie, &r->record))
         return false;
     r->kept = r->kept == KEPT ? KEPT : KEPT_ASKED;
@@ -514,6 +456,10 @@ unsigned persist_advance(struct proxy *p, unsigned budget)
     struct persist *ps = &p->persist;
     unsigned done = 0;
 
+    if (ps->patient_us && p->m->now >= ps->patient_us)
+        refuse_early(p);
+    done += refuse_some(p, budget);
+    done += leave_some(p, budget);
     if (is_sweep_due(p))
         sweep(p, false);
     if (ps->deleting.head != POOL_NONE)
@@ -531,12 +477,17 @@ bool persist_has_work(const struct proxy *p)
 {
     const struct persist *ps = &p->persist;
 
-    return ps->cursor < ps->sweep_end || ps->deleting.head != POOL_NONE || is_sweep_due(p);
+    return ps->cursor < ps->sweep_end || ps->deleting.head != POOL_NONE || is_sweep_due(p) ||
+           (ps->patient_us && p->m->now >= ps->patient_us) || ps->refusing != NOTHING_LEFT ||
+           ps->leaving != NOTHING_LEFT;
 }
 
 uint64_t persist_next_us(const struct proxy *p)
 {
-    return p->persist.sweep_at_us ? p->persist.sweep_at_us : UINT64_MAX;
+    uint64_t again = p->persist.sweep_at_us ? p->persist.sweep_at_us : UINT64_MAX;
+    uint64_t patient = p->persist.patient_us ? p->persist.patient_us : UINT64_MAX;
+
+    return again < patient ? again : patient;
 }
 
 /* ---- start and end ---- */
@@ -552,6 +503,7 @@ int persist_init(struct proxy *p)
     int err;
 
     p->persist.deleting = LIST_NONE;
+    p->persist.refusing = p->persist.leaving = NOTHING_LEFT;
     p->persist.enabled =
         config->store.kind != CONFIG_STORE_NONE && p->m->io.tell && config->limits.relations;
     /* Without a store, a record is for modules, and goes when they have seen it. */
@@ -564,7 +516,7 @@ int persist_init(struct proxy *p)
     err = pool_init(&p->persist.holds, sizeof(struct hold), config->limits.exchanges);
     p->persist.hold_nonces = memory_reserve(nonces_bytes(config->limits.exchanges));
     p->persist.serials = memory_reserve(nonces_bytes(config->limits.relations));
-    if (err)
+    if (err || (err = persist_init_resume(p)))
         return err;
     return p->persist.hold_nonces && p->persist.serials ? 0 : -ENOMEM;
 }
@@ -574,6 +526,7 @@ void persist_fini(struct proxy *p)
     chunks_fini(&p->persist.records);
     if (!p->persist.enabled)
         return;
+    persist_fini_resume(p);
     memory_release(p->persist.serials, nonces_bytes(p->m->config->limits.relations));
     memory_release(p->persist.hold_nonces, nonces_bytes(p->m->config->limits.exchanges));
     pool_fini(&p->persist.holds);

@@ -10,7 +10,8 @@
  *   observation.c  resources observed at origins; observation_request.c: what these are asked
  *   relation.c     clients that observe; relation_notify.c: what they are told
  *   part.c         a session that goes, and what hangs on it
- *   persist.c      relations that survive a restart: their records, and what waits for those
+ *   persist.c      relations that survive a restart, and what waits for their records
+ *                  (persist_record.c)
  *   resume.c       the same relations after the restart
  *   local.c        requests for what the gateway itself holds
  *   forward.c      the forward proxy: where a request goes, and whether it may
@@ -224,13 +225,11 @@ struct hold {
     struct wish wish;
 };
 
-/* Registrations that were cancelled while records were still being read back are remembered, so
- * that their records do not bring them back. */
-#define PERSIST_CANCELLED 1024
-
 struct persist {
     bool enabled;
     bool up;      /* the store takes records */
+    bool settled; /* it did once, or has not done so in time: nothing waits for the first time */
+    bool over;    /* another gateway has taken the service over */
     bool resumed; /* all records of before the start have been read back */
     uint32_t nonce;
     uint32_t *hold_nonces, *serials; /* of holds and relations by index; 0: the place is free */
@@ -240,11 +239,17 @@ struct persist {
     uint32_t cursor, sweep_end; /* relations from `cursor` on are still to be put again */
     bool sweep_all;             /* those that the store is thought to have, too */
     uint64_t sweep_at_us;       /* when those without a record are tried again, 0: never */
+    uint64_t patient_us;        /* what waits for the first time is refused then, 0: nothing does */
+    uint32_t refusing;          /* holds from here on are to be refused; UINT32_MAX: none */
+    uint32_t leaving;           /* relations from here on are still to be left to that gateway */
     uint64_t floor;             /* Observe numbers of before the start were not above this */
     uint64_t number;            /* the highest Observe number in use */
     uint64_t mark, mark_asked;  /* see STORE_MARK */
-    unsigned cancelled_next;
-    uint64_t cancelled[PERSIST_CANCELLED];
+    /* Names of registrations that were cancelled while records were still being read back, so that
+     * their records do not bring them back: a table that is never more than half full. */
+    uint64_t *cancelled; /* 0: free */
+    uint32_t cancelled_mask, cancelled_count;
+    uint16_t refused; /* answers to records without a session: their message IDs differ */
 };
 
 /* ---- observations of what the gateway itself holds ---- */
@@ -520,7 +525,13 @@ void relation_confirm(struct proxy *p, uint32_t relation, const struct client *t
  * config.store.resume_spread from when it is known. */
 void relation_resume(struct proxy *p, uint32_t relation);
 
-/* persist.c */
+/* True when another gateway notifies the client of this relation. */
+static inline bool relation_is_left(const struct proxy *p, const struct relation *r)
+{
+    return p->persist.over && r->kept != KEPT_NOT;
+}
+
+/* persist.c, persist_record.c */
 int persist_init(struct proxy *p);
 void persist_fini(struct proxy *p);
 /* The record of a registration; empty where none is kept, or memory is short. */
@@ -556,6 +567,8 @@ uint64_t persist_next_us(const struct proxy *p);
 bool persist_tell(struct proxy *p, unsigned type, uint64_t cookie, const struct rope *record);
 
 /* resume.c */
+int persist_init_resume(struct proxy *p);
+void persist_fini_resume(struct proxy *p);
 /* The client has cancelled what it may have registered before a restart. */
 void persist_cancelled(struct proxy *p, const struct session *s, const uint8_t *token,
                        uint32_t token_length);

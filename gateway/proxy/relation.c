@@ -172,6 +172,7 @@ uint32_t relation_add(struct proxy *p, struct session *s, const uint8_t *token,
         r = create(p, s, token, token_length, o);
     if (!r)
         return POOL_NONE;
+    outbound_forget(p->m, s, token, token_length);
     relation_leave_outbound(p, r); /* the answer to this registration is newer */
     observation_keep_up(p, o);     /* its answer gets the next number */
     r->state_n = o->state_n;

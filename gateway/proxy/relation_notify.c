@@ -269,6 +269,8 @@ static void notify(struct proxy *p, struct relation *r)
     bool due = r->unconfirmed + 1u >= config->confirm_every ||
                p->m->now - r->sent_us >= config->confirm_after_us;
 
+    if (relation_is_left(p, r))
+        return;
     /* What is held or has come back will be told the state in its own time. */
     if (r->resumed && !timer_armed(&r->confirm))
         arm_resumed(p, r);
@@ -420,7 +422,7 @@ void relation_on_confirm(void *context, struct timer *timer, uint64_t now_us)
     struct observation *o = observation_at(p, r->observation);
 
     (void)now_us;
-    if (r->resumed && o->state != OBSERVATION_LIVE)
+    if (relation_is_left(p, r) || (r->resumed && o->state != OBSERVATION_LIVE))
         return; /* the fan-out of the first state arms it again */
     if (r->outbound != POOL_NONE || r->held != POOL_NONE || o->state != OBSERVATION_LIVE) {
         wheel_arm(&p->m->wheel, &r->confirm, p->m->now + AGAIN_US);

@@ -1,6 +1,11 @@
 /* Relations that come back after a restart: records that the store has read, as requests, and what
  * is not to come back. */
+#include <errno.h>
+
+#include <rte_common.h>
+
 #include "gateway/hash.h"
+#include "gateway/memory.h"
 #include "gateway/proxy/proxy.h"
 #include "gateway/store/store.h"
 
@@ -8,31 +13,65 @@
 
 /* ---- what was cancelled meanwhile ---- */
 
+/* As many as there can be relations: those that have a record are not more. */
+static uint32_t cancelled_slots(const struct proxy *p)
+{
+    return rte_align32pow2(2 * p->m->config->limits.relations);
+}
+
+int persist_init_resume(struct proxy *p)
+{
+    uint32_t slots = cancelled_slots(p);
+
+    p->persist.cancelled = memory_reserve(slots * sizeof(*p->persist.cancelled));
+    p->persist.cancelled_mask = slots - 1;
+    return p->persist.cancelled ? 0 : -ENOMEM;
+}
+
+void persist_fini_resume(struct proxy *p)
+{
+    memory_release(p->persist.cancelled, cancelled_slots(p) * sizeof(*p->persist.cancelled));
+}
+
 static uint64_t name_of(const struct proxy *p, const struct flow *flow, const uint8_t *token,
                         uint32_t token_length)
 {
-    return hash_bytes(token, token_length, hash_bytes(flow, sizeof(*flow), p->hash_seed));
+    uint64_t name = hash_bytes(token, token_length, hash_bytes(flow, sizeof(*flow), p->hash_seed));
+
+    return name ? name : 1;
 }
 
+/* Where the name is, or is to be put. */
+static uint64_t *find_cancelled(const struct proxy *p, uint64_t name)
+{
+    const struct persist *ps = &p->persist;
+    uint32_t at = (uint32_t)name & ps->cancelled_mask;
+
+    while (ps->cancelled[at] && ps->cancelled[at] != name)
+        at = (at + 1) & ps->cancelled_mask;
+    return &ps->cancelled[at];
+}
+
+/* Clients may cancel what they have never registered, too: at the limit nothing more is remembered.
+ */
 void persist_cancelled(struct proxy *p, const struct session *s, const uint8_t *token,
                        uint32_t token_length)
 {
     struct persist *ps = &p->persist;
+    uint64_t name, *slot;
 
-    if (!ps->enabled || ps->resumed)
+    if (!ps->enabled || ps->resumed || ps->cancelled_count >= p->m->config->limits.relations)
         return;
-    ps->cancelled[ps->cancelled_next] = name_of(p, &s->flow, token, token_length);
-    ps->cancelled_next = (ps->cancelled_next + 1) % PERSIST_CANCELLED;
+    name = name_of(p, &s->flow, token, token_length);
+    slot = find_cancelled(p, name);
+    ps->cancelled_count += *slot == 0;
+    *slot = name;
 }
 
 static bool was_cancelled(const struct proxy *p, const struct flow *flow, const struct message *msg)
 {
-    uint64_t name = name_of(p, flow, msg->token, msg->token_length);
-
-    for (unsigned i = 0; i < PERSIST_CANCELLED; i++)
-        if (p->persist.cancelled[i] == name)
-            return true;
-    return false;
+    return p->persist.cancelled_count &&
+           *find_cancelled(p, name_of(p, flow, msg->token, msg->token_length));
 }
 
 /* ---- records ---- */
@@ -168,6 +207,30 @@ static bool is_being_deleted(struct proxy *p, const struct store_relation *recor
     return false;
 }
 
+/* There is no room for a session: the client hears that its relation is over, as it would if there
+ * was none for the relation (RFC 7641 4.2), and registers again. Each one gets a message ID of its
+ * own. */
+static void refuse(struct proxy *p, const struct flow *flow, const struct message *msg)
+{
+    struct messaging *m = p->m;
+    uint16_t mid = (uint16_t)(session_first_mid(flow, &m->mids, m->now) + p->persist.refused++);
+    struct outgoing out;
+    struct encoder e;
+    size_t length;
+
+    if (!m->io.alloc(m->io.context, flow, &out)) {
+        m->counters->drop_reply_buffer++;
+        return;
+    }
+    encoder_begin(&e, out.data, out.room, TYPE_NON, CODE_SERVICE_UNAVAILABLE, mid, msg->token,
+                  msg->token_length);
+    length = encoder_end(&e);
+    if (length)
+        messaging_send(m, flow, &out, (uint16_t)length);
+    else
+        m->io.cancel(m->io.context, &out);
+}
+
 bool persist_read(struct proxy *p, const struct parcel *parcel, struct request *rq,
                   struct message *msg, uint8_t buffer[MESSAGE_MAX_BYTES])
 {
@@ -197,6 +260,8 @@ bool persist_read(struct proxy *p, const struct parcel *parcel, struct request *
     s = session_for(p, &flow, listener);
     if (!s) {
         p->m->counters->records_unusable++;
+        refuse(p, &flow, msg);
+        disown(p, parcel);
         return false;
     }
     *rq = (struct request){.message = msg,

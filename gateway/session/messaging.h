@@ -89,6 +89,11 @@ int outbound_submit(struct messaging *m, struct session *s, enum message_type ty
 /* Ends it without a word to the owner. */
 void outbound_cancel(struct messaging *m, uint32_t index);
 
+/* What waits to be sent to a client with this token, and nobody follows, goes: it answers an older
+ * request than one with the same token that is answered now. */
+void outbound_forget(struct messaging *m, struct session *s, const uint8_t *token,
+                     uint32_t token_length);
+
 /* False while it waits for NSTART: the peer has seen nothing of it. */
 bool outbound_was_sent(const struct messaging *m, uint32_t index);
 

@@ -334,6 +334,31 @@ void outbound_cancel(struct messaging *m, uint32_t index)
     outbound_pump(m, s);
 }
 
+static bool has_token(const struct messaging *m, const struct outbound *ob, const uint8_t *token,
+                      uint32_t token_length)
+{
+    uint8_t bytes[MESSAGE_MAX_BYTES];
+    struct message msg;
+
+    chunks_read(&m->chunks, ob->chunk, bytes, ob->length);
+    return message_parse(bytes, ob->length, &msg) == VERDICT_OK &&
+           msg.token_length == token_length &&
+           (token_length == 0 || memcmp(msg.token, token, token_length) == 0);
+}
+
+void outbound_forget(struct messaging *m, struct session *s, const uint8_t *token,
+                     uint32_t token_length)
+{
+    for (uint32_t index = s->outbound; index != POOL_NONE;) {
+        const struct outbound *ob = outbound_at(m, index);
+        uint32_t next = ob->by_session.next;
+
+        if (!ob->sent && ob->owner_kind == OWNER_NONE && has_token(m, ob, token, token_length))
+            outbound_free(m, index);
+        index = next;
+    }
+}
+
 void outbound_clear(struct messaging *m, struct session *s)
 {
     while (s->outbound != POOL_NONE)

@@ -26,7 +26,7 @@ struct channel {
     struct parcel **last;
     uint64_t told_up; /* the number of the STORE_UP that was given last; 0: STORE_DOWN, or none */
     uint64_t told_mark;
-    bool told_resumed;
+    bool told_resumed, told_over;
     /* Read by both; but for the word, not changed. */
     struct rte_ring *to_store __attribute__((aligned(64)));
     struct rte_ring *to_worker;

@@ -69,8 +69,10 @@ static bool tell_worker(struct store *s, unsigned worker)
             return false;
         channel->told_up = 0;
     }
+    if (!channel->told_over && !atomic_load(&s->owner))
+        channel->told_over = tell(s, channel, STORE_OVER);
     if (!v->up)
-        return true;
+        return channel->told_over || atomic_load(&s->owner);
     if (channel->told_mark != v->mark) {
         if (!tell(s, channel, STORE_MARK))
             return false;

@@ -65,6 +65,8 @@ enum store_type {
     STORE_UP,   /* struct store_head: records can be kept from now on. What has not been confirmed
                    since the last STORE_UP is to be put again */
     STORE_DOWN, /* struct store_head: they cannot */
+    STORE_OVER, /* struct store_head: another gateway has taken the service over. Comes once, behind
+                   the last STORE_DOWN: nothing is kept any more, and the other one notifies */
     STORE_MARK, /* struct store_head: `mark`, and in `cookie` the floor: the mark that was found
                    when the service was first looked at. Numbers of before the start are not above
                    it */

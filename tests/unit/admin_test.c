@@ -207,6 +207,8 @@ static void health_follows_the_store_and_the_loops(void **state)
     b->store.connected = true;
     b->store.owner = false;
     expect(b, "/healthz", 200, "\"degraded\",\"reasons\":[\"another gateway has taken");
+    b->store.connected = false; /* as it is then */
+    expect(b, "/healthz", 200, "\"degraded\",\"reasons\":[\"another gateway has taken");
     b->store.enabled = false;
     expect(b, "/healthz", 200, "\"ok\"");
 }
@@ -216,6 +218,9 @@ static void readiness_waits_for_what_was_before(void **state)
     struct bench *b = *state;
 
     expect(b, "/readyz", 200, "{\"ready\":true}");
+    b->store.owner = false;
+    expect(b, "/readyz", 503, "another gateway has taken");
+    b->store.owner = true;
     b->store.resumed = false;
     expect(b, "/readyz", 503, "records are being read back");
     b->store.connected = false;

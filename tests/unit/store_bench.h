@@ -20,7 +20,7 @@
 
 /* What one worker has been told. */
 struct told {
-    unsigned ups, downs, resumed, marks, dones, resources, relations, verifies;
+    unsigned ups, downs, overs, resumed, marks, dones, resources, relations, verifies;
     uint64_t mark, floor;
     unsigned relations_before_resources, records_while_down, marks_missing;
     bool up, marked;
@@ -213,7 +213,7 @@ static inline void bench_state_told(struct told *t, enum store_type type,
         t->events[t->event_count++] = (uint8_t)type;
     switch (type) {
     case STORE_UP:
-        assert_false(t->up);
+        assert_false(t->up || t->overs);
         t->up = true;
         t->ups++;
         t->marks_missing += t->marks == 0;
@@ -231,6 +231,10 @@ static inline void bench_state_told(struct told *t, enum store_type type,
         break;
     case STORE_RESUMED:
         t->resumed++;
+        break;
+    case STORE_OVER:
+        assert_false(t->up);
+        t->overs++;
         break;
     default:
         fail_msg("a parcel of type %d", type);

@@ -213,6 +213,8 @@ static void another_gateway_takes_over(void **state)
     bench_until(b, b->answered == 11);
     assert_int_equal(b->done[11], -ENOTCONN);
     bench_turns_for(b, 1500);
+    for (unsigned i = 0; i < BENCH_WORKERS; i++)
+        assert_int_equal(b->told[i].overs, 1);
     reply = redis_do(&b->redis, "GET " TAG "owner");
     assert_string_equal(reply->str, "other");
     freeReplyObject(reply);
@@ -239,6 +241,8 @@ static void another_gateway_took_over_meanwhile(void **state)
     bench_until(b, !bench_status(b).owner);
     bench_turns_for(b, 300);
     assert_true(bench_all_down(b));
+    for (unsigned i = 0; i < BENCH_WORKERS; i++)
+        assert_int_equal(b->told[i].overs, 1);
     bench_end(b);
 }
 
