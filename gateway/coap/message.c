@@ -141,14 +141,10 @@ uint32_t message_uint(const struct message *m, enum option_slot slot, uint32_t a
     return value;
 }
 
-bool option_next(struct option_cursor *c, struct option_view *view)
+bool option_next_extended(struct option_cursor *c, struct option_view *view)
 {
-    uint32_t delta, length;
+    uint32_t delta = *c->at >> 4, length = *c->at & 0x0f;
 
-    if (c->at >= c->end)
-        return false;
-    delta = *c->at >> 4;
-    length = *c->at & 0x0f;
     c->at++;
     read_extended(&c->at, c->end, &delta);
     read_extended(&c->at, c->end, &length);
@@ -219,11 +215,44 @@ static unsigned split(uint32_t value, uint8_t extension[2], unsigned *extension_
     return 14;
 }
 
-static void put(struct encoder *e, const void *bytes, size_t length)
+/* Most of what is written is short, and a call of memcpy() costs more than these copies: a length
+ * from 4 to 16 takes two that overlap. */
+static inline void copy(uint8_t *to, const uint8_t *from, size_t length)
 {
-    if (length)
-        memcpy(e->data + e->length, bytes, length);
+    uint64_t head, tail;
+    uint32_t head4, tail4;
+
+    if (length > 16) {
+        memcpy(to, from, length);
+    } else if (length >= 8) {
+        memcpy(&head, from, 8);
+        memcpy(&tail, from + length - 8, 8);
+        memcpy(to, &head, 8);
+        memcpy(to + length - 8, &tail, 8);
+    } else if (length >= 4) {
+        memcpy(&head4, from, 4);
+        memcpy(&tail4, from + length - 4, 4);
+        memcpy(to, &head4, 4);
+        memcpy(to + length - 4, &tail4, 4);
+    } else {
+        for (size_t i = 0; i < length; i++)
+            to[i] = from[i];
+    }
+}
+
+static inline void put(struct encoder *e, const void *bytes, size_t length)
+{
+    copy(e->data + e->length, bytes, length);
     e->length += (uint32_t)length;
+}
+
+static inline void put_header(struct encoder *e, unsigned first, uint8_t code, uint16_t mid)
+{
+    e->data[0] = (uint8_t)first;
+    e->data[1] = code;
+    e->data[2] = (uint8_t)(mid >> 8);
+    e->data[3] = (uint8_t)mid;
+    e->length = MESSAGE_HEADER_BYTES;
 }
 
 void encoder_begin(struct encoder *e, uint8_t *data, size_t room, enum message_type type,
@@ -240,16 +269,14 @@ void encoder_begin(struct encoder *e, uint8_t *data, size_t room, enum message_t
     nibble = split((uint32_t)token_length, extension, &extension_length);
     if (!has_room(e, MESSAGE_HEADER_BYTES + extension_length + token_length))
         return;
-    data[0] = (uint8_t)(MESSAGE_VERSION << 6 | type << 4 | nibble);
-    data[1] = code;
-    data[2] = (uint8_t)(mid >> 8);
-    data[3] = (uint8_t)mid;
-    e->length = MESSAGE_HEADER_BYTES;
-    put(e, extension, extension_length);
+    put_header(e, MESSAGE_VERSION << 6 | type << 4 | nibble, code, mid);
+    if (extension_length)
+        put(e, extension, extension_length);
     put(e, token, token_length);
 }
 
-void encoder_option(struct encoder *e, uint16_t number, const void *value, size_t length)
+/* An option whose delta or length does not fit a nibble. */
+static void option_extended(struct encoder *e, uint16_t number, const void *value, size_t length)
 {
     uint8_t delta_extension[2], length_extension[2];
     unsigned delta_bytes, length_bytes, delta, nibble;
@@ -269,6 +296,24 @@ void encoder_option(struct encoder *e, uint16_t number, const void *value, size_
     e->last_option = number;
 }
 
+static inline void put_option(struct encoder *e, uint16_t number, const void *value, size_t length)
+{
+    uint32_t delta = (uint32_t)number - e->last_option; /* out of order: a large one */
+
+    if (delta >= 13 || length >= 13 || e->failed || e->room - e->length < 1 + length) {
+        option_extended(e, number, value, length);
+        return;
+    }
+    e->data[e->length++] = (uint8_t)(delta << 4 | length);
+    put(e, value, length);
+    e->last_option = number;
+}
+
+void encoder_option(struct encoder *e, uint16_t number, const void *value, size_t length)
+{
+    put_option(e, number, value, length);
+}
+
 void encoder_uint(struct encoder *e, uint16_t number, uint32_t value)
 {
     uint8_t bytes[4] = {(uint8_t)(value >> 24), (uint8_t)(value >> 16), (uint8_t)(value >> 8),
@@ -282,10 +327,10 @@ struct addition addition_uint(uint16_t number, uint32_t value)
 {
     struct addition a = {.number = number};
     unsigned skip = value ? (unsigned)__builtin_clz(value) / 8 : 4;
+    uint32_t ordered = __builtin_bswap32(value << (8 * (skip & 3)));
 
     a.length = (uint16_t)(4 - skip);
-    for (unsigned i = 0; i < a.length; i++)
-        a.small[i] = (uint8_t)(value >> (8 * (a.length - 1 - i)));
+    memcpy(a.small, &ordered, sizeof(a.small));
     return a;
 }
 
@@ -301,23 +346,47 @@ static unsigned put_additions(struct encoder *e, const struct addition *addition
     for (; next < count && additions[next].number <= number; next++) {
         const struct addition *a = &additions[next];
 
-        encoder_option(e, a->number, a->value ? a->value : a->small, a->length);
+        put_option(e, a->number, a->value ? a->value : a->small, a->length);
     }
     return next;
 }
 
+/* Options as they are encoded, the first of which follows the last one that was written. */
+static void put_run(struct encoder *e, const uint8_t *from, const uint8_t *to, uint16_t last)
+{
+    if (from == to)
+        return;
+    encoder_raw(e, from, (size_t)(to - from));
+    e->last_option = last;
+}
+
+/* Between two additions the encoded options are copied as they are: only the first one behind an
+ * addition, or behind one that is left out, has another delta than before. */
 void encoder_merge(struct encoder *e, const uint8_t *options, size_t length,
                    const struct addition *additions, unsigned count)
 {
     struct option_cursor cursor = {.at = options, .end = length ? options + length : options};
+    const uint8_t *run = options, *at = options;
+    bool moved = e->last_option != 0;
     struct option_view view;
+    uint16_t last = 0;
     unsigned next = 0;
 
-    while (option_next(&cursor, &view)) {
+    for (; option_next(&cursor, &view); at = cursor.at, last = cursor.number) {
+        bool added = next < count && additions[next].number <= cursor.number;
+        bool replaced;
+
+        if (!added && !moved && (next == 0 || additions[next - 1].number != cursor.number))
+            continue;
+        put_run(e, run, at, last);
         next = put_additions(e, additions, next, count, cursor.number);
-        if (next == 0 || additions[next - 1].number != cursor.number)
-            encoder_option(e, cursor.number, view.value, view.length);
+        replaced = next && additions[next - 1].number == cursor.number;
+        if (!replaced)
+            put_option(e, cursor.number, view.value, view.length);
+        moved = replaced;
+        run = cursor.at;
     }
+    put_run(e, run, at, last);
     put_additions(e, additions, next, count, UINT16_MAX);
 }
 

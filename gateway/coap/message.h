@@ -105,8 +105,26 @@ static inline struct option_cursor option_cursor(const struct message *m)
     return c;
 }
 
+/* The same for one whose delta or length takes more than a nibble; not at the end. */
+bool option_next_extended(struct option_cursor *c, struct option_view *view);
+
 /* The next option, false at the end. Only for the options of a message with VERDICT_OK. */
-bool option_next(struct option_cursor *c, struct option_view *view);
+static inline bool option_next(struct option_cursor *c, struct option_view *view)
+{
+    uint32_t delta, length;
+
+    if (c->at >= c->end)
+        return false;
+    delta = *c->at >> 4;
+    length = *c->at & 0x0f;
+    if (delta >= 13 || length >= 13)
+        return option_next_extended(c, view);
+    c->number = (uint16_t)(c->number + delta);
+    view->value = c->at + 1;
+    view->length = (uint16_t)length;
+    c->at += 1 + length;
+    return true;
+}
 
 /* Starts at the first occurrence of a repeatable option and stops after its last:
  *     struct option_cursor c = option_cursor_at(m, SLOT_URI_PATH);
