@@ -42,4 +42,18 @@ static inline uint64_t hash_bytes(const void *bytes, size_t length, uint64_t see
     return hash_mix(h, seed);
 }
 
+/* One more string of a sequence, with what it is: the strings of two different sequences are not
+ * taken for each other where they are cut in other places. */
+static inline uint64_t hash_part(uint64_t h, uint32_t kind, const uint8_t *bytes, uint32_t length)
+{
+    uint64_t word;
+
+    h = hash_mix(h, (uint64_t)kind << 32 | length);
+    for (; length >= sizeof(word); length -= sizeof(word), bytes += sizeof(word)) {
+        memcpy(&word, bytes, sizeof(word));
+        h = hash_mix(h, word);
+    }
+    return length ? hash_mix(h, hash_tail(bytes, length)) : h;
+}
+
 #endif

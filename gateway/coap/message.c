@@ -1,5 +1,7 @@
 #include "gateway/coap/message.h"
 
+#include "gateway/bytes.h"
+
 /* Reads the extension of a nibble (RFC 7252 3.1, RFC 8974 2.1): 13 takes one byte more, 14 two. */
 static inline bool read_extended(const uint8_t **at, const uint8_t *end, uint32_t *value)
 {
@@ -215,34 +217,9 @@ static unsigned split(uint32_t value, uint8_t extension[2], unsigned *extension_
     return 14;
 }
 
-/* Most of what is written is short, and a call of memcpy() costs more than these copies: a length
- * from 4 to 16 takes two that overlap. */
-static inline void copy(uint8_t *to, const uint8_t *from, size_t length)
-{
-    uint64_t head, tail;
-    uint32_t head4, tail4;
-
-    if (length > 16) {
-        memcpy(to, from, length);
-    } else if (length >= 8) {
-        memcpy(&head, from, 8);
-        memcpy(&tail, from + length - 8, 8);
-        memcpy(to, &head, 8);
-        memcpy(to + length - 8, &tail, 8);
-    } else if (length >= 4) {
-        memcpy(&head4, from, 4);
-        memcpy(&tail4, from + length - 4, 4);
-        memcpy(to, &head4, 4);
-        memcpy(to + length - 4, &tail4, 4);
-    } else {
-        for (size_t i = 0; i < length; i++)
-            to[i] = from[i];
-    }
-}
-
 static inline void put(struct encoder *e, const void *bytes, size_t length)
 {
-    copy(e->data + e->length, bytes, length);
+    bytes_copy(e->data + e->length, bytes, length);
     e->length += (uint32_t)length;
 }
 
@@ -351,42 +328,57 @@ static unsigned put_additions(struct encoder *e, const struct addition *addition
     return next;
 }
 
-/* Options as they are encoded, the first of which follows the last one that was written. */
-static void put_run(struct encoder *e, const uint8_t *from, const uint8_t *to, uint16_t last)
+/* ---- taking options over ---- */
+
+static inline void copy_flush(struct option_copy *c)
 {
-    if (from == to)
+    if (c->run == c->at)
         return;
-    encoder_raw(e, from, (size_t)(to - from));
-    e->last_option = last;
+    encoder_raw(c->encoder, c->run, (size_t)(c->at - c->run));
+    c->encoder->last_option = c->last;
+    c->run = c->at;
 }
 
-/* Between two additions the encoded options are copied as they are: only the first one behind an
- * addition, or behind one that is left out, has another delta than before. */
+void option_copy_moved(struct option_copy *c, const struct option_cursor *cursor,
+                       const struct option_view *view)
+{
+    put_option(c->encoder, cursor->number, view->value, view->length);
+    c->run = cursor->at;
+    c->moved = false;
+}
+
+void option_copy_drop(struct option_copy *c, const struct option_cursor *cursor)
+{
+    copy_flush(c);
+    c->run = c->at = cursor->at;
+    c->moved = true;
+}
+
+void option_copy_end(struct option_copy *c)
+{
+    copy_flush(c);
+}
+
 void encoder_merge(struct encoder *e, const uint8_t *options, size_t length,
                    const struct addition *additions, unsigned count)
 {
     struct option_cursor cursor = {.at = options, .end = length ? options + length : options};
-    const uint8_t *run = options, *at = options;
-    bool moved = e->last_option != 0;
+    struct option_copy copy = option_copy(e, options);
     struct option_view view;
-    uint16_t last = 0;
     unsigned next = 0;
 
-    for (; option_next(&cursor, &view); at = cursor.at, last = cursor.number) {
-        bool added = next < count && additions[next].number <= cursor.number;
-        bool replaced;
-
-        if (!added && !moved && (next == 0 || additions[next - 1].number != cursor.number))
-            continue;
-        put_run(e, run, at, last);
-        next = put_additions(e, additions, next, count, cursor.number);
-        replaced = next && additions[next - 1].number == cursor.number;
-        if (!replaced)
-            put_option(e, cursor.number, view.value, view.length);
-        moved = replaced;
-        run = cursor.at;
+    while (option_next(&cursor, &view)) {
+        if (next < count && additions[next].number <= cursor.number) {
+            copy_flush(&copy);
+            next = put_additions(e, additions, next, count, cursor.number);
+            copy.moved = true;
+        }
+        if (next && additions[next - 1].number == cursor.number)
+            option_copy_drop(&copy, &cursor);
+        else
+            option_copy_keep(&copy, &cursor, &view);
     }
-    put_run(e, run, at, last);
+    copy_flush(&copy);
     put_additions(e, additions, next, count, UINT16_MAX);
 }
 

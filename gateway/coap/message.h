@@ -172,6 +172,41 @@ static inline void encoder_raw(struct encoder *e, const uint8_t *bytes, size_t l
     e->length += (uint32_t)length;
 }
 
+/* Takes encoded options over, each as they are walked through: kept or dropped. Those that stay
+ * together are copied together, as they are encoded; only the first one behind a gap has another
+ * delta than before.
+ *     struct option_copy copy = option_copy(&e, msg->options);
+ *     while (option_next(&cursor, &view))
+ *         option_copy_keep(&copy, &cursor, &view), or option_copy_drop(&copy, &cursor);
+ *     option_copy_end(&copy); */
+struct option_copy {
+    struct encoder *encoder;
+    const uint8_t *run, *at; /* what is kept and has not been written yet */
+    uint16_t last;           /* the number of the last one of it */
+    bool moved;              /* the next one follows another one than before */
+};
+
+static inline struct option_copy option_copy(struct encoder *e, const uint8_t *options)
+{
+    return (struct option_copy){
+        .encoder = e, .run = options, .at = options, .moved = e->last_option != 0};
+}
+
+void option_copy_moved(struct option_copy *c, const struct option_cursor *cursor,
+                       const struct option_view *view);
+
+static inline void option_copy_keep(struct option_copy *c, const struct option_cursor *cursor,
+                                    const struct option_view *view)
+{
+    if (c->moved)
+        option_copy_moved(c, cursor, view);
+    c->at = cursor->at;
+    c->last = cursor->number;
+}
+
+void option_copy_drop(struct option_copy *c, const struct option_cursor *cursor);
+void option_copy_end(struct option_copy *c);
+
 /* An option that encoder_merge() adds. */
 struct addition {
     uint16_t number, length;

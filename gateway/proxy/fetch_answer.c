@@ -1,6 +1,5 @@
 /* What an origin answers: the blocks of a body are acknowledged, those of an answer put together
  * (RFC 7959 2.3 to 2.9), and the whole goes into the cache (RFC 7252 5.6). */
-#include "gateway/hash.h"
 #include "gateway/proxy/fetch.h"
 
 /* How often a transfer begins anew because the representation changed under it. */
@@ -177,14 +176,13 @@ static void created(struct proxy *p, const struct fetch *f, const struct message
     rope_read(&p->contents.chunks, fetch_request(p, f), NULL, 0, &space, sizeof(space));
     if (space.forward)
         return;
-    space.method = 0;
-    uri = hash_bytes(&space, sizeof(space), p->hash_seed);
+    uri = space_hash(&space, p->hash_seed);
     for (unsigned i = 0; i < 2; i++) {
         struct option_cursor cursor = option_cursor_at(msg, parts[i].location);
         struct option_view view;
 
         while (option_next_same(&cursor, &view))
-            uri = hash_bytes(view.value, view.length, uri + parts[i].uri);
+            uri = hash_part(uri, parts[i].uri, view.value, view.length);
     }
     changed(p, uri);
 }

@@ -55,11 +55,38 @@ static bool read_hop_limit(struct asked *a, const struct option_view *view)
     return true;
 }
 
-static bool read_option(struct asked *a, struct encoder *e, uint64_t *uri, unsigned *skipped,
-                        uint16_t number, const struct option_view *view)
+/* A key that is being built. */
+struct reading {
+    struct encoder encoder;
+    struct option_copy copy;
+    uint64_t uri, rest; /* hashes of the options that name the resource, and of the others */
+    unsigned skipped;   /* path segments */
+};
+
+/* Options whose fate is known by their numbers: they are kept, in all requests. */
+#define PLAIN_OPTIONS                                                        \
+    (UINT64_C(1) << OPTION_URI_PATH | UINT64_C(1) << OPTION_CONTENT_FORMAT | \
+     UINT64_C(1) << OPTION_URI_QUERY | UINT64_C(1) << OPTION_ACCEPT)
+
+static bool is_plain(uint16_t number)
+{
+    return number < 64 && PLAIN_OPTIONS >> number & 1;
+}
+
+static void note(struct reading *r, enum fate fate, uint16_t number, const struct option_view *view)
+{
+    uint64_t *hash = fate == FATE_URI ? &r->uri : &r->rest;
+
+    *hash = hash_part(*hash, number, view->value, view->length);
+}
+
+/* What becomes of any option: `*keep` says whether it goes into the key. */
+static bool read_option(struct asked *a, struct reading *r, uint16_t number,
+                        const struct option_view *view, bool *keep)
 {
     enum fate fate = fate_of(number, a);
 
+    *keep = false;
     if (number == OPTION_HOP_LIMIT && !a->local) {
         if (a->has_hops) /* only the first counts (RFC 7252 5.4.5) */
             return true;
@@ -72,12 +99,10 @@ static bool read_option(struct asked *a, struct encoder *e, uint64_t *uri, unsig
     }
     if (fate == FATE_DROP)
         return true;
-    if (number == OPTION_URI_PATH && *skipped < a->place->strip) {
-        ++*skipped;
+    if (number == OPTION_URI_PATH && r->skipped < a->place->strip) {
+        r->skipped++;
         return true;
     }
-    if (fate == FATE_URI)
-        *uri = hash_bytes(view->value, view->length, *uri + number);
     if (number == OPTION_ECHO || number == OPTION_IF_MATCH || number == OPTION_IF_NONE_MATCH)
         a->transient = true;
     if (option_is_no_cache_key(number)) {
@@ -85,42 +110,67 @@ static bool read_option(struct asked *a, struct encoder *e, uint64_t *uri, unsig
         if (a->plain)
             return true;
     }
-    encoder_option(e, number, view->value, view->length);
+    note(r, fate, number, view);
+    *keep = true;
     return true;
 }
 
-/* Builds the key of the request in p->key. */
+static bool read_options(struct asked *a, struct reading *r)
+{
+    struct option_cursor cursor = option_cursor(a->rq->message);
+    bool strips = a->place->strip, keep;
+    struct option_view view;
+
+    while (option_next(&cursor, &view)) {
+        if (is_plain(cursor.number) && !(strips && cursor.number == OPTION_URI_PATH)) {
+            bool names = cursor.number == OPTION_URI_PATH || cursor.number == OPTION_URI_QUERY;
+
+            note(r, names ? FATE_URI : FATE_KEEP, cursor.number, &view);
+            option_copy_keep(&r->copy, &cursor, &view);
+            continue;
+        }
+        if (!read_option(a, r, cursor.number, &view, &keep))
+            return false;
+        if (keep)
+            option_copy_keep(&r->copy, &cursor, &view);
+        else
+            option_copy_drop(&r->copy, &cursor);
+    }
+    option_copy_end(&r->copy);
+    return true;
+}
+
+/* Builds the key of the request in p->key, and names its transfer: by all of the key but a payload.
+ */
 static bool read_key(struct proxy *p, struct asked *a)
 {
     const struct message *msg = a->rq->message;
-    struct option_cursor cursor = option_cursor(msg);
-    struct option_view view;
     struct key *key = &p->key;
-    struct space place = a->place->space;
-    struct encoder e = {.data = key->bytes + sizeof(struct space),
-                        .room = KEY_BYTES - sizeof(struct space)};
-    unsigned skipped = 0;
+    struct reading r = {.encoder = {.data = key->bytes + sizeof(struct space),
+                                    .room = KEY_BYTES - sizeof(struct space)},
+                        .uri = space_hash(&a->place->space, p->hash_seed)};
 
     a->tags = 0;
     a->has_hops = false;
     memcpy(key->bytes, &a->place->space, sizeof(struct space));
-    place.method = 0;
-    key->uri = hash_bytes(&place, sizeof(place), p->hash_seed);
-    while (option_next(&cursor, &view))
-        if (!read_option(a, &e, &key->uri, &skipped, cursor.number, &view))
-            return false;
-    key->options_length = (uint16_t)e.length;
-    key->length = (uint32_t)sizeof(struct space) + e.length;
-    if (e.failed)
+    r.copy = option_copy(&r.encoder, msg->options);
+    if (!read_options(a, &r))
+        return false;
+    key->uri = r.uri;
+    key->hash = hash_mix(hash_mix(r.uri, r.rest), a->place->space.method);
+    key->options_length = (uint16_t)r.encoder.length;
+    key->length = (uint32_t)sizeof(struct space) + r.encoder.length;
+    if (r.encoder.failed)
         return refuse(a, CODE_BAD_OPTION, "options too long");
+    a->wish.transfer = hash_mix(key->hash, a->tags);
     if (code_is_safe(msg->code) && msg->payload_length && !a->in_blocks) {
         if (KEY_BYTES - key->length < msg->payload_length)
             return refuse(a, CODE_REQUEST_ENTITY_TOO_LARGE, NULL);
         memcpy(key->bytes + key->length, msg->payload, msg->payload_length);
         key->length += msg->payload_length;
         a->wish.body = hash_bytes(msg->payload, msg->payload_length, p->hash_seed) | 1;
+        key->hash = hash_mix(key->hash, a->wish.body);
     }
-    key->hash = hash_bytes(key->bytes, key->length, p->hash_seed);
     return true;
 }
 
@@ -181,8 +231,6 @@ bool asked_read(struct proxy *p, struct asked *a)
         return refuse(a, CODE_BAD_REQUEST, "Observe with a later block");
     if (code_is_safe(msg->code))
         read_etags(&a->wish, msg);
-    a->wish.transfer = hash_bytes(p->key.bytes, sizeof(struct space) + p->key.options_length,
-                                  p->hash_seed + a->tags);
     return true;
 }
 

@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "gateway/hash.h"
 #include "gateway/list.h"
 #include "gateway/proxy/content.h"
 
@@ -31,6 +32,17 @@ struct space {
     uint8_t address[16]; /* of the forward proxy's destination, where it was given as a literal */
 };
 _Static_assert(sizeof(struct space) == 20, "no padding: it is compared and hashed");
+
+/* Where a request goes, without the method: what the hash of its URI begins with. */
+static inline uint64_t space_hash(const struct space *space, uint64_t seed)
+{
+    uint64_t words[2], h = hash_mix(seed, (uint64_t)space->forward << 16 | space->upstream);
+
+    if (!space->forward)
+        return h;
+    memcpy(words, space->address, sizeof(words));
+    return hash_mix(hash_mix(h, words[0]), words[1]);
+}
 
 /* A request on its way to become a target, a transfer or a fetch: space, options, payload. */
 struct key {
