@@ -1,8 +1,10 @@
-/* Copies of a few bytes whose number is not known when the program is built. Most of what a message
- * is made of is short, and a call of memcpy() costs more than such a copy. Pure; any thread. */
+/* Copies and comparisons of a few bytes whose number is not known when the program is built. Most
+ * of what a message is made of is short, and a call of memcpy() costs more than such a copy. Pure;
+ * any thread. */
 #ifndef COAPGW_GATEWAY_BYTES_H
 #define COAPGW_GATEWAY_BYTES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -22,8 +24,10 @@
 /* As memcpy(); nothing is touched for length 0, so that both may be NULL then. */
 static inline void bytes_copy(uint8_t *to, const uint8_t *from, size_t length)
 {
-    if (length > 32)
+    if (length > 64)
         memcpy(to, from, length);
+    else if (length >= 32)
+        BYTES_TWICE(32);
     else if (length >= 16)
         BYTES_TWICE(16);
     else if (length >= 8)
@@ -36,5 +40,26 @@ static inline void bytes_copy(uint8_t *to, const uint8_t *from, size_t length)
 }
 
 #undef BYTES_TWICE
+
+/* As memcmp() == 0. */
+static inline bool bytes_equal(const uint8_t *a, const uint8_t *b, size_t length)
+{
+    uint64_t x, y, different = 0;
+    size_t i;
+
+    if (length < sizeof(x)) {
+        for (i = 0; i < length; i++)
+            different |= (uint64_t)(a[i] ^ b[i]);
+        return different == 0;
+    }
+    for (i = 0; i < length - sizeof(x); i += sizeof(x)) {
+        memcpy(&x, a + i, sizeof(x));
+        memcpy(&y, b + i, sizeof(y));
+        different |= x ^ y;
+    }
+    memcpy(&x, a + length - sizeof(x), sizeof(x)); /* the last eight, some of them again */
+    memcpy(&y, b + length - sizeof(y), sizeof(y));
+    return (different | (x ^ y)) == 0;
+}
 
 #endif

@@ -2,12 +2,6 @@
 
 #include <string.h>
 
-struct chunk {
-    uint32_t next; /* CHUNK_NONE at the end */
-    uint8_t payload[CHUNK_PAYLOAD];
-};
-_Static_assert(sizeof(struct chunk) == CHUNK_BYTES, "two cache lines");
-
 int chunks_init(struct chunks *chunks, size_t bytes)
 {
     size_t capacity = bytes / CHUNK_BYTES;
@@ -21,7 +15,7 @@ void chunks_fini(struct chunks *chunks)
     pool_fini(&chunks->pool);
 }
 
-uint32_t chunks_write(struct chunks *chunks, const void *data, size_t length)
+uint32_t chunks_write_long(struct chunks *chunks, const void *data, size_t length)
 {
     const uint8_t *from = data;
     uint32_t handle = CHUNK_NONE;
@@ -46,7 +40,7 @@ uint32_t chunks_write(struct chunks *chunks, const void *data, size_t length)
     return handle;
 }
 
-void chunks_read(const struct chunks *chunks, uint32_t handle, void *out, size_t length)
+void chunks_read_long(const struct chunks *chunks, uint32_t handle, void *out, size_t length)
 {
     uint8_t *to = out;
 
@@ -60,23 +54,9 @@ void chunks_read(const struct chunks *chunks, uint32_t handle, void *out, size_t
     }
 }
 
-void chunks_free(struct chunks *chunks, uint32_t handle)
-{
-    while (handle != CHUNK_NONE) {
-        struct chunk *chunk = pool_at(&chunks->pool, handle);
-        handle = chunk->next;
-        pool_put(&chunks->pool, chunk);
-    }
-}
-
 /* ---- ropes ---- */
 
-static struct chunk *chunk_at(const struct chunks *chunks, uint32_t index)
-{
-    return pool_at(&chunks->pool, index);
-}
-
-bool rope_append(struct chunks *chunks, struct rope *rope, const void *data, size_t length)
+bool rope_append_far(struct chunks *chunks, struct rope *rope, const void *data, size_t length)
 {
     const uint8_t *from = data;
     uint32_t used = rope->length % CHUNK_PAYLOAD;
@@ -107,8 +87,8 @@ bool rope_append(struct chunks *chunks, struct rope *rope, const void *data, siz
     return true;
 }
 
-void rope_read(const struct chunks *chunks, const struct rope *rope, struct rope_cursor *cursor,
-               uint32_t offset, void *out, size_t length)
+void rope_read_far(const struct chunks *chunks, const struct rope *rope, struct rope_cursor *cursor,
+                   uint32_t offset, void *out, size_t length)
 {
     struct rope_cursor own = ROPE_START, *at = cursor ? cursor : &own;
     uint32_t wanted = offset / CHUNK_PAYLOAD, skip = offset % CHUNK_PAYLOAD;
@@ -136,8 +116,8 @@ void rope_read(const struct chunks *chunks, const struct rope *rope, struct rope
     }
 }
 
-bool rope_equal(const struct chunks *chunks, const struct rope *rope, const void *data,
-                size_t length)
+bool rope_equal_far(const struct chunks *chunks, const struct rope *rope, const void *data,
+                    size_t length)
 {
     const uint8_t *with = data;
     uint32_t index = rope->head;
@@ -155,10 +135,4 @@ bool rope_equal(const struct chunks *chunks, const struct rope *rope, const void
         index = chunk->next;
     }
     return true;
-}
-
-void rope_free(struct chunks *chunks, struct rope *rope)
-{
-    chunks_free(chunks, rope->head);
-    *rope = ROPE_EMPTY;
 }

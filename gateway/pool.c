@@ -1,25 +1,9 @@
 #include "gateway/pool.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
 #include "gateway/memory.h"
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define POOL_ASAN
-#endif
-#elif defined(__SANITIZE_ADDRESS__)
-#define POOL_ASAN
-#endif
-
-#ifdef POOL_ASAN
-#include <sanitizer/asan_interface.h>
-#else
-#define ASAN_POISON_MEMORY_REGION(address, size)   ((void)(address), (void)(size))
-#define ASAN_UNPOISON_MEMORY_REGION(address, size) ((void)(address), (void)(size))
-#endif
 
 #define OBJECT_ALIGN 8u
 #define OBJECT_MAX   (UINT32_C(1) << 31)
@@ -63,7 +47,7 @@ int pool_init(struct pool *pool, size_t object_bytes, uint32_t capacity)
         .memory_bytes = memory_bytes,
         .free_bytes = free_bytes,
     };
-    ASAN_POISON_MEMORY_REGION(memory, pool_marked_bytes(pool));
+    POOL_POISON(memory, pool_marked_bytes(pool));
     return 0;
 }
 
@@ -72,37 +56,8 @@ void pool_fini(struct pool *pool)
     if (!pool->memory)
         return;
     /* Others may be mapped here next. */
-    ASAN_UNPOISON_MEMORY_REGION(pool->memory, pool_marked_bytes(pool));
+    POOL_UNPOISON(pool->memory, pool_marked_bytes(pool));
     memory_release(pool->memory, pool->memory_bytes);
     memory_release(pool->free, pool->free_bytes);
     memset(pool, 0, sizeof(*pool));
-}
-
-void *pool_get(struct pool *pool)
-{
-    uint32_t index;
-
-    if (pool->free_count > 0)
-        index = pool->free[--pool->free_count];
-    else if (pool->fresh < pool->capacity)
-        index = pool->fresh++;
-    else
-        return NULL;
-
-    void *object = pool_at(pool, index);
-    ASAN_UNPOISON_MEMORY_REGION(object, pool->object_bytes);
-    return object;
-}
-
-void pool_put(struct pool *pool, void *object)
-{
-    uint32_t index = pool_index(pool, object);
-
-    assert(index < pool->fresh && pool_at(pool, index) == object);
-    assert(pool->free_count < pool->fresh);
-#ifdef POOL_ASAN
-    (void)*(volatile uint8_t *)object; /* makes a second put an access to what is free */
-#endif
-    ASAN_POISON_MEMORY_REGION(object, pool->object_bytes);
-    pool->free[pool->free_count++] = index;
 }

@@ -12,8 +12,26 @@
 #ifndef COAPGW_GATEWAY_POOL_H
 #define COAPGW_GATEWAY_POOL_H
 
+#include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define POOL_ASAN
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define POOL_ASAN
+#endif
+
+#ifdef POOL_ASAN
+#include <sanitizer/asan_interface.h>
+#define POOL_POISON(address, size)   ASAN_POISON_MEMORY_REGION(address, size)
+#define POOL_UNPOISON(address, size) ASAN_UNPOISON_MEMORY_REGION(address, size)
+#else
+#define POOL_POISON(address, size)   ((void)(address), (void)(size))
+#define POOL_UNPOISON(address, size) ((void)(address), (void)(size))
+#endif
 
 #define POOL_NONE UINT32_MAX
 
@@ -36,12 +54,6 @@ int pool_init(struct pool *pool, size_t object_bytes, uint32_t capacity);
 /* Gives the memory back, whatever is still in use. Does nothing to a pool that is all zero. */
 void pool_fini(struct pool *pool);
 
-/* An object, or NULL when all are in use. */
-void *pool_get(struct pool *pool);
-
-/* `object` must be in use. */
-void pool_put(struct pool *pool, void *object);
-
 static inline void *pool_at(const struct pool *pool, uint32_t index)
 {
     return pool->memory + (size_t)index * pool->object_bytes;
@@ -55,6 +67,45 @@ static inline uint32_t pool_index(const struct pool *pool, const void *object)
     uint64_t offset = (uint64_t)((const uint8_t *)object - pool->memory);
 
     return (uint32_t)(((unsigned __int128)offset * pool->reciprocal) >> 64);
+}
+
+/* An object, or NULL when all are in use. */
+static inline void *pool_get(struct pool *pool)
+{
+    uint32_t index;
+    void *object;
+
+    if (pool->free_count > 0)
+        index = pool->free[--pool->free_count];
+    else if (pool->fresh < pool->capacity)
+        index = pool->fresh++;
+    else
+        return NULL;
+    object = pool_at(pool, index);
+    POOL_UNPOISON(object, pool->object_bytes);
+    return object;
+}
+
+/* The same for one whose index is known. */
+static inline void pool_put_at(struct pool *pool, uint32_t index)
+{
+    void *object = pool_at(pool, index);
+
+    assert(index < pool->fresh && pool->free_count < pool->fresh);
+#ifdef POOL_ASAN
+    (void)*(volatile uint8_t *)object; /* makes a second put an access to what is free */
+#endif
+    POOL_POISON(object, pool->object_bytes);
+    pool->free[pool->free_count++] = index;
+}
+
+/* `object` must be in use. */
+static inline void pool_put(struct pool *pool, void *object)
+{
+    uint32_t index = pool_index(pool, object);
+
+    assert(pool_at(pool, index) == object);
+    pool_put_at(pool, index);
 }
 
 static inline uint32_t pool_used(const struct pool *pool)

@@ -77,8 +77,9 @@ void deliver_encode(struct proxy *p, struct encoder *e, struct part *part)
 {
     struct content *content = content_at(&p->contents, part->content);
     uint32_t from = 0, length = content->payload_length;
-    uint8_t options[MESSAGE_MAX_BYTES];
+    uint8_t buffer[MESSAGE_MAX_BYTES];
     struct addition additions[6];
+    const uint8_t *options;
     unsigned n;
 
     if (part->in_blocks) {
@@ -89,7 +90,7 @@ void deliver_encode(struct proxy *p, struct encoder *e, struct part *part)
             length = block_size(&part->block);
     }
     n = add_options(p, content, part, additions);
-    rope_read(&p->contents.chunks, &content->rope, NULL, 0, options, content->options_length);
+    options = rope_view(&p->contents.chunks, &content->rope, 0, content->options_length, buffer);
     encoder_merge(e, options, part->valid ? 0 : content->options_length, additions, n);
     if (!part->valid)
         put_payload(p, e, content, from, length);

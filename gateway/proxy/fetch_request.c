@@ -62,37 +62,41 @@ static unsigned add_options(struct proxy *p, const struct fetch *f, struct addit
 static void add_body(struct proxy *p, const struct fetch *f, struct encoder *e)
 {
     uint32_t length = fetch_body_length(p, f), from = 0;
-    uint8_t bytes[MESSAGE_MAX_BYTES];
+    uint8_t buffer[MESSAGE_MAX_BYTES];
 
+    if (length == 0)
+        return;
     if (f->answer != CONTENT_NONE && (f->method != CODE_FETCH || f->in_blocks))
         return;
     if (f->in_blocks) {
         from = f->body_sent;
         length = length - from < fetch_block_bytes(f) ? length - from : fetch_block_bytes(f);
     }
-    if (length > sizeof(bytes)) {
+    if (length > sizeof(buffer)) {
         e->failed = true;
         return;
     }
-    rope_read(&p->contents.chunks, fetch_request(p, f), NULL, fetch_body_offset(f) + from, bytes,
-              length);
-    encoder_payload(e, bytes, length);
+    encoder_payload(e,
+                    rope_view(&p->contents.chunks, fetch_request(p, f), fetch_body_offset(f) + from,
+                              length, buffer),
+                    length);
 }
 
 /* Writes the message into the scratch buffer. Its length, 0 when it does not fit. */
 static size_t compose(struct proxy *p, const struct fetch *f, const struct session *s, uint16_t mid)
 {
     struct messaging *m = p->m;
-    uint8_t token[TOKEN_BYTES], options[KEY_BYTES];
+    uint8_t token[TOKEN_BYTES], buffer[KEY_BYTES];
     struct addition additions[8];
+    const uint8_t *options;
     struct encoder e;
     unsigned n;
 
     token_write(p, f, token);
     encoder_begin(&e, m->scratch, messaging_room(m, &s->flow),
                   f->config->reliable ? TYPE_CON : TYPE_NON, f->method, mid, token, TOKEN_BYTES);
-    rope_read(&p->contents.chunks, fetch_request(p, f), NULL, sizeof(struct space), options,
-              f->options_length);
+    options = rope_view(&p->contents.chunks, fetch_request(p, f), sizeof(struct space),
+                        f->options_length, buffer);
     n = add_options(p, f, additions);
     encoder_merge(&e, options, f->options_length, additions, n);
     add_body(p, f, &e);
