@@ -8,6 +8,9 @@
 /* How far a search for something to give up goes: bounded work for each packet. */
 #define YIELD_PROBES 8
 
+/* Message memory is scarce when less than this part of it is free. */
+#define SCARCE_SHARE 8
+
 int dedup_init(struct dedup *dedup, uint32_t entries, uint64_t con_us, uint64_t non_us,
                struct chunks *chunks, const struct session_table *sessions)
 {
@@ -24,6 +27,7 @@ int dedup_init(struct dedup *dedup, uint32_t entries, uint64_t con_us, uint64_t 
         dedup->lists[i] = LIST_NONE;
     dedup->lifetime_us[DEDUP_CON_SAFE] = dedup->lifetime_us[DEDUP_CON_UNSAFE] = con_us;
     dedup->lifetime_us[DEDUP_NON_SAFE] = dedup->lifetime_us[DEDUP_NON_UNSAFE] = non_us;
+    dedup->young_us = 0;
     dedup->chunks = chunks;
     dedup->sessions = sessions;
     return 0;
@@ -105,6 +109,35 @@ static uint32_t own_safe(const struct dedup *dedup, const struct session *sessio
     return POOL_NONE;
 }
 
+/* True when a peer may still repeat it for the first time: to forget it then for another safe one
+ * that may never be repeated would only cost time. */
+static bool is_young(const struct dedup *dedup, uint32_t index, uint64_t now_us)
+{
+    const struct dedup_entry *entry = dedup_at(dedup, index);
+
+    return entry->expires_us > now_us + dedup->lifetime_us[entry->list] - dedup->young_us;
+}
+
+/* What is left of the message memory is for what must be kept. */
+static bool is_scarce(const struct pool *pool)
+{
+    return pool->capacity - pool_used(pool) < pool->capacity / SCARCE_SHARE;
+}
+
+/* True when messages come faster than memory lets them be remembered for as long as it takes a peer
+ * to repeat one: then only some safe ones are, but those for long enough. */
+static bool is_crowded(const struct dedup *dedup, uint64_t now_us)
+{
+    bool full = pool_used(&dedup->pool) == dedup->pool.capacity;
+    bool scarce = is_scarce(&dedup->chunks->pool);
+    uint32_t victim;
+
+    if (!full && !scarce)
+        return false;
+    victim = oldest_safe(dedup, !full);
+    return victim == POOL_NONE || is_young(dedup, victim, now_us);
+}
+
 static struct dedup_entry *entry_get(struct dedup *dedup, const struct session *session)
 {
     uint32_t victim;
@@ -127,9 +160,12 @@ static struct dedup_entry *entry_get(struct dedup *dedup, const struct session *
 struct dedup_entry *dedup_add(struct dedup *dedup, struct session *session, uint16_t mid,
                               bool confirmable, bool safe, uint64_t now_us)
 {
-    struct dedup_entry *entry = entry_get(dedup, session);
+    struct dedup_entry *entry;
     uint32_t index;
 
+    if (safe && dedup->young_us && is_crowded(dedup, now_us))
+        return NULL;
+    entry = entry_get(dedup, session);
     if (!entry)
         return NULL;
     index = dedup_index_of(dedup, entry);

@@ -4,7 +4,9 @@
  *
  * Memory is bounded three ways: entries, bytes of kept answers, and entries of one session. At a
  * limit, what protects a safe request (GET, FETCH) is given up, oldest first: a second execution
- * does no harm. What protects an unsafe one is kept until its lifetime is over; when there is room
+ * does no harm; but not before its peer has had the time to repeat it, so that when they come in
+ * too fast for that, some of them are remembered long enough instead of all of them too short. What
+ * protects an unsafe one is kept until its lifetime is over; when there is room
  * for no more, the caller refuses the new request instead of risking to run it twice.
  *
  * Entries expire in the order in which they were made, because each list has one lifetime. One
@@ -51,6 +53,8 @@ struct dedup {
     struct mid_index index;
     struct list lists[DEDUP_LISTS]; /* oldest first */
     uint64_t lifetime_us[DEDUP_LISTS];
+    uint64_t young_us; /* a safe message is not forgotten earlier for another; 0: there is no such
+                          time */
     struct chunks *chunks;
     const struct session_table *sessions;
 };
@@ -65,7 +69,8 @@ struct dedup_entry *dedup_find(struct dedup *dedup, const struct session *sessio
                                uint64_t now_us);
 
 /* Remembers a message that dedup_find() does not know, in state DEDUP_SILENT for a NON and
- * DEDUP_PENDING for a CON. NULL when there is no room: only a safe message may be handled then. */
+ * DEDUP_PENDING for a CON. NULL when there is no room: only a safe message may be handled then. Of
+ * safe ones that come faster than they can be remembered for dedup.young_us, only some are. */
 struct dedup_entry *dedup_add(struct dedup *dedup, struct session *session, uint16_t mid,
                               bool confirmable, bool safe, uint64_t now_us);
 

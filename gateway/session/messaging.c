@@ -453,6 +453,21 @@ void messaging_lifetimes(const struct config *config, uint64_t *con_us, uint64_t
     *non_us = non_ms * 1000;
 }
 
+/* How long it takes a client at the most to send a message for the second time. */
+static uint64_t repeated_after_us(const struct config *config)
+{
+    uint64_t us = 0;
+
+    for (unsigned i = 0; i < config->listener_count; i++) {
+        const struct transmission *t = &config->listeners[i].transmission;
+        uint64_t own_us = (uint64_t)t->ack_timeout_ms * t->ack_random_factor_milli;
+
+        if (own_us > us)
+            us = own_us;
+    }
+    return us;
+}
+
 static int init_memory(struct messaging *m, uint32_t sessions)
 {
     const struct config_limits *limits = &m->config->limits;
@@ -469,6 +484,7 @@ static int init_memory(struct messaging *m, uint32_t sessions)
         return err;
     if ((err = dedup_init(&m->dedup, limits->remembered, con_us, non_us, &m->chunks, &m->sessions)))
         return err;
+    m->dedup.young_us = repeated_after_us(m->config);
     if ((err = pool_init(&m->outbound, sizeof(struct outbound), limits->outbound)))
         return err;
     if ((err = mid_index_init(&m->outbound_index, &m->outbound)))

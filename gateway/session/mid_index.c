@@ -6,10 +6,11 @@
 
 static inline uint32_t *slot(const struct mid_index *index, uint32_t session, uint16_t mid)
 {
-    /* Fibonacci hashing: consecutive message IDs of one session spread over the table. */
-    uint64_t key = (uint64_t)session << 16 | mid;
+    /* Fibonacci hashing spreads the sessions over the table. Consecutive message IDs of one are
+     * neighbours: those that are in use together share cache lines, and none are in one chain. */
+    uint64_t first = (session * UINT64_C(0x9e3779b97f4a7c15)) >> 32;
 
-    return &index->head[(key * 0x9e3779b97f4a7c15u) >> index->shift];
+    return &index->head[(first + mid) & index->mask];
 }
 
 static inline struct mid_key *key_of(const struct mid_index *index, uint32_t object)
@@ -28,7 +29,7 @@ int mid_index_init(struct mid_index *index, struct pool *pool)
     if (!index->head)
         return -errno;
     index->pool = pool;
-    index->shift = 64 - bits;
+    index->mask = (1u << bits) - 1;
     return 0;
 }
 

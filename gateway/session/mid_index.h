@@ -20,7 +20,7 @@ struct mid_index {
     struct pool *pool;
     uint32_t *head; /* 0: empty, otherwise index + 1, so that fresh zero pages mean empty */
     size_t head_bytes;
-    uint32_t shift; /* 64 - log2 of the number of heads */
+    uint32_t mask; /* number of heads - 1 */
 };
 
 /* For all objects of `pool`. 0 or a negative errno. */
