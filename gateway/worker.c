@@ -79,6 +79,8 @@ static void on_request(void *context, struct request *rq)
     struct message local;
     int route;
 
+    if (hot_serve(&w->proxy, rq))
+        return;
     if (!known_method(msg->code)) { /* RFC 7252 5.8 */
         answer_plain(w, rq, CODE_METHOD_NOT_ALLOWED, NULL);
         return;

@@ -223,15 +223,6 @@ static inline void put(struct encoder *e, const void *bytes, size_t length)
     e->length += (uint32_t)length;
 }
 
-static inline void put_header(struct encoder *e, unsigned first, uint8_t code, uint16_t mid)
-{
-    e->data[0] = (uint8_t)first;
-    e->data[1] = code;
-    e->data[2] = (uint8_t)(mid >> 8);
-    e->data[3] = (uint8_t)mid;
-    e->length = MESSAGE_HEADER_BYTES;
-}
-
 void encoder_begin(struct encoder *e, uint8_t *data, size_t room, enum message_type type,
                    uint8_t code, uint16_t mid, const uint8_t *token, size_t token_length)
 {
@@ -246,9 +237,12 @@ void encoder_begin(struct encoder *e, uint8_t *data, size_t room, enum message_t
     nibble = split((uint32_t)token_length, extension, &extension_length);
     if (!has_room(e, MESSAGE_HEADER_BYTES + extension_length + token_length))
         return;
-    put_header(e, MESSAGE_VERSION << 6 | type << 4 | nibble, code, mid);
-    if (extension_length)
-        put(e, extension, extension_length);
+    data[0] = (uint8_t)(MESSAGE_VERSION << 6 | type << 4 | nibble);
+    data[1] = code;
+    data[2] = (uint8_t)(mid >> 8);
+    data[3] = (uint8_t)mid;
+    e->length = MESSAGE_HEADER_BYTES;
+    put(e, extension, extension_length);
     put(e, token, token_length);
 }
 

@@ -86,7 +86,7 @@ static void complete_valid(struct proxy *p, struct fetch *f, const struct messag
     }
     p->m->counters->cache_validated++;
     content_refresh(content_at(&p->contents, content), msg, p->m->now);
-    target_touch(&p->targets, f->target);
+    target_renew(&p->targets, f->target);
     f->answer = content_hold(&p->contents, content);
     fetch_finish(p, f);
 }

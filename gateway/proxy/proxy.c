@@ -1,3 +1,4 @@
+#include "gateway/proxy/hot.h"
 #include "gateway/proxy/local.h"
 
 #include <stddef.h>
@@ -202,6 +203,8 @@ static int init_parts(struct proxy *p)
     if ((err = targets_init(&p->targets, &p->contents, content_count(config, 0),
                             config->cache.bytes, &p->m->counters->cache_evictions)))
         return err;
+    if ((err = hot_init(p)))
+        return err;
     if ((err = upstreams_init(&p->upstreams, p->m,
                               config->forward.enabled ? config->limits.destinations : 0)))
         return err;
@@ -234,6 +237,7 @@ void proxy_fini(struct proxy *p)
     transfers_fini(p);
     fetches_fini(p);
     upstreams_fini(&p->upstreams);
+    hot_fini(p);
     targets_fini(&p->targets);
     contents_fini(&p->contents);
 }

@@ -5,6 +5,7 @@
  *   transfer.c     bodies that clients send or fetch in blocks
  *   deliver.c      an answer to one client: validation, blocks, age
  *   target.c       what is asked for: cache, and requests that can be joined
+ *   hot.c          answers of the cache that are asked for all the time
  *   fetch.c        one operation at an origin, with all its blocks and retries
  *   upstream.c     servers, their ports and their health
  *   observation.c  resources observed at origins; observation_request.c: what these are asked
@@ -38,6 +39,7 @@
 #define TOKEN_BYTES 8
 
 struct module_host;
+struct hot;
 
 /* ---- what a client wants of an answer ---- */
 
@@ -283,6 +285,7 @@ struct proxy {
     struct destinations *destinations; /* of the forward proxy, NULL when it is off */
     const char **own_names;            /* hosts of routes, sorted */
     unsigned own_name_count;
+    struct hot *hot;              /* see hot.h */
     struct key key;               /* of the request in hand */
     uint8_t rewritten[KEY_BYTES]; /* the request in hand, without Proxy-Uri */
     struct fanout_tail {
@@ -301,6 +304,10 @@ void proxy_fini(struct proxy *p);
 
 /* A client's request that a route leads to an upstream. */
 void proxy_request(struct proxy *p, struct request *rq, unsigned route);
+
+/* The same for any request, where the answer is at hand (hot.h). False: it is not, and nothing has
+ * been done. */
+bool hot_serve(struct proxy *p, struct request *rq);
 
 /* A request with Proxy-Uri or Proxy-Scheme. True when it is one for this gateway itself: it is in
  * `local` then, without these options, valid until the next call. */

@@ -1,5 +1,6 @@
 /* A client's request: what it wants, its key, and which way it goes. */
 #include "gateway/hash.h"
+#include "gateway/proxy/hot.h"
 #include "gateway/proxy/request.h"
 
 #define HOP_LIMIT_DEFAULT 16 /* RFC 8768 3 */
@@ -489,6 +490,7 @@ static bool serve_cached(struct proxy *p, struct asked *a, uint32_t index)
         return true;
     p->m->counters->cache_hits++;
     target_touch(&p->targets, index);
+    hot_note(p, a->rq, index);
     (void)deliver(p, &to, target->content, &a->wish, NULL);
     return true;
 }

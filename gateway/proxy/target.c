@@ -25,13 +25,16 @@ int targets_init(struct targets *t, struct contents *contents, uint32_t count, u
     t->index_bytes = heads * sizeof(*t->hashes);
     t->hashes = memory_reserve(t->index_bytes);
     t->uris = memory_reserve(t->index_bytes);
-    return t->hashes && t->uris ? 0 : -ENOMEM;
+    t->stamps_bytes = sizeof(*t->stamps) * (size_t)count;
+    t->stamps = memory_reserve(t->stamps_bytes);
+    return t->hashes && t->uris && t->stamps ? 0 : -ENOMEM;
 }
 
 void targets_fini(struct targets *t)
 {
     memory_release(t->hashes, t->index_bytes);
     memory_release(t->uris, t->index_bytes);
+    memory_release(t->stamps, t->stamps_bytes);
     pool_fini(&t->pool);
 }
 
@@ -110,6 +113,9 @@ void target_forget(struct targets *t, uint32_t index)
 {
     struct target *target = target_at(t, index);
 
+    if (target->content == CONTENT_NONE)
+        return;
+    t->stamps[index] = 0;
     if (target->cached)
         leave_cache(t, index);
     content_release(t->contents, target->content);
@@ -137,6 +143,7 @@ void target_store(struct targets *t, uint32_t index, uint32_t content)
         t->contents->cached += need;
         list_push_back(&t->age, &t->pool, BY_AGE, index);
         target->cached = true;
+        t->stamps[index] = ++t->last_stamp;
     }
     target->refs--; /* the caller has one */
 }
@@ -147,6 +154,13 @@ void target_touch(struct targets *t, uint32_t index)
         return;
     list_remove(&t->age, &t->pool, BY_AGE, index);
     list_push_back(&t->age, &t->pool, BY_AGE, index);
+}
+
+void target_renew(struct targets *t, uint32_t index)
+{
+    if (t->stamps[index])
+        t->stamps[index] = ++t->last_stamp;
+    target_touch(t, index);
 }
 
 /* ---- targets ---- */

@@ -78,8 +78,12 @@ struct targets {
     uint32_t *hashes, *uris; /* heads of chains, index + 1 */
     size_t index_bytes;
     uint32_t mask;
-    struct list age;     /* least recently used first */
-    uint32_t cache_max;  /* chunks */
+    struct list age;    /* least recently used first */
+    uint32_t cache_max; /* chunks */
+    uint64_t *stamps;   /* by target, of any time: no other answer that was ever stored has the same
+                           one; 0: none is stored */
+    uint64_t last_stamp;
+    size_t stamps_bytes;
     uint64_t *evictions; /* counts answers that were given up for others */
 };
 
@@ -115,6 +119,9 @@ void target_forget(struct targets *t, uint32_t index);
 
 /* Its answer has been used. */
 void target_touch(struct targets *t, uint32_t index);
+
+/* It is as good as new: the origin has said so. */
+void target_renew(struct targets *t, uint32_t index);
 
 /* The first target with this URI hash at or behind `index`, and the next ones: for
  * (i = target_of_uri(t, uri); ...; i = target_next_of_uri(t, i)). */
