@@ -160,6 +160,44 @@ static bool find_block(const struct content *content, const struct wish *wish, s
     return offset == 0 || offset < content->payload_length;
 }
 
+/* ---- as it is ---- */
+
+/* Options of an answer that mean the same to the client: no age has been taken off Max-Age yet. */
+#define END_TO_END (SLOT_BIT(SLOT_CONTENT_FORMAT) | SLOT_BIT(SLOT_ETAG) | SLOT_BIT(SLOT_MAX_AGE))
+
+/* Header, token and its extended length, and what comes behind them in an answer. */
+static uint32_t length_with_token(const struct message *msg, uint32_t token_length)
+{
+    return MESSAGE_HEADER_BYTES + 2 + token_length +
+           (uint32_t)(msg->length - (msg->options - msg->data));
+}
+
+bool deliver_is_simple(const struct proxy *p, const struct exchange *x, const struct wish *wish,
+                       const struct message *msg)
+{
+    const struct session *s = session_at(&p->m->sessions, x->session);
+    struct block largest = {.szx = messaging_listener(p->m, s)->block_szx};
+
+    /* Each of its options is one of those, once. */
+    if ((msg->present & ~END_TO_END) || msg->option_count != __builtin_popcount(msg->present))
+        return false;
+    if (wish->observe || wish->has_block1 || wish->has_block2 || wish->etag_count)
+        return false;
+    return code_is_safe(x->code) && msg->payload_length <= block_size(&largest) &&
+           length_with_token(msg, x->token_length) <= messaging_room(p->m, &s->flow);
+}
+
+void deliver_as_it_is(struct proxy *p, struct exchange *x, const struct message *msg)
+{
+    struct reply reply;
+
+    if (!exchange_reply_begin(p->m, x, msg->code, &reply))
+        return;
+    encoder_raw(&reply.encoder, msg->options, (size_t)(msg->length - (msg->options - msg->data)));
+    if (!exchange_reply_end(p->m, x, &reply)) /* cannot be: it has been measured */
+        exchange_abandon(p->m, x);
+}
+
 /* ---- delivering ---- */
 
 /* True when the client has got it, and not a challenge or nothing in its place. */

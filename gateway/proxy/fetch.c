@@ -173,6 +173,8 @@ static void hand_out_one(struct proxy *p, struct fetch *f)
     relation = take_in(p, f, wait);
     if (relation != POOL_NONE)
         answer_observer(p, wait, relation);
+    else if (f->raw)
+        deliver_as_it_is(p, wait->exchange, f->raw);
     else if (f->answer != CONTENT_NONE)
         (void)deliver(p, &to, f->answer, &wait->wish, NULL);
     else

@@ -9,11 +9,11 @@
 
 /* RFC 7252 5.9.1.2 to 5.9.3: what may be kept. Failures of class 5 only when the origin says for
  * how long: a minute of them, the default, would be the gateway's making. */
-bool fetch_is_cacheable(const struct content *content)
+static bool is_cacheable(uint8_t code, bool has_etag, bool has_max_age, uint32_t max_age_s)
 {
-    switch (content->code) {
+    switch (code) {
     case CODE_CONTENT:
-        return content->max_age_s > 0 || (content->etag.length && !content->own_etag);
+        return max_age_s > 0 || has_etag;
     case CODE_UNAUTHORIZED:
     case CODE_REQUEST_ENTITY_INCOMPLETE:
     case CODE_PRECONDITION_FAILED:
@@ -24,9 +24,21 @@ bool fetch_is_cacheable(const struct content *content)
     default:
         break;
     }
-    if (code_class(content->code) == 4)
-        return content->max_age_s > 0;
-    return code_class(content->code) == 5 && content->has_max_age && content->max_age_s > 0;
+    if (code_class(code) == 4)
+        return max_age_s > 0;
+    return code_class(code) == 5 && has_max_age && max_age_s > 0;
+}
+
+bool fetch_is_cacheable(const struct content *content)
+{
+    return is_cacheable(content->code, content->etag.length && !content->own_etag,
+                        content->has_max_age, content->max_age_s);
+}
+
+static bool is_message_cacheable(const struct message *msg)
+{
+    return is_cacheable(msg->code, message_has(msg, SLOT_ETAG), message_has(msg, SLOT_MAX_AGE),
+                        message_uint(msg, SLOT_MAX_AGE, MAX_AGE_DEFAULT_S));
 }
 
 static bool changes_state(const struct fetch *f, uint8_t code)
@@ -257,9 +269,34 @@ static void go_on(struct proxy *p, struct fetch *f, const struct message *msg,
         complete(p, f);
 }
 
+/* True when there is one client, who can get the answer as it is. A failure of the origin's may
+ * have a stand-in. */
+static bool is_simple(const struct proxy *p, const struct fetch *f, const struct message *msg)
+{
+    const struct wait *wait;
+
+    if (f->role != FETCH_ANSWER || f->waits.head == POOL_NONE || f->waits.head != f->waits.tail ||
+        (code_class(msg->code) != 2 && code_class(msg->code) != 4))
+        return false;
+    wait = pool_at(&p->waits, f->waits.head);
+    return deliver_is_simple(p, wait->exchange, &wait->wish, msg);
+}
+
+/* An answer that is not kept is passed on at once. */
+static void pass_on(struct proxy *p, struct fetch *f, const struct message *msg)
+{
+    f->code = msg->code;
+    f->raw = msg;
+    if (f->shared && f->target != TARGET_NONE)
+        target_forget(&p->targets, f->target);
+    fetch_finish(p, f);
+}
+
 static void take_answer(struct proxy *p, struct fetch *f, const struct message *msg,
                         const struct block *block)
 {
+    bool simple;
+
     if (f->answer != CONTENT_NONE) {
         go_on(p, f, msg, block);
         return;
@@ -276,9 +313,15 @@ static void take_answer(struct proxy *p, struct fetch *f, const struct message *
         fetch_broken(p, f, "the origin's answer is too large");
         return;
     }
+    simple = is_simple(p, f, msg);
+    if (simple && !(f->shared && is_message_cacheable(msg))) {
+        pass_on(p, f, msg);
+        return;
+    }
     if (!begin_answer(p, f, msg))
         return;
     if (!block || !block->more) {
+        f->raw = simple ? msg : NULL;
         complete(p, f);
         return;
     }

@@ -115,13 +115,15 @@ struct fetch {
     bool in_blocks;    /* the request's body goes in blocks */
     bool validating;   /* the target's ETag was sent: `etag` */
     struct etag etag;
-    uint32_t body_sent; /* bytes of the body that the server has */
-    uint32_t answer;    /* content that is being put together, or is handed out */
-    uint32_t tag;       /* Request-Tag of a body in blocks */
-    bool done;          /* only handing out is left: `answer`, or `code` and `diagnostic` */
-    bool observed;      /* clients that asked to observe are taken in */
-    bool observe_seen;  /* the answer had Observe */
-    bool stale;         /* a stale answer stands in for a failure */
+    uint32_t body_sent;        /* bytes of the body that the server has */
+    uint32_t answer;           /* content that is being put together, or is handed out */
+    const struct message *raw; /* while it is in hand: the answer, where its only client can get it
+                                  as it is */
+    uint32_t tag;              /* Request-Tag of a body in blocks */
+    bool done;                 /* only handing out is left: `answer`, or `code` and `diagnostic` */
+    bool observed;             /* clients that asked to observe are taken in */
+    bool observe_seen;         /* the answer had Observe */
+    bool stale;                /* a stale answer stands in for a failure */
     uint8_t code;
     const char *diagnostic;
     const struct config_upstream *config;
@@ -370,6 +372,12 @@ void proxy_pass(struct proxy *p, struct request *rq, const struct place *place);
 bool deliver(struct proxy *p, const struct client *to, uint32_t content, const struct wish *wish,
              struct observation *observation);
 void deliver_code(struct proxy *p, const struct client *to, uint8_t code, const char *diagnostic);
+/* True when a client that waits can get an answer of an origin's as it is: it has nothing in it
+ * that is between us and the origin, and the client wants nothing that is between it and us. */
+bool deliver_is_simple(const struct proxy *p, const struct exchange *x, const struct wish *wish,
+                       const struct message *msg);
+/* Such an answer. */
+void deliver_as_it_is(struct proxy *p, struct exchange *x, const struct message *msg);
 /* What an answer is made of besides header and token. */
 struct part {
     uint32_t content;
