@@ -36,12 +36,11 @@ _Static_assert(sizeof(struct space) == 20, "no padding: it is compared and hashe
 /* Where a request goes, without the method: what the hash of its URI begins with. */
 static inline uint64_t space_hash(const struct space *space, uint64_t seed)
 {
-    uint64_t words[2], h = hash_mix(seed, (uint64_t)space->forward << 16 | space->upstream);
+    uint64_t words[2];
 
-    if (!space->forward)
-        return h;
     memcpy(words, space->address, sizeof(words));
-    return hash_mix(hash_mix(h, words[0]), words[1]);
+    seed = hash_mix(seed, (uint64_t)space->forward << 16 | space->upstream);
+    return hash_mix(hash_mix(seed, words[0]), words[1]);
 }
 
 /* A request on its way to become a target, a transfer or a fetch: space, options, payload. */

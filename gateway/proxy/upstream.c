@@ -190,6 +190,7 @@ void upstreams_move(struct upstreams *u, uint32_t index, const struct config_ser
     server->pings = 0;
     server->ping_session = POOL_NONE;
     server->current = first_port(u, server);
+    server->dry_s = 0;
     server->place = *place;
 }
 
@@ -327,10 +328,18 @@ static struct session *open_port(struct upstreams *u, uint32_t index, uint16_t n
     return s;
 }
 
+/* IDs rest for whole seconds: what has been found in this one is true until the next. */
+static uint32_t second_of(uint64_t now_us)
+{
+    return (uint32_t)(now_us / 1000000) + 1;
+}
+
 struct session *upstreams_session(struct upstreams *u, uint32_t index, uint16_t *mid)
 {
     struct server *server = &u->servers[index];
 
+    if (server->dry_s == second_of(u->m->now))
+        return NULL; /* a request that cannot be sent must not cost a look at thousands of ports */
     /* The one in use, then the others in turn: at most once around. */
     for (unsigned tries = 0; tries < server->ports; tries++) {
         uint16_t n = server->current;
@@ -344,6 +353,7 @@ struct session *upstreams_session(struct upstreams *u, uint32_t index, uint16_t 
         if (!s && u->m->sessions.count >= u->m->sessions.max)
             return NULL; /* no session to be had: the other ports have none either */
     }
+    server->dry_s = second_of(u->m->now);
     return NULL;
 }
 
@@ -355,6 +365,7 @@ void upstreams_closed(struct upstreams *u, const struct session *s)
         return;
     server = &u->servers[s->side.upstream.server];
     server->sessions[s->place] = 0;
+    server->dry_s = 0;
     if (server->ping_session == session_index(&u->m->sessions, s))
         server->ping_session = POOL_NONE;
 }

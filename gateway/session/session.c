@@ -224,6 +224,13 @@ uint16_t session_first_mid(const struct flow *flow, const struct mid_origin *ori
                       origin->life * MID_LEAD);
 }
 
+/* For how many whole seconds the peer may remember a message ID, by the parameters that hold
+ * between it and us (RFC 7252 4.8.2). */
+static uint32_t lifetime_s(const struct session *s)
+{
+    return (uint32_t)((transmission_exchange_lifetime_ms(s->transmission) + 999) / 1000);
+}
+
 bool session_take_mid(struct session *s, uint64_t now_us, uint16_t *mid)
 {
     uint16_t half = s->next_mid >> 15;
@@ -234,7 +241,7 @@ bool session_take_mid(struct session *s, uint64_t now_us, uint16_t *mid)
         uint32_t now_s = (uint32_t)(now_us / 1000000) + 1;
         uint32_t left_s = s->mid_left_s[half];
 
-        if (left_s && now_s - left_s <= EXCHANGE_LIFETIME_MS / 1000)
+        if (left_s && now_s - left_s <= lifetime_s(s))
             return false;
         s->mid_left_s[half] = 0;
     }

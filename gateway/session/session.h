@@ -201,8 +201,9 @@ static inline uint64_t session_quiet_us(const struct session *s, uint64_t now_us
     return ticks ? (uint64_t)(ticks - 1) << 10 : 0;
 }
 
-/* The next message ID in `mid`. False when all have been used within EXCHANGE_LIFETIME: the space
- * is counted in halves, and a half is entered again only when its last use is that long ago. */
+/* The next message ID in `mid`. False when all have been used within EXCHANGE_LIFETIME, which the
+ * session's own transmission parameters give: the space is counted in halves, and a half is entered
+ * again only when its last use is that long ago. */
 bool session_take_mid(struct session *s, uint64_t now_us, uint16_t *mid);
 
 #endif

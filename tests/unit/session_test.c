@@ -189,23 +189,37 @@ static void a_victim_cannot_use_its_message_ids_again(void **state)
     session_table_fini(&t);
 }
 
-static void message_ids_rest_for_their_lifetime(void **state)
+/* Takes IDs as fast as they come for half an hour: each is used again only after EXCHANGE_LIFETIME,
+ * but then it is. */
+static void expect_rest(const struct transmission *t, uint64_t lifetime_ms)
 {
-    struct session s = {.next_mid = 0xfff0};
-    uint64_t now = 5 * SECOND_US, last[65536] = {0};
+    static uint64_t last[65536];
+    struct session s = {.next_mid = 0xfff0, .transmission = t};
     uint32_t taken = 0;
     uint16_t mid;
 
-    (void)state;
-    /* As fast as they come for half an hour: each is used again only after EXCHANGE_LIFETIME. */
-    for (; now < 1800 * SECOND_US; now += 100000) {
+    memset(last, 0, sizeof(last));
+    for (uint64_t now = 5 * SECOND_US; now < 1800 * SECOND_US; now += 100000) {
         for (int i = 0; i < 2000 && session_take_mid(&s, now, &mid); i++) {
-            assert_true(last[mid] == 0 || now - last[mid] > EXCHANGE_LIFETIME_MS * 1000ull);
+            assert_true(last[mid] == 0 || now - last[mid] > lifetime_ms * 1000);
             last[mid] = now;
             taken++;
         }
     }
-    assert_true(taken > 5 * 65536);
+    assert_true(taken > 1800000 / (lifetime_ms + 40000) * 65536);
+}
+
+static void message_ids_rest_for_their_lifetime(void **state)
+{
+    struct transmission t = TRANSMISSION_DEFAULTS;
+
+    (void)state;
+    expect_rest(&t, 247000);
+    t.ack_timeout_ms = 8000; /* a peer that is slow remembers for longer (RFC 7252 4.8.2) */
+    expect_rest(&t, 388000);
+    t.ack_timeout_ms = 500;
+    t.max_retransmit = 0;
+    expect_rest(&t, 200500);
 }
 
 static void message_ids_go_on_when_a_session_comes_back(void **state)
@@ -246,7 +260,8 @@ static void message_ids_of_lives_are_apart(void **state)
 /* The ticks go around in 50 days; what they tell is never more than it is. */
 static void how_long_nothing_was_sent_is_never_told_too_long(void **state)
 {
-    struct session s = {.next_mid = 1};
+    struct transmission t = TRANSMISSION_DEFAULTS;
+    struct session s = {.next_mid = 1, .transmission = &t};
     uint64_t steps[] = {1, 1023, 1024, 1025, 5000, 1000000, 86400000000};
     uint16_t mid;
 
@@ -267,7 +282,8 @@ static void how_long_nothing_was_sent_is_never_told_too_long(void **state)
 static void an_upstream_session_keeps_its_gate(void **state)
 {
     struct gate_shared shared = {.heard_us = 1};
-    struct session s = {.role = SESSION_UPSTREAM, .gate.shared = &shared};
+    struct transmission t = TRANSMISSION_DEFAULTS;
+    struct session s = {.role = SESSION_UPSTREAM, .gate.shared = &shared, .transmission = &t};
     uint16_t mid;
 
     (void)state;

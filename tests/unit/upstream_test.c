@@ -155,7 +155,10 @@ static void ports_are_used_up_one_after_the_other(void **state)
         ;
     assert_in_range(n, 32769, 65536);
     assert_null(s); /* all IDs of both */
-    b->m.now += 248 * SECOND_US;
+    assert_null(upstreams_session(&b->u, 0, &mid));
+    b->m.now += 246 * SECOND_US;
+    assert_null(upstreams_session(&b->u, 0, &mid));
+    b->m.now += 2 * SECOND_US;
     assert_non_null(upstreams_session(&b->u, 0, &mid)); /* EXCHANGE_LIFETIME later */
     expire(b, first);
     expire(b, second);
@@ -199,6 +202,19 @@ static void lives_begin_with_ports_far_apart(void **state)
     }
 }
 
+static void a_port_that_is_free_again_is_found_at_once(void **state)
+{
+    struct bench *b = *state;
+    struct session *s, *last = NULL;
+    uint16_t mid;
+
+    while ((s = upstreams_session(&b->u, 0, &mid)))
+        last = s;
+    assert_null(upstreams_session(&b->u, 0, &mid));
+    expire(b, last);
+    assert_non_null(upstreams_session(&b->u, 0, &mid));
+}
+
 /* A server that becomes another endpoint leaves its sessions behind, and its ping. */
 static void sessions_of_a_place_that_was_left_mean_nothing(void **state)
 {
@@ -235,6 +251,7 @@ int main(void)
         TEST(the_hash_spreads_evenly),
         TEST(ports_are_used_up_one_after_the_other),
         TEST(lives_begin_with_ports_far_apart),
+        TEST(a_port_that_is_free_again_is_found_at_once),
         TEST(sessions_of_a_place_that_was_left_mean_nothing),
     };
 
