@@ -137,6 +137,11 @@ static void fail_to_send(struct proxy *p, struct fetch *f, int err)
         fetch_fail(p, fetch_index(p, f), CODE_SERVICE_UNAVAILABLE,
                    "the queue to the origin is full");
         break;
+    case -EAGAIN:
+        p->m->counters->drop_no_mid++;
+        fetch_fail(p, fetch_index(p, f), CODE_SERVICE_UNAVAILABLE,
+                   "no message ID towards the origin is free: it needs more ports");
+        break;
     default:
         p->m->counters->refused_memory++;
         fetch_fail(p, fetch_index(p, f), CODE_SERVICE_UNAVAILABLE, "no memory for another request");
@@ -191,6 +196,8 @@ void fetch_send(struct proxy *p, struct fetch *f)
                                        m->scratch, (uint16_t)length, OWNER_FETCH, fetch_index(p, f),
                                        &f->outbound)
                      : -EMSGSIZE;
+    } else if (upstreams_is_dry(&p->upstreams, f->server)) {
+        err = -EAGAIN;
     }
     if (err) {
         f->outbound = POOL_NONE;

@@ -334,11 +334,16 @@ static uint32_t second_of(uint64_t now_us)
     return (uint32_t)(now_us / 1000000) + 1;
 }
 
+bool upstreams_is_dry(const struct upstreams *u, uint32_t index)
+{
+    return u->servers[index].dry_s == second_of(u->m->now);
+}
+
 struct session *upstreams_session(struct upstreams *u, uint32_t index, uint16_t *mid)
 {
     struct server *server = &u->servers[index];
 
-    if (server->dry_s == second_of(u->m->now))
+    if (upstreams_is_dry(u, index))
         return NULL; /* a request that cannot be sent must not cost a look at thousands of ports */
     /* The one in use, then the others in turn: at most once around. */
     for (unsigned tries = 0; tries < server->ports; tries++) {

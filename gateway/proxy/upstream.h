@@ -77,6 +77,9 @@ bool upstreams_any_up(const struct upstreams *u, unsigned first, unsigned count)
  * used up their IDs or no session can be had. */
 struct session *upstreams_session(struct upstreams *u, uint32_t index, uint16_t *mid);
 
+/* True when that was for want of message IDs, in this second. */
+bool upstreams_is_dry(const struct upstreams *u, uint32_t index);
+
 /* A session has gone: its port is free to be opened again. */
 void upstreams_closed(struct upstreams *u, const struct session *s);
 

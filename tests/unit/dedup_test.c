@@ -137,6 +137,50 @@ static void answers_make_room_for_answers(void **state)
     assert_int_equal(e->state, DEDUP_ANSWERED);
 }
 
+/* When safe requests come faster than they can be remembered for as long as their clients take to
+ * repeat them, some of them are, for long enough. Unsafe ones push them out all the same. */
+static void a_safe_one_is_not_given_up_young_for_another(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t now = 10 * SECOND_US;
+
+    f->dedup.young_us = 3 * SECOND_US;
+    for (uint16_t mid = 1; mid <= 4; mid++)
+        assert_non_null(dedup_add(&f->dedup, f->a, mid, true, true, now + mid));
+    assert_null(dedup_add(&f->dedup, f->b, 9, true, true, now + 3 * SECOND_US));
+    for (uint16_t mid = 1; mid <= 4; mid++)
+        assert_non_null(dedup_find(&f->dedup, f->a, mid, now + 3 * SECOND_US));
+    assert_non_null(dedup_add(&f->dedup, f->b, 10, true, true, now + 3 * SECOND_US + 1));
+    assert_null(dedup_find(&f->dedup, f->a, 1, now + 3 * SECOND_US + 1));
+    assert_non_null(dedup_add(&f->dedup, f->b, 11, true, false, now + 3 * SECOND_US + 1));
+    assert_null(dedup_find(&f->dedup, f->a, 2, now + 3 * SECOND_US + 1));
+    assert_non_null(dedup_find(&f->dedup, f->a, 3, now + 3 * SECOND_US + 1));
+}
+
+/* The same for the memory of the answers: the last of it is for what must be kept. */
+static void the_last_message_memory_is_not_for_safe_ones(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t now = 10 * SECOND_US;
+    uint8_t answer[2 * CHUNK_BYTES] = {0};
+    struct dedup_entry *entry;
+
+    f->dedup.young_us = 3 * SECOND_US;
+    chunks_fini(&f->chunks);
+    assert_int_equal(chunks_init(&f->chunks, 24 * CHUNK_BYTES), 0);
+    entry = dedup_add(&f->dedup, f->a, 1, true, true, now);
+    dedup_store(&f->dedup, entry, CODE_CONTENT, answer, 200);
+    assert_non_null(dedup_add(&f->dedup, f->a, 2, true, true, now)); /* there is memory */
+    assert_int_not_equal(chunks_write(&f->chunks, NULL, 0), CHUNK_NONE);
+    while (pool_used(&f->chunks.pool) < 22)
+        assert_int_not_equal(chunks_write(&f->chunks, NULL, 0), CHUNK_NONE);
+    assert_null(dedup_add(&f->dedup, f->b, 3, true, true, now));
+    assert_non_null(dedup_add(&f->dedup, f->b, 3, true, false, now));
+    assert_non_null(dedup_add(&f->dedup, f->b, 4, true, true, now + 3 * SECOND_US));
+    for (uint32_t index = 2; index < 22; index++) /* those that are not the answer's */
+        chunks_free(&f->chunks, index);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -145,6 +189,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(unsafe_ones_are_never_given_up, setup, teardown),
         cmocka_unit_test_setup_teardown(busy_ones_stay_and_outlive_their_lifetime, setup, teardown),
         cmocka_unit_test_setup_teardown(answers_make_room_for_answers, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_safe_one_is_not_given_up_young_for_another, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(the_last_message_memory_is_not_for_safe_ones, setup,
+                                        teardown),
     };
 
     harness_eal();

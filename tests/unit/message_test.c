@@ -298,6 +298,83 @@ static void verdicts_have_names_of_their_own(void **state)
             assert_string_not_equal(message_verdict_name(a), message_verdict_name(b));
     assert_string_equal(message_verdict_name(VERDICT_COUNT), "unknown");
 }
+/* ---- merging ---- */
+
+#define MERGED_MAX 8
+
+/* Options of any numbers and lengths, in order: encoded in `out`, and as a list. */
+static size_t random_options(struct random *random, struct addition list[MERGED_MAX],
+                             unsigned *count, uint8_t *out, size_t room)
+{
+    static const uint8_t value[300] = {1, 2, 3};
+    struct encoder e = {.data = out, .room = (uint32_t)room};
+    uint16_t number = 0;
+
+    *count = random_below(random, MERGED_MAX + 1);
+    for (unsigned i = 0; i < *count; i++) {
+        uint32_t step = random_below(random, 4) ? random_below(random, 6) : 290;
+        uint16_t length = (uint16_t)random_below(random, random_below(random, 6) ? 20 : 300);
+
+        number = (uint16_t)(number + step);
+        list[i] = addition_bytes(number, value, length);
+        encoder_option(&e, number, value, length);
+    }
+    assert_false(e.failed);
+    return e.length;
+}
+
+/* All of both in order, those of `base` that have a number of an addition left out. */
+static size_t merge_slowly(const struct addition *base, unsigned base_count,
+                           const struct addition *added, unsigned added_count, uint8_t *out,
+                           size_t room)
+{
+    struct encoder e = {.data = out, .room = (uint32_t)room};
+    unsigned next = 0;
+
+    for (unsigned i = 0; i < base_count; i++) {
+        bool replaced = false;
+
+        for (; next < added_count && added[next].number <= base[i].number; next++)
+            encoder_option(&e, added[next].number, added[next].value, added[next].length);
+        for (unsigned k = 0; k < added_count; k++)
+            replaced = replaced || added[k].number == base[i].number;
+        if (!replaced)
+            encoder_option(&e, base[i].number, base[i].value, base[i].length);
+    }
+    for (; next < added_count; next++)
+        encoder_option(&e, added[next].number, added[next].value, added[next].length);
+    return encoder_end(&e);
+}
+
+static void merged_options_are_the_same_as_one_by_one(void **state)
+{
+    static const uint8_t seed[RANDOM_SEED_BYTES] = {3};
+    struct random random;
+
+    (void)state;
+    random_seed(&random, seed);
+    for (unsigned i = 0; i < 20000; i++) {
+        struct addition base[MERGED_MAX], added[MERGED_MAX];
+        unsigned base_count, added_count;
+        uint8_t bytes[4096], other[4096], expected[8192], merged[8192];
+        size_t length = random_options(&random, base, &base_count, bytes, sizeof(bytes));
+        struct encoder e = {.data = merged, .room = sizeof(merged)};
+
+        random_options(&random, added, &added_count, other, sizeof(other));
+        encoder_merge(&e, bytes, length, added, added_count);
+        assert_int_equal(encoder_end(&e), merge_slowly(base, base_count, added, added_count,
+                                                       expected, sizeof(expected)));
+        assert_memory_equal(merged, expected, e.length);
+        /* One byte less than it takes is too little. */
+        if (e.length) {
+            struct encoder small = {.data = merged, .room = e.length - 1};
+
+            encoder_merge(&small, bytes, length, added, added_count);
+            assert_int_equal(encoder_end(&small), 0);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -315,6 +392,7 @@ int main(void)
         cmocka_unit_test(empty_messages),
         cmocka_unit_test(codes),
         cmocka_unit_test(verdicts_have_names_of_their_own),
+        cmocka_unit_test(merged_options_are_the_same_as_one_by_one),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

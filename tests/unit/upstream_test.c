@@ -210,8 +210,10 @@ static void a_port_that_is_free_again_is_found_at_once(void **state)
 
     while ((s = upstreams_session(&b->u, 0, &mid)))
         last = s;
+    assert_true(upstreams_is_dry(&b->u, 0));
     assert_null(upstreams_session(&b->u, 0, &mid));
     expire(b, last);
+    assert_false(upstreams_is_dry(&b->u, 0));
     assert_non_null(upstreams_session(&b->u, 0, &mid));
 }
 
