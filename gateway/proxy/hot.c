@@ -5,9 +5,9 @@
 #include "gateway/bytes.h"
 #include "gateway/memory.h"
 
-#define PLACES        1024 /* a power of two */
-#define OPTIONS_BYTES 60   /* the longest options that are looked for */
-#define TAIL_BYTES    160  /* the longest answer that is kept, less header and token */
+#define PLACES        8192 /* a power of two */
+#define OPTIONS_BYTES 56   /* the longest options that are looked for */
+#define TAIL_BYTES    156  /* the longest answer that is kept, less header and token */
 
 /* Options that only say which resource is meant. */
 #define NAMING                                                                     \
@@ -15,7 +15,8 @@
      SLOT_BIT(SLOT_URI_QUERY) | SLOT_BIT(SLOT_ACCEPT))
 
 struct hot {
-    uint64_t hash;     /* of what is here, or was asked for last */
+    uint64_t hash;
+    uint64_t waiting;  /* hash of another one that was asked for since this one was, 0: none was */
     uint64_t stamp;    /* of the target's answer, 0: nothing is here */
     uint64_t until_us; /* its Max-Age is the same until then */
     uint32_t target;
@@ -89,6 +90,7 @@ bool hot_serve(struct proxy *p, struct request *rq)
         h->stamp = 0;
         return false;
     }
+    h->waiting = 0;
     if (!request_admit(p->m, rq, true))
         return true;
     p->m->counters->cache_hits++;
@@ -140,9 +142,12 @@ void hot_note(struct proxy *p, const struct request *rq, uint32_t target)
         return;
     hash = hash_of(p, rq);
     h = &p->hot[hash % PLACES];
-    if (h->hash != hash)
-        h->stamp = 0;
-    else if (!fill(p, h, rq, target))
-        h->stamp = 0;
+    if (h->hash != hash && h->waiting != hash) {
+        h->waiting = hash;
+        return;
+    }
     h->hash = hash;
+    h->waiting = 0;
+    if (!fill(p, h, rq, target))
+        h->stamp = 0;
 }

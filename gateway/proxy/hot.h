@@ -5,8 +5,8 @@
  * listener that it came to: neither the route nor the key has to be found again. The answer is good
  * until the target gets another one, and until its Max-Age is a second less.
  *
- * A place of the table is given to what is asked for twice in a row among those that share it, so
- * that things that are asked for once do not drive out what is asked for often.
+ * A place of the table goes to another one that is asked for twice while what is there is not asked
+ * for at all: what is asked for now and then does not drive out what is asked for often.
  *
  * One worker owns this; no locking. */
 #ifndef COAPGW_GATEWAY_PROXY_HOT_H
