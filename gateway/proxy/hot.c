@@ -45,7 +45,7 @@ static bool is_plain(const struct request *rq)
 
     return msg->code == CODE_GET && !(msg->present & ~NAMING) && msg->payload_length == 0 &&
            msg->options_length <= OPTIONS_BYTES && !msg->unknown_critical &&
-           !msg->unknown_elective_unsafe && !rq->multicast && !rq->resumed;
+           !msg->unknown_elective_unsafe && !rq->multicast && !rq->resumed && !rq->original;
 }
 
 static uint64_t hash_of(const struct proxy *p, const struct request *rq)
