@@ -114,14 +114,16 @@ def read_ctest(path):
 
 
 def read_pytest(path):
-    """Results by name from pytest's JUnit file; the cases of a parametrised test are under one name."""
+    """Results by name from pytest's JUnit file; the cases of a parametrised test are under one name.
+    pytest -n adds "@GROUP" to the names of those that share something."""
     results = collections.defaultdict(list)
     for case in xml.etree.ElementTree.parse(path).iter("testcase"):
         module = case.get("classname").split(".")[-1]
         outcome = {child.tag for child in case}
         result = "failed" if outcome & {"failure", "error"} else \
             "skipped" if "skipped" in outcome else "passed"
-        results[f"e2e:{module}.py::{case.get('name').partition('[')[0]}"].append(result)
+        name = re.match(r"\w+", case.get("name")).group()
+        results[f"e2e:{module}.py::{name}"].append(result)
     return results
 
 

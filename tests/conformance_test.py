@@ -64,8 +64,8 @@ Test Failed.
 """
 
 PYTEST = """<?xml version="1.0" encoding="utf-8"?><testsuites><testsuite name="pytest">
-<testcase classname="tests.e2e.test_x" name="test_one" time="0.1" />
-<testcase classname="tests.e2e.test_x" name="test_many[a-4]" time="0.1" />
+<testcase classname="tests.e2e.test_x" name="test_one@test_x 1" time="0.1" />
+<testcase classname="tests.e2e.test_x" name="test_many[a-4]@test_x" time="0.1" />
 <testcase classname="tests.e2e.test_x" name="test_many[b]" time="0.1"><skipped message="no" /></testcase>
 <testcase classname="tests.e2e.test_x" name="test_bad[1]" time="0.1" />
 <testcase classname="tests.e2e.test_x" name="test_bad[2]" time="0.1"><failure message="no" /></testcase>

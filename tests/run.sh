@@ -14,7 +14,7 @@ mode=${1-full}
 logs=build/logs
 passed=0
 failed=0
-fuzz_seconds=${FUZZ_SECONDS:-30}
+fuzz_seconds=${FUZZ_SECONDS:-45}
 
 if [[ $mode != full && $mode != quick ]]; then
     sed -n '2,8s/^# \{0,1\}//p' "$0"
@@ -36,7 +36,7 @@ step() {
         printf 'ok      %-28s %4d s\n' "$name" $((SECONDS - begun))
     else
         printf 'FAILED  %-28s %4d s, status %d: %s\n' "$name" $((SECONDS - begun)) "$status" "$log"
-        tail -n 40 "$log" | sed 's/^/        /'
+        tail -n 60 "$log" | sed 's/^/        /'
     fi
 }
 
@@ -65,38 +65,55 @@ count_cases() {
     fi
 }
 
+# build PRESET ARGUMENTS...
 build() {
-    cmake --preset "$1" && cmake --build --preset "$1"
+    cmake --preset "$1" && cmake --build --preset "$@"
 }
 
-# unit PRESET: all that ctest knows, the simulator's seeds among it.
+# side_by_side: how many end-to-end tests at a time. They wait most of the time; each may want 1 GiB.
+side_by_side() {
+    local most room
+    most=$((3 * $(nproc)))
+    room=$(awk '/^MemAvailable:/ { print int($2 / 1048576) }' /proc/meminfo)
+    echo $((room < 1 ? 1 : room < most ? room : most))
+}
+
+# unit PRESET: all that ctest knows, the simulator's seeds among it. Some wait for a Redis or a clock.
 unit() {
     local line total bad
-    step "ctest-$1" ctest --test-dir "build/$1" --output-on-failure --no-tests=error
+    step "ctest-$1" ctest --test-dir "build/$1" --output-on-failure --no-tests=error \
+        --parallel $((2 * $(nproc)))
     line=$(grep -E 'tests? failed out of' "$log" || true)
     total=$(grep -oE 'out of [0-9]+' <<<"$line" | grep -oE '[0-9]+' || echo 0)
     bad=$(number_before 'tests? failed' "$line")
     count_cases $((total - bad)) "$bad"
 }
 
-# e2e NAME BINARY PYTEST_ARGUMENTS...
-e2e() {
-    local name=$1 binary=$2 line
-    shift 2
-    rm -f "$logs/e2e-$name.xml"
-    step "e2e-$name" env COAPGW="$binary" /usr/bin/python3 -B -m pytest -p no:cacheprovider -q -rsf \
-        --durations=15 --junitxml="$logs/e2e-$name.xml" "$@" tests/e2e
+# pytest_run NAME BINARY MARKS ARGUMENTS...
+pytest_run() {
+    local name=$1 binary=$2 marks=$3 line
+    shift 3
+    rm -f "$logs/$name.xml"
+    step "$name" env COAPGW="$binary" /usr/bin/python3 -B -m pytest -p no:cacheprovider -q -rsf \
+        --durations=15 --junitxml="$logs/$name.xml" -m "$marks" "$@" tests/e2e
     line=$(tail -n 1 "$log")
     count_cases "$(number_before passed "$line")" \
         $(($(number_before failed "$line") + $(number_before 'errors?' "$line")))
     printf '        %s\n' "$line"
 }
 
+# e2e NAME BINARY [MARK]: side by side, and then those that want the machine for themselves.
+e2e() {
+    local mark=${3:+$3 and }
+    pytest_run "e2e-$1" "$2" "${mark}not alone" -n "$(side_by_side)" --dist loadgroup
+    pytest_run "e2e-$1-alone" "$2" "${mark}alone"
+}
+
 # Each behaviour in tests/conformance.tsv, by the results of ctest and of the end-to-end suite.
 conformance() {
     local line
     step conformance /usr/bin/python3 -B tests/conformance.py --pytest "$logs/e2e-release.xml" \
-        --ctest build/release/Testing/Temporary/LastTest.log
+        --pytest "$logs/e2e-release-alone.xml" --ctest build/release/Testing/Temporary/LastTest.log
     line=$(tail -n 1 "$log")
     count_cases "$(number_before passed "$line")" "$(number_before failed "$line")"
 }
@@ -118,6 +135,30 @@ fuzz() {
         -artifact_prefix="$work-" "$work"
 }
 
+# fuzzed PROCESS OUTPUT: waits for one that runs.
+fuzzed() {
+    local status=0
+    wait "$1" || status=$?
+    cat "$2"
+    return "$status"
+}
+
+# fuzz_all: all targets at the same time, each is a test.
+fuzz_all() {
+    local target name names=()
+    local -A processes
+    while read -r target; do
+        name=$(basename "$target")
+        names+=("$name")
+        fuzz "$target" >"$logs/$name.out" 2>&1 </dev/null &
+        processes[$name]=$!
+    done < <(find build/fuzz/tests/fuzz -maxdepth 1 -type f -executable | sort)
+    for name in "${names[@]}"; do
+        check "$name" fuzzed "${processes[$name]}" "$logs/$name.out"
+        rm -f "$logs/$name.out"
+    done
+}
+
 finish() {
     echo "$passed passed, $failed failed"
     ((failed == 0))
@@ -134,7 +175,7 @@ check conformance-checker /usr/bin/python3 -B tests/conformance_test.py
 check bench-report /usr/bin/python3 -B tests/report_test.py
 check shellcheck shellcheck quickstart.sh tests/run.sh tests/packages.sh .ci/run bench/*.sh
 if [[ $mode == quick ]]; then
-    e2e core build/release/coapgw -m core
+    e2e core build/release/coapgw core
     finish
     exit
 fi
@@ -143,11 +184,9 @@ check build-clang build clang
 check compare-smoke bench/compare.sh --smoke --json "$logs/compare.json" --plots "$logs/compare"
 check build-debug build debug
 unit debug
-check build-fuzz build fuzz
+check build-fuzz build fuzz --target tests/fuzz/all
 e2e release build/release/coapgw
 conformance
-e2e sanitizers build/debug/coapgw -m core
-while read -r target; do
-    check "$(basename "$target")" fuzz "$target"
-done < <(find build/fuzz/tests/fuzz -maxdepth 1 -type f -executable)
+e2e sanitizers build/debug/coapgw core
+fuzz_all
 finish

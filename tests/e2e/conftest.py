@@ -22,10 +22,25 @@ Answer = namedtuple("Answer", "code payload output")
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "core: the shorter suite that also runs under sanitizers")
+    config.addinivalue_line("markers", "alone: times something, and wants the machine for itself")
+    config.addinivalue_line("markers", "slow: takes more than 10 s, and so is begun before others")
     if os.geteuid() != 0:
         pytest.exit("network namespaces and devices need root", returncode=1)
     if not BINARY.exists():
         pytest.exit(f"{BINARY} is missing: build it, or name another in COAPGW", returncode=1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """For pytest -n: what shares a gateway stays together, anything else goes wherever there is room,
+    and at the end nobody waits for a long test that was begun last."""
+    for item in items:
+        shared = [d[-1] for d in item._fixtureinfo.name2fixturedefs.values() if d[-1].scope == "module"]
+        if shared:
+            params = item.callspec.params if hasattr(item, "callspec") else {}
+            which = [str(params[d.argname]) for d in shared if d.argname in params]
+            item.add_marker(pytest.mark.xdist_group(" ".join([item.path.stem, *which])))
+    items.sort(key=lambda item: not item.get_closest_marker("slow"))
 
 
 def coap_client(namespace, uri, *arguments, timeout=10):

@@ -12,7 +12,9 @@ from transports import GATEWAY4, GATEWAY6, GATEWAY_ADDRESSES, HOST4, HOST6
 
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = Path(os.environ.get("COAPGW", ROOT / "build" / "release" / "coapgw")).resolve()
-STOP_SECONDS = 2.0
+# Side by side with others (pytest -n), the kernel may take its time to remove a device; those tests
+# that are about stopping have the machine for themselves.
+STOP_SECONDS = 10.0 if "PYTEST_XDIST_WORKER" in os.environ else 2.0
 
 # For a binary with sanitizers; elsewhere the variables do nothing. What libraries lose stands in
 # lsan.supp, so that only what this project's code lost counts.
@@ -45,6 +47,17 @@ def small(**limits):
     return _small(LIMITS | {"amplification": 0} | limits)
 
 
+def cores_text(workers):
+    """`cores: auto` gives the last core to each gateway of one worker. Of those that run side by side
+    (pytest -n), each begins at another core, as far as there are enough for a list at all."""
+    place = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    cores = sorted(os.sched_getaffinity(0), reverse=True)
+    if not place or workers > len(cores):
+        return ""
+    chosen = [cores[(int(place) + i) % len(cores)] for i in range(workers)]
+    return f"cores: \"{','.join(map(str, chosen))}\"\n"
+
+
 def interfaces_text(transport, addresses=GATEWAY_ADDRESSES, extra=""):
     quoted = [f'"{a}"' for a in addresses]
     host = [f'"{a}"' for a in transport.host_addresses]
@@ -52,7 +65,7 @@ def interfaces_text(transport, addresses=GATEWAY_ADDRESSES, extra=""):
 instance: {transport.inner.name}
 workers: {transport.workers}
 journal: {{directory: {transport.journal}}}
-interfaces:
+{cores_text(transport.workers)}interfaces:
   - name: south
     device: "{transport.device}"
     addresses: [{', '.join(quoted)}]

@@ -104,6 +104,7 @@ def transfer_with_libcoap(net, listener, upstream, client_size):
     assert coap_client(net, uri, timeout=60).payload.encode() == body
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["3,9,20", "1,30", "10%"])
 def test_libcoap_on_a_bad_line(net, lost):
     """The client's datagrams get lost; all of the body arrives, once."""

@@ -257,6 +257,7 @@ def test_no_pings_by_default(rig):
         assert [len(s.pings) for s in servers] == [0, 0, 0]
 
 
+@pytest.mark.slow
 def test_observation_moves_to_another_server(rig):
     """The server that held it dies: the gateway registers at another, and clients go on."""
     one = rig(small() + spread(balance="hash"))

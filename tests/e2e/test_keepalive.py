@@ -96,6 +96,7 @@ def test_clients_are_pinged(rig, tmp_path):
         assert 1 - 2 * EARLY < gap < 1 + LATE, (answered, starts, again)
 
 
+@pytest.mark.slow
 def test_silent_client_is_given_up(rig, tmp_path):
     """The ping is repeated after 0.5 and 1 s, and then each 1.5 s, which is the interval, as often as
     max_retransmit says. Then client and relation are gone: no message follows, whatever changes."""
@@ -132,6 +133,7 @@ def test_late_pong_counts(rig, tmp_path):
     assert 1.5 - EARLY < second[1][0] - first[1][-1] < 1.5 + LATE
 
 
+@pytest.mark.slow
 def test_three_six_twelve(rig, tmp_path):
     """The usual factor of two from 3 s on, below a long interval: 3, 6, 12, 24 s would follow; here the
     interval of 10 s cuts the third."""
@@ -175,6 +177,7 @@ def test_no_keepalive_by_default(rig, tmp_path):
     assert not any(map(is_ping, capture.packets))
 
 
+@pytest.mark.slow
 def test_dead_server_is_marked_down_and_comes_back(rig, tmp_path):
     """Found out by pings alone, which nobody answers; it is pinged on, now each `revive`, and with
     the first pong it is up again."""

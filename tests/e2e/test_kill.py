@@ -116,11 +116,13 @@ class World:
         random.choice((self.kill_gateway, self.kill_redis, self.kill_both))()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kill", ["kill_gateway", "kill_redis", "kill_both",
                                   pytest.param("kill_one_or_both", marks=pytest.mark.core)])
 def test_kill(tmp_path, kill, capsys):
     """What a device has seen accepted is in the store when the answer leaves: for that, a registration is
     refused when the store is away."""
+    print(f"COAPGW_SEED={SEED}")
     chance = random.Random(SEED)
     random.seed(SEED)
     carrier = AfPacket(2)

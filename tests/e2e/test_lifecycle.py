@@ -32,6 +32,7 @@ def load(hosts, ended):
 
 
 @pytest.mark.core
+@pytest.mark.alone
 @pytest.mark.parametrize("transport", list(transports.ALL))
 def test_stop_under_load_and_start_again(rig, transport, tmp_path):
     """SIGTERM ends it within 2 s with status 0, nothing is left, and the next start works at once."""
@@ -176,6 +177,7 @@ def test_unread_port_is_unreachable_or_dropped_by_name(rig):
     wait_until("it is counted", lambda: one.gateway.counter("drop_no_listener") == 1)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("transport", ["tap", "af_packet"])
 def test_idle_adaptive_core_is_idle(rig, transport):
     """An adaptive worker without traffic uses less than 5 % of a core. The latency that its sleep

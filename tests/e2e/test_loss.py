@@ -112,6 +112,7 @@ def check_shares(steps, failed, loss):
     assert failed < total * loss ** 5 + 5 * (total * loss ** 5) ** 0.5 + 1, f"{failed} failed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [20, 40])
 def test_notifications(rig, loss, tmp_path):
     """Clients that acknowledge nothing: each confirmable notification is sent at five times, less what

@@ -144,6 +144,7 @@ def collect(client, due, until):
     return late
 
 
+@pytest.mark.slow
 def test_ten_thousand_at_a_time(net, record_property):
     """Sent within a few seconds, with delays of up to 10 s: each is answered, and not too early. How
     late is measured, but a machine that does other things may delay this process at any time; that

@@ -495,6 +495,7 @@ def test_observe_starts_at_block_0(origin, client, path):
 
 # Towards the origin.
 
+@pytest.mark.slow
 def test_registration_is_renewed(net, client, path):
     """Without a notification within Max-Age and a random while the origin may have forgotten: the
     gateway registers again, by the same token, and the relation goes on."""

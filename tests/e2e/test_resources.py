@@ -55,11 +55,11 @@ def clients(net, count=12):
     return [Client(net) for _ in range(count)]
 
 
-def get_everywhere(net, path, code, payload=b""):
-    for client in clients(net):
-        answer = client.get(path)
-        assert answer.code_text == code
-        assert payload is None or answer.payload == payload
+def everywhere(net, path, code, payload=None, count=12):
+    """A write is answered when its writer's worker has it; the others have it soon."""
+    wait_until(f"all workers answer {code}", lambda: all(
+        a.code_text == code and payload in (None, a.payload)
+        for a in (client.get(path) for client in clients(net, count))))
 
 
 # libcoap's client.
@@ -68,13 +68,16 @@ def get_everywhere(net, path, code, payload=b""):
 def test_libcoap_client(net, path):
     assert coap_client(net, uri(path)).code == "4.04"
     assert coap_client(net, uri(path), "-m", "put", "-t", "text/plain", "-e", "one").code == "2.01"
+    everywhere(net, path, "2.05", b"one")
     answer = coap_client(net, uri(path))
     assert (answer.code, answer.payload.strip()) == ("2.05", "one")
     assert "Content-Format:text/plain" in answer.output and "ETag:" in answer.output
     assert coap_client(net, uri(path), "-m", "put", "-e", "two").code == "2.04"
+    everywhere(net, path, "2.05", b"two")
     assert coap_client(net, uri(path)).payload.strip() == "two"
     assert coap_client(net, uri(path), "-m", "post", "-e", "x").code == "4.05"
     assert coap_client(net, uri(path), "-m", "delete").code == "2.02"
+    everywhere(net, path, "4.04")
     assert coap_client(net, uri(path)).code == "4.04"
 
 
@@ -87,6 +90,7 @@ def test_libcoap_client_in_blocks(net, path, size):
         file.flush()
         assert coap_client(net, uri(path), "-m", "put", "-b", size, "-f", file.name,
                            timeout=30).code == "2.01"
+    everywhere(net, path, "2.05")
     for asked in (size, 1024):
         answer = coap_client(net, uri(path), "-b", asked, timeout=30)
         assert answer.payload.strip("\n") == body.strip("\n"), answer.output[-2000:]
@@ -96,6 +100,7 @@ def test_libcoap_client_in_blocks(net, path, size):
 def test_libcoap_client_observes(net, path):
     """It sees each state that others put, and its end."""
     assert coap_client(net, uri(path), "-m", "put", "-e", "state 0").code == "2.01"
+    everywhere(net, path, "2.05")
     with tempfile.NamedTemporaryFile() as output:
         watcher = net.popen("coap-client-notls", "-s", 60, "-B", 60, "-w", "-v", "6", "-o",
                             output.name, uri(path))
@@ -109,6 +114,7 @@ def test_libcoap_client_observes(net, path):
             wait_until(f"state {i} is seen", lambda: f"state {i}" in seen())
         assert coap_client(net, uri(path), "-m", "delete").code == "2.02"
         net.stop(watcher)
+    everywhere(net, path, "4.04")
     assert coap_client(net, uri(path)).code == "4.04"
 
 
@@ -122,16 +128,14 @@ def test_all_workers_give_what_one_took(hosts, net, path):
         answer = client.ask(wire.PUT, path, payload, options=[TEXT])
         assert answer.code_text == ("2.04" if i else "2.01")
         assert client.get(path).payload == payload
-        wait_until("all see it",
-                   lambda: all(c.get(path).payload == payload for c in clients(net, 4)))
+        everywhere(net, path, "2.05", payload, 4)
     etags = {client.get(path).option(wire.ETAG) for client in clients(net)}
     assert len(etags) == 1 and len(etags.pop()) == 8
     if hosts.transport.workers > 1:
         counters = hosts.gateway.counters()
         assert all(c.get("resource_states", 0) for c in counters.values()), counters
     assert clients(net, 1)[0].ask(wire.DELETE, path).code_text == "2.02"
-    wait_until("all see that it is gone",
-               lambda: all(c.get(path).code_text == "4.04" for c in clients(net, 4)))
+    everywhere(net, path, "4.04")
 
 
 @pytest.mark.core
@@ -141,8 +145,7 @@ def test_observers_on_all_workers(net, path):
     assert writer.ask(wire.PUT, path, b"0", options=[TEXT]).code_text == "2.01"
     crowd = Crowd(net, 100, path)
     try:
-        wait_until("all workers have it",
-                   lambda: all(c.get(path).code_text == "2.05" for c in clients(net, 8)))
+        everywhere(net, path, "2.05")
         answers = crowd.request(range(100), 0)
         assert all(a.option(wire.OBSERVE) is not None for a in answers.values())
         for i in range(1, 12):
@@ -161,8 +164,7 @@ def test_observers_on_all_workers(net, path):
 def test_the_end_is_told(net, path):
     watchers = clients(net, 8)
     assert watchers[0].ask(wire.PUT, path, b"0", options=[TEXT]).code_text == "2.01"
-    wait_until("all workers have it",
-               lambda: all(c.get(path).code_text == "2.05" for c in clients(net, 8)))
+    everywhere(net, path, "2.05")
     tokens = [os.urandom(4) for _ in watchers]
     for client, token in zip(watchers, tokens):
         assert client.observe(path, token).option(wire.OBSERVE) is not None
@@ -184,8 +186,7 @@ def test_one_of_many_is_the_first(net, path):
     codes = [client.exchange(request).code_text for client, request in zip(crowd, requests)]
     assert sorted(codes) == ["2.01"] + ["4.12"] * (len(crowd) - 1)
     first = codes.index("2.01")
-    wait_until("all have it",
-               lambda: all(c.get(path).payload == b"%d" % first for c in clients(net, 4)))
+    everywhere(net, path, "2.05", b"%d" % first)
 
 
 def test_compare_and_swap(net, path):
@@ -202,7 +203,7 @@ def test_compare_and_swap(net, path):
                             options=[(wire.IF_MATCH, seen.option(wire.ETAG))])
         assert answer.code_text in ("2.04", "4.12")
         done += answer.code_text == "2.04"
-    wait_until("all agree", lambda: all(c.get(path).payload == b"30" for c in clients(net, 4)))
+    everywhere(net, path, "2.05", b"30")
 
 
 # Limits and refusals.
@@ -213,9 +214,7 @@ def test_as_many_as_there_may_be(net):
     for i, client in enumerate(clients(net)):
         codes.append(client.ask(wire.PUT, f"/few/{i}", b"x").code_text)
         if codes[-1] == "2.01":
-            wait_until("all have it",
-                       lambda: all(c.get(f"/few/{i}").code_text == "2.05"
-                                   for c in clients(net, 8)))
+            everywhere(net, f"/few/{i}", "2.05")
     assert codes == ["2.01"] * 8 + ["5.03"] * 4
     client = Client(net)
     assert client.ask(wire.DELETE, "/few/3").code_text == "2.02"
@@ -237,8 +236,7 @@ def test_formats(net):
 def test_discovery(net, path):
     answer = coap_client(net, uri(path), "-m", "put", "-t", "application/json", "-e", "{}")
     assert answer.code == "2.01"
-    wait_until("all have it",
-               lambda: all(c.get(path).code_text == "2.05" for c in clients(net, 8)))
+    everywhere(net, path, "2.05")
     listed = coap_client(net, uri("/.well-known/core"), "-b", 64, timeout=30).payload
     links = listed.strip().split(",")
     assert f"<{path}>;obs;ct=50" in links

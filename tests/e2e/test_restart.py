@@ -129,6 +129,7 @@ def test_state_of_meanwhile(stage, state):
     s.all_is_well()
 
 
+@pytest.mark.slow
 def test_many_restarts_in_a_row(stage):
     """Also when it is killed before it has resumed anything, or half of it."""
     s = stage(devices=500)
@@ -194,6 +195,7 @@ def test_dead_devices_are_removed(stage):
 
 # What was cancelled.
 
+@pytest.mark.slow
 @pytest.mark.core
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_cancelled_stays_cancelled(stage, how):
@@ -219,6 +221,7 @@ def test_cancelled_stays_cancelled(stage, how):
     assert after["checked"] == after["active"] == s.kept()
 
 
+@pytest.mark.slow
 def test_cancelled_while_the_store_was_away(stage):
     """It is gone when the store is back, and does not come to life with the next restart."""
     s = stage(options={"grace_ms": 500})

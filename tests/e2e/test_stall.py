@@ -84,7 +84,7 @@ def figures(what, taken, record_property):
 def test_plain_requests_do_not_notice(tmp_path, record_property):
     """As many are answered while Redis stands still as before, and none waits for it; notifications go
     on, too."""
-    with stalling(tmp_path, "serve", timeout="60s") as (site, redis, origin, fleet), \
+    with stalling(tmp_path, "serve", timeout="10s") as (site, redis, origin, fleet), \
             Requests(site.namespace) as requests:
         observer = Client(site.namespace)
         before = taken_in(requests, STALL)
@@ -112,6 +112,7 @@ def fleet_is_well(fleet):
         fleet.check()
 
 
+@pytest.mark.slow
 @pytest.mark.core
 @pytest.mark.parametrize("on_failure", ["serve", "reject"])
 @pytest.mark.parametrize("workers", [1, 2])
@@ -144,6 +145,7 @@ def test_registrations_follow_on_failure(tmp_path, on_failure, workers):
         fleet.check()
 
 
+@pytest.mark.slow
 def test_cancelled_during_a_stall(tmp_path):
     """A cancellation is answered at once, and does not come back with the store."""
     with stalling(tmp_path, "serve") as (site, redis, origin, fleet):
