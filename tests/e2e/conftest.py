@@ -77,10 +77,16 @@ class Hosts:
         return made
 
     def exchange(self, message, family=4, sock=None):
-        """Sends a message as bytes or wire.Message, and returns the next answer that is decoded."""
+        """Sends a message as bytes or wire.Message, and returns the next answer that is decoded: the
+        separate one when a busy machine has made it one."""
         sock = sock or self.socket(family)
         sock.send(message if isinstance(message, bytes) else message.encode())
-        return wire.decode(sock.recv(2048))
+        answer = wire.decode(sock.recv(2048))
+        if (answer.type, answer.code) == (wire.ACK, wire.EMPTY):
+            answer = wire.decode(sock.recv(2048))
+            if answer.type == wire.CON:
+                sock.send(wire.Message(wire.ACK, wire.EMPTY, answer.mid).encode())
+        return answer
 
 
 def start_origin(namespace, address, *arguments, port=5683):

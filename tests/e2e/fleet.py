@@ -397,6 +397,10 @@ class Site:
         self.transport.connect()
         return self.gateway
 
+    def wait_for_store(self):
+        """Until then, what the gateway accepts it may not be able to keep (on_failure: serve)."""
+        wait_until("the store is read", lambda: "store: read back" in self.gateway.log())
+
     def kill(self):
         """kill -9."""
         self.gateway.process.kill()

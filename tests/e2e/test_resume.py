@@ -62,6 +62,7 @@ def test_resume(tmp_path, capsys):
             StateOrigin(site.namespace, PATHS) as origin:
         redis.start()
         site.start()
+        site.wait_for_store()
         fleet = Fleet(site.namespace, RELATIONS, paths=PATHS)
         opened = fleet.open(window=1000, timeout=600)
         wait_until("all are kept", timeout=60,

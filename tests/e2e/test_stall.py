@@ -57,6 +57,7 @@ def stalling(folder, on_failure, timeout="500ms", workers=1):
     with Site(folder, text, carrier, workers) as site, StateOrigin(site.namespace, 20) as origin:
         redis.start()
         site.start()
+        site.wait_for_store()
         fleet = Fleet(site.namespace, 200, paths=20)
         fleet.open()
         try:
