@@ -159,8 +159,13 @@ static uint64_t run_chunks(unsigned n)
     static const uint8_t message[MESSAGE];
 
     for (unsigned i = 0; i < n; i++) {
-        uint32_t handle = chunks_write(&c.chunks, message, sizeof(message));
+        const uint8_t *bytes = message;
+        size_t length = sizeof(message);
+        uint32_t handle;
 
+        MICRO_HIDE(bytes);
+        MICRO_HIDE(length);
+        handle = chunks_write(&c.chunks, bytes, length);
         c.wrong += handle == CHUNK_NONE;
         chunks_free(&c.chunks, handle);
     }
@@ -172,8 +177,14 @@ static uint64_t run_hash(unsigned n)
     static const uint8_t bytes[40];
     uint64_t sum = 1;
 
-    for (unsigned i = 0; i < n; i++)
-        sum = hash_bytes(bytes, sizeof(bytes), sum);
+    for (unsigned i = 0; i < n; i++) {
+        const uint8_t *at = bytes;
+        size_t length = sizeof(bytes);
+
+        MICRO_HIDE(at);
+        MICRO_HIDE(length);
+        sum = hash_bytes(at, length, sum);
+    }
     return sum;
 }
 

@@ -30,6 +30,10 @@ struct micro_case {
 extern const struct micro_case micro_codec[], micro_wheel[], micro_sessions[], micro_memory[],
     micro_frames[];
 
+/* What it points to, or its value, is unknown to the compiler from here on: nothing is computed
+ * before it is measured. */
+#define MICRO_HIDE(value) __asm__ volatile("" : "+r"(value)::"memory")
+
 /* Always the same numbers. */
 static inline uint64_t micro_random(uint64_t *state)
 {
