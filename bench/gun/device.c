@@ -153,12 +153,23 @@ static unsigned receive(struct carrier *c, struct incoming *in)
     return d->held_count;
 }
 
+/* Received buffers are the next ones to be sent: they are in the cache, and the pool is not asked.
+ */
 static void release(struct carrier *c)
 {
     struct device *d = (struct device *)c;
 
-    if (d->held_count)
-        rte_pktmbuf_free_bulk(d->held, d->held_count);
+    for (unsigned i = 0; i < d->held_count; i++) {
+        struct rte_mbuf *mbuf = d->held[i];
+
+        if (d->spare_count < SPARE_BUFFERS && mbuf->nb_segs == 1 && RTE_MBUF_DIRECT(mbuf) &&
+            rte_mbuf_refcnt_read(mbuf) == 1) {
+            d->spare[d->spare_count] = mbuf;
+            d->spare_data[d->spare_count++] = (uint8_t *)mbuf->buf_addr + RTE_PKTMBUF_HEADROOM;
+        } else {
+            rte_pktmbuf_free(mbuf);
+        }
+    }
     d->held_count = 0;
 }
 
@@ -166,13 +177,21 @@ static unsigned reserve(struct carrier *c, struct outgoing *out, unsigned n)
 {
     struct device *d = (struct device *)c;
     struct rte_mbuf *packets[CARRIER_BURST];
-    unsigned headers = d->v6 ? HEADERS6 : HEADERS4;
+    unsigned headers = d->v6 ? HEADERS6 : HEADERS4, spare = d->spare_count < n ? d->spare_count : n;
 
-    if (n == 0 || rte_pktmbuf_alloc_bulk(d->pool, packets, n) != 0)
-        return 0;
-    for (unsigned i = 0; i < n; i++) {
-        out[i].buffer = packets[i];
-        out[i].data = rte_pktmbuf_mtod_offset(packets[i], uint8_t *, headers);
+    if (spare < n && rte_pktmbuf_alloc_bulk(d->pool, packets, n - spare) != 0)
+        n = spare;
+    for (unsigned i = 0; i < spare; i++) {
+        struct rte_mbuf *mbuf = d->spare[--d->spare_count];
+
+        mbuf->data_off = RTE_PKTMBUF_HEADROOM;
+        mbuf->ol_flags = 0;
+        out[i].buffer = mbuf;
+        out[i].data = d->spare_data[d->spare_count] + headers;
+    }
+    for (unsigned i = spare; i < n; i++) {
+        out[i].buffer = packets[i - spare];
+        out[i].data = rte_pktmbuf_mtod_offset(packets[i - spare], uint8_t *, headers);
     }
     return n;
 }

@@ -9,6 +9,7 @@
 
 #define DEVICE_PORTS      60000 /* endpoints of one source address: ports from the first one on */
 #define DEVICE_PORT_FIRST 1024
+#define SPARE_BUFFERS     128
 #define HEADERS4          42 /* Ethernet, IP, UDP */
 #define HEADERS6          62
 
@@ -26,8 +27,10 @@ struct device {
     uint32_t source, target;  /* IPv4, host byte order */
     uint8_t header[64];       /* of a device's request: all but what differs by request */
     uint32_t ip_sum, udp_sum; /* of its fixed words, as they stand in memory */
-    uint16_t held_count;
+    uint16_t held_count, spare_count;
     struct rte_mbuf *held[CARRIER_BURST];     /* received, until release() */
+    struct rte_mbuf *spare[SPARE_BUFFERS];    /* to be sent next */
+    uint8_t *spare_data[SPARE_BUFFERS];       /* where their packets begin */
     struct carrier_peer peers[CARRIER_BURST]; /* of the origin; by the same index */
 };
 

@@ -75,30 +75,35 @@ void frame_make_header(struct device *d)
     d->udp_sum += udp->dst_port + rte_cpu_to_be_16(IPPROTO_UDP);
 }
 
-static void finish_udp(struct rte_udp_hdr *udp, const struct outgoing *out, uint32_t pseudo)
+/* `pseudo`: the sum of the addresses, the protocol and the destination port. */
+static inline void finish_udp(struct rte_udp_hdr *udp, const struct outgoing *out, uint32_t pseudo,
+                              uint16_t source_port)
 {
     uint32_t message = out->summed ? out->sum : sum_of(out->data, out->length);
-
+    rte_be16_t port = rte_cpu_to_be_16(source_port);
+    rte_be16_t bytes = rte_cpu_to_be_16((uint16_t)(sizeof(*udp) + out->length));
     /* The length counts twice: in the pseudo header and in the header. */
-    udp->dgram_len = rte_cpu_to_be_16((uint16_t)(sizeof(*udp) + out->length));
-    udp->dgram_cksum = fold(pseudo + message + udp->src_port + 2u * udp->dgram_len);
-    if (udp->dgram_cksum == 0)
-        udp->dgram_cksum = 0xffff;
+    uint16_t sum = fold(pseudo + message + port + 2u * bytes);
+
+    udp->src_port = port;
+    udp->dgram_len = bytes;
+    udp->dgram_cksum = sum ? sum : 0xffff;
 }
 
-static void write_device4(const struct device *d, struct outgoing *out)
+static inline void write_device4(const struct device *d, struct outgoing *out)
 {
     uint8_t *packet = out->data - HEADERS4;
     struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)(packet + sizeof(struct rte_ether_hdr));
     struct rte_udp_hdr *udp = (struct rte_udp_hdr *)(ip + 1);
     rte_be32_t source = rte_cpu_to_be_32(d->source + out->endpoint / DEVICE_PORTS);
+    rte_be16_t bytes = rte_cpu_to_be_16((uint16_t)(sizeof(*ip) + sizeof(*udp) + out->length));
 
     memcpy(packet, d->header, HEADERS4);
-    ip->total_length = rte_cpu_to_be_16((uint16_t)(sizeof(*ip) + sizeof(*udp) + out->length));
+    ip->total_length = bytes;
     ip->src_addr = source;
-    ip->hdr_checksum = fold(d->ip_sum + ip->total_length + halves(source));
-    udp->src_port = rte_cpu_to_be_16((uint16_t)(DEVICE_PORT_FIRST + out->endpoint % DEVICE_PORTS));
-    finish_udp(udp, out, d->udp_sum + halves(source));
+    ip->hdr_checksum = fold(d->ip_sum + bytes + halves(source));
+    finish_udp(udp, out, d->udp_sum + halves(source),
+               (uint16_t)(DEVICE_PORT_FIRST + out->endpoint % DEVICE_PORTS));
 }
 
 static void write_device6(const struct device *d, struct outgoing *out)
@@ -111,8 +116,8 @@ static void write_device6(const struct device *d, struct outgoing *out)
     memcpy(packet, d->header, HEADERS6);
     ip->payload_len = rte_cpu_to_be_16((uint16_t)(sizeof(*udp) + out->length));
     memcpy(ip->src_addr + 12, &low, sizeof(low));
-    udp->src_port = rte_cpu_to_be_16((uint16_t)(DEVICE_PORT_FIRST + out->endpoint % DEVICE_PORTS));
-    finish_udp(udp, out, d->udp_sum + halves(low));
+    finish_udp(udp, out, d->udp_sum + halves(low),
+               (uint16_t)(DEVICE_PORT_FIRST + out->endpoint % DEVICE_PORTS));
 }
 
 static struct rte_udp_hdr *write_origin_ip(const struct device *d, const struct outgoing *out,
@@ -152,9 +157,8 @@ static void write_origin(const struct device *d, struct outgoing *out)
     ether->src_addr = d->origin_mac;
     ether->ether_type = rte_cpu_to_be_16(d->v6 ? RTE_ETHER_TYPE_IPV6 : RTE_ETHER_TYPE_IPV4);
     udp = write_origin_ip(d, out, ether + 1, &pseudo);
-    udp->src_port = rte_cpu_to_be_16(d->o->origin.port);
     udp->dst_port = rte_cpu_to_be_16(out->peer->port);
-    finish_udp(udp, out, pseudo + udp->dst_port);
+    finish_udp(udp, out, pseudo + udp->dst_port, d->o->origin.port);
 }
 
 void frame_write(const struct device *d, struct outgoing *out)

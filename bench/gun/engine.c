@@ -1,4 +1,4 @@
-#include "bench/gun/engine.h"
+#include "bench/gun/write.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -93,11 +93,8 @@ static uint32_t begin_request(struct gun *g, uint64_t now, uint64_t due)
     if (!entry->simple)
         begin_more(g, entry, x, &g->more[index]);
     x->measured = due >= g->begin_ns && due < g->end_ns;
-    if (x->measured) {
-        g->r->sent++;
+    if (x->measured)
         g->r->by_kind[entry->kind]++;
-        g->measured_open++;
-    }
     return index;
 }
 
@@ -118,23 +115,27 @@ static uint64_t next_due(struct gun *g, uint64_t now)
 static void fire(struct gun *g, uint64_t now, unsigned n)
 {
     struct outgoing *out = g->out + g->out_count;
+    unsigned measured = 0;
 
     if (n > CARRIER_BURST - g->out_count) {
         engine_flush(g);
         out = g->out;
     }
     n = g->carrier->reserve(g->carrier, out, n);
+    g->mids_used += n;
     for (unsigned i = 0; i < n; i++) {
         uint32_t index = begin_request(g, now, next_due(g, now));
         struct exchange *x = &g->slots[index];
 
         x->mid = engine_mid(g, x->endpoint);
-        g->r->messages += x->measured;
+        measured += x->measured;
         exchange_write(g, index, &out[i]);
         if (g->o->retransmit)
             exchange_patience(g, index, now);
     }
     g->out_count += n;
+    g->r->sent += measured;
+    g->r->messages += measured;
 }
 
 static unsigned fire_due(struct gun *g, uint64_t now)

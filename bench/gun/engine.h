@@ -85,7 +85,6 @@ struct gun {
     uint64_t fire_at_ns, flush_at_ns, look_at_ns;
     struct schedule schedule;
     uint64_t begin_ns, end_ns; /* the measured time; 0: none yet */
-    uint64_t measured_open;    /* outstanding requests that count */
     uint64_t mids_used;        /* from the start */
     uint64_t timeout_ns;
     uint16_t expected; /* length of o->expect */
@@ -115,6 +114,12 @@ struct outgoing *engine_take(struct gun *g);
 
 void engine_send_empty(struct gun *g, uint32_t endpoint, enum message_type type, uint16_t mid);
 
+/* Outstanding requests that count. */
+static inline uint64_t engine_open(const struct gun *g)
+{
+    return g->r->sent - g->r->answered - g->r->timeouts - g->r->resets;
+}
+
 /* Where the message IDs of each device, and those of the origin, begin. */
 uint16_t engine_first_mid(void);
 
@@ -133,14 +138,13 @@ uint32_t engine_find(const struct gun *g, uint32_t endpoint, uint16_t mid);
 
 static inline uint16_t engine_mid(struct gun *g, uint32_t endpoint)
 {
-    g->mids_used++;
     return g->mids[endpoint]++;
 }
 
 /* ---- exchange.c ---- */
 
-/* Writes the message that an exchange has come to. */
-void exchange_write(const struct gun *g, uint32_t index, struct outgoing *out);
+/* Adds what write.h leaves open: a number, or a block. */
+void exchange_finish(const struct gun *g, uint32_t index, struct outgoing *out);
 
 /* Sends it with a new message ID, or, when `again`, as a retransmission. False: no buffer. */
 bool exchange_send(struct gun *g, uint32_t index, uint64_t now, bool again);

@@ -1,8 +1,6 @@
-#include "bench/gun/engine.h"
+#include "bench/gun/write.h"
 
 #include <string.h>
-
-#include <rte_byteorder.h>
 
 #include "gateway/coap/block.h"
 
@@ -11,28 +9,6 @@
 #define MAX_RETRANSMIT 4
 
 /* ---- writing ---- */
-
-static uint32_t halves(uint32_t word)
-{
-    return (word >> 16) + (word & 0xffff);
-}
-
-/* Most requests are short: two vector moves, or four, that overlap. No byte more is touched than
- * must be, since the next cache line of the packet may be cold. */
-static void copy(uint8_t *to, const uint8_t *from, size_t length)
-{
-    if (length <= 16) {
-        memcpy(to, from, 16);
-    } else if (length <= 32) {
-        memcpy(to, from, 16);
-        memcpy(to + length - 16, from + length - 16, 16);
-    } else if (length <= 64) {
-        memcpy(to, from, 32);
-        memcpy(to + length - 32, from + length - 32, 32);
-    } else {
-        memcpy(to, from, length);
-    }
-}
 
 static uint32_t block_value(const struct exchange_more *x, bool more)
 {
@@ -62,25 +38,10 @@ static void append_block(const struct gun *g, const struct form *t, const struct
     out->length = (uint16_t)encoder_end(&e);
 }
 
-void exchange_write(const struct gun *g, uint32_t index, struct outgoing *out)
+void exchange_finish(const struct gun *g, uint32_t index, struct outgoing *out)
 {
-    const struct exchange *x = &g->slots[index];
-    const struct form *t = &g->forms.all[x->form];
-    rte_be32_t head[3] = {
-        rte_cpu_to_be_32((uint32_t)(0x40 | x->type << 4 | FORM_TOKEN_BYTES) << 24 |
-                         (uint32_t)t->code << 16 | x->mid),
-        rte_cpu_to_be_32(index), rte_cpu_to_be_32(x->sequence)};
+    const struct form *t = &g->forms.all[g->slots[index].form];
 
-    copy(out->data, t->bytes, t->length);
-    memcpy(out->data, head, sizeof(head));
-    out->length = t->length;
-    out->endpoint = x->endpoint;
-    out->party = PARTY_DEVICE;
-    out->summed = !t->digits && !t->appended;
-    if (out->summed) {
-        out->sum = t->rest_sum + halves(head[0]) + halves(head[1]) + halves(head[2]);
-        return;
-    }
     if (t->digits)
         form_put_number(out->data + t->number_at, t->digits, g->more[index].number);
     if (t->appended)
@@ -124,6 +85,7 @@ bool exchange_send(struct gun *g, uint32_t index, uint64_t now, bool again)
         g->r->retransmits += x->measured;
     } else {
         x->mid = engine_mid(g, x->endpoint);
+        g->mids_used++;
         x->sent_ns = now;
         g->more[index].tries = 0;
     }

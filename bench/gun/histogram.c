@@ -9,9 +9,18 @@ static uint64_t bucket_top(unsigned bucket)
     return (((uint64_t)bucket - shift * HISTOGRAM_SUB + 1) << shift) - 1;
 }
 
+uint64_t histogram_total(const struct histogram *h)
+{
+    uint64_t total = 0;
+
+    for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++)
+        total += h->count[i];
+    return total;
+}
+
 uint64_t histogram_at(const struct histogram *h, double share)
 {
-    double exact = (double)h->total * share;
+    double exact = (double)histogram_total(h) * share;
     uint64_t wanted = (uint64_t)exact, seen = 0;
 
     if ((double)wanted < exact || wanted == 0)
@@ -30,7 +39,6 @@ void histogram_since(const struct histogram *now, const struct histogram *before
     memset(out, 0, sizeof(*out));
     for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
         out->count[i] = now->count[i] - before->count[i];
-        out->total += out->count[i];
         if (out->count[i])
             out->largest = bucket_top(i) < now->largest ? bucket_top(i) : now->largest;
     }

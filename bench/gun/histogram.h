@@ -11,7 +11,7 @@
 #define HISTOGRAM_BUCKETS 3776
 
 struct histogram {
-    uint64_t total, largest;
+    uint64_t largest;
     uint64_t count[HISTOGRAM_BUCKETS];
 };
 
@@ -27,10 +27,11 @@ static inline unsigned histogram_bucket(uint64_t value)
 static inline void histogram_add(struct histogram *h, uint64_t value)
 {
     h->count[histogram_bucket(value)]++;
-    h->total++;
     if (value > h->largest)
         h->largest = value;
 }
+
+uint64_t histogram_total(const struct histogram *h);
 
 /* The value that a share (0 to 1) of all are at or below, rounded up to its bucket's end; 0 when
  * there are none. */

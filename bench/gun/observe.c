@@ -94,8 +94,10 @@ static bool ask(struct gun *g, uint32_t index, uint64_t now)
     who->state = OBSERVER_ASKED;
     who->seen_ns = now;
     /* A repetition has the message ID and the token of the first, as a retransmission has. */
-    if (who->tries++ == 0)
+    if (who->tries++ == 0) {
         who->mid = engine_mid(g, index % g->o->endpoints);
+        g->mids_used++;
+    }
     write_registration(g, index, out);
     return true;
 }

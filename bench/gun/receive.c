@@ -7,10 +7,7 @@
 
 static void free_slot(struct gun *g, uint32_t index)
 {
-    struct exchange *x = &g->slots[index];
-
-    g->measured_open -= x->measured;
-    x->sent_ns = 0;
+    g->slots[index].sent_ns = 0;
     g->free_slots[g->free_count++] = index;
 }
 

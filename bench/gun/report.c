@@ -81,7 +81,7 @@ static void print_observers(const struct gun_options *o, const struct gun_result
     printf("%14.0f notifications/s, %llu in all, %llu of them old\n",
            r->seconds > 0 ? (double)r->notifications / r->seconds : 0, (number)r->notifications,
            (number)r->stale);
-    if (r->notify_ns.total)
+    if (histogram_total(&r->notify_ns))
         printf("%14.1f us from the state to the notification at the median, %.1f at 99 %%, %.1f "
                "at most\n",
                us(&r->notify_ns, 0.5), us(&r->notify_ns, 0.99),
@@ -149,7 +149,7 @@ void report_table(const struct gun_options *o, const struct gun_result *r,
     print_faults(o, r);
     print_observers(o, r);
     print_origin(o, r);
-    if (r->latency_ns.total)
+    if (histogram_total(&r->latency_ns))
         print_latency(r);
     printf("%14.0f TSC cycles for each\n", each(r));
     print_doubts(o, r);

@@ -85,7 +85,7 @@ static void drain(struct run *r)
 
         if (g->firing && (g->schedule.sent >= due || now >= debt_end || interrupted))
             g->firing = false;
-        if (!g->firing && (g->measured_open == 0 || interrupted))
+        if (!g->firing && (engine_open(g) == 0 || interrupted))
             break;
     }
     if (g->schedule.sent < due)
