@@ -35,8 +35,8 @@ struct incoming {
 struct outgoing {
     uint8_t *data; /* room for CARRIER_MAX_BYTES */
     void *buffer;  /* the carrier's */
+    uint64_t sum;  /* of the message's 32-bit words as they stand in memory, where `summed` */
     uint32_t endpoint;
-    uint32_t sum; /* of the message's 16-bit words, where `summed` */
     uint16_t length;
     uint8_t party;
     bool summed;

@@ -9,16 +9,13 @@
 
 #include "bench/gun/device.h"
 
-static uint32_t halves(uint32_t word)
+/* Words of 32 bits may be added as they are: both halves end up in the 16 bits that are left. */
+static uint16_t fold(uint64_t sum)
 {
-    return (word >> 16) + (word & 0xffff);
-}
-
-static uint16_t fold(uint32_t sum)
-{
+    sum = (sum >> 32) + (sum & 0xffffffff);
     sum = (sum >> 16) + (sum & 0xffff);
     sum = (sum >> 16) + (sum & 0xffff);
-    return (uint16_t)~sum;
+    return (uint16_t) ~((sum >> 16) + sum);
 }
 
 static uint32_t sum_of(const void *bytes, size_t length)
@@ -76,10 +73,10 @@ void frame_make_header(struct device *d)
 }
 
 /* `pseudo`: the sum of the addresses, the protocol and the destination port. */
-static inline void finish_udp(struct rte_udp_hdr *udp, const struct outgoing *out, uint32_t pseudo,
+static inline void finish_udp(struct rte_udp_hdr *udp, const struct outgoing *out, uint64_t pseudo,
                               uint16_t source_port)
 {
-    uint32_t message = out->summed ? out->sum : sum_of(out->data, out->length);
+    uint64_t message = out->summed ? out->sum : sum_of(out->data, out->length);
     rte_be16_t port = rte_cpu_to_be_16(source_port);
     rte_be16_t bytes = rte_cpu_to_be_16((uint16_t)(sizeof(*udp) + out->length));
     /* The length counts twice: in the pseudo header and in the header. */
@@ -101,8 +98,8 @@ static inline void write_device4(const struct device *d, struct outgoing *out)
     memcpy(packet, d->header, HEADERS4);
     ip->total_length = bytes;
     ip->src_addr = source;
-    ip->hdr_checksum = fold(d->ip_sum + bytes + halves(source));
-    finish_udp(udp, out, d->udp_sum + halves(source),
+    ip->hdr_checksum = fold((uint64_t)d->ip_sum + bytes + source);
+    finish_udp(udp, out, (uint64_t)d->udp_sum + source,
                (uint16_t)(DEVICE_PORT_FIRST + out->endpoint % DEVICE_PORTS));
 }
 
@@ -116,7 +113,7 @@ static void write_device6(const struct device *d, struct outgoing *out)
     memcpy(packet, d->header, HEADERS6);
     ip->payload_len = rte_cpu_to_be_16((uint16_t)(sizeof(*udp) + out->length));
     memcpy(ip->src_addr + 12, &low, sizeof(low));
-    finish_udp(udp, out, d->udp_sum + halves(low),
+    finish_udp(udp, out, (uint64_t)d->udp_sum + low,
                (uint16_t)(DEVICE_PORT_FIRST + out->endpoint % DEVICE_PORTS));
 }
 

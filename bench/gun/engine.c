@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <rte_prefetch.h>
-
 #define LEAST_BURST 32     /* requests that are waited for in a closed loop ... */
 #define PATIENCE_NS 20000u /* ... for so long at the most */
 #define LOOK_AT     16     /* places looked at for a timeout, with each burst ... */
@@ -49,12 +47,15 @@ void engine_send_empty(struct gun *g, uint32_t endpoint, enum message_type type,
 
 /* ---- requests ---- */
 
-/* A place for a request, the last one that became free: it is still in the cache. */
-static uint32_t take_slot(struct gun *g)
+/* Places for requests, the last ones that became free: they are still in the cache. */
+static void take_slots(struct gun *g, uint32_t *places, unsigned n)
 {
-    if (g->free_count)
-        return g->free_slots[--g->free_count];
-    return g->top++;
+    unsigned used = g->free_count < n ? g->free_count : n;
+
+    g->free_count -= used;
+    memcpy(places, g->free_slots + g->free_count, sizeof(*places) * used);
+    while (used < n)
+        places[used++] = g->top++;
 }
 
 static uint32_t slots_left(const struct gun *g)
@@ -63,8 +64,8 @@ static uint32_t slots_left(const struct gun *g)
 }
 
 /* What a request needs that is more than one message, or has a number in its path. */
-static void begin_more(struct gun *g, const struct mix_entry *entry, struct exchange *x,
-                       struct exchange_more *more)
+__attribute__((noinline)) static void begin_more(struct gun *g, const struct mix_entry *entry,
+                                                 struct exchange *x, struct exchange_more *more)
 {
     more->number = g->next_number;
     g->next_number = more->number + 1 == g->o->spread ? 0 : more->number + 1;
@@ -75,65 +76,84 @@ static void begin_more(struct gun *g, const struct mix_entry *entry, struct exch
     more->started = false;
 }
 
-/* The next request of the plan, at the next device. */
-static uint32_t begin_request(struct gun *g, uint64_t now, uint64_t due)
+static const struct mix_entry *next_entry(struct gun *g)
 {
     const struct mix_entry *entry = &g->plan[g->next_plan];
-    uint32_t index = take_slot(g), endpoint = g->next_endpoint;
-    struct exchange *x = &g->slots[index];
 
-    g->next_plan = g->next_plan + 1 >= g->plan_count ? 0 : g->next_plan + 1;
-    g->next_endpoint = endpoint + 1 == g->o->endpoints ? 0 : endpoint + 1;
-    x->sent_ns = now;
-    x->due_ns = due;
-    x->sequence++;
-    x->endpoint = endpoint;
-    x->type = entry->type;
-    x->form = entry->form;
-    if (!entry->simple)
-        begin_more(g, entry, x, &g->more[index]);
-    x->measured = due >= g->begin_ns && due < g->end_ns;
-    if (x->measured)
-        g->r->by_kind[entry->kind]++;
-    return index;
+    if (g->plan_count > 1)
+        g->next_plan = (g->next_plan + 1) % MIX_PLAN_ENTRIES;
+    return entry;
 }
 
-/* When the next request is due, and that it has gone. */
+/* The next request of the plan. */
+static inline void begin_request(struct gun *g, uint32_t index, uint32_t endpoint, uint64_t now)
+{
+    const struct mix_entry *entry = next_entry(g);
+    struct exchange *x = &g->slots[index];
+
+    x->sent_ns = now;
+    x->due_ns = now;
+    x->sequence++;
+    x->endpoint = endpoint;
+    x->mid = engine_mid(g, endpoint);
+    x->type = entry->type;
+    x->form = entry->form;
+    x->kind = entry->kind;
+    if (!entry->simple)
+        begin_more(g, entry, x, &g->more[index]);
+}
+
+/* When the next request of an open loop was due, and that it has gone. */
 static uint64_t next_due(struct gun *g, uint64_t now)
 {
-    uint64_t due;
+    uint64_t due = schedule_due(&g->schedule, g->schedule.sent++);
 
-    if (!g->open_loop)
-        return now;
-    due = schedule_due(&g->schedule, g->schedule.sent++);
-    if (now - due > g->r->behind_ns && due >= g->begin_ns && due < g->end_ns)
+    if (now - due > g->r->behind_ns && engine_measures(g, due))
         g->r->behind_ns = now - due;
     return due;
+}
+
+/* Whether they count, which hangs on when they were due. Returns how many do. */
+static unsigned mark(struct gun *g, const uint32_t *places, unsigned n, uint64_t now)
+{
+    bool in_time = engine_measures(g, now);
+    unsigned measured = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        struct exchange *x = &g->slots[places[i]];
+
+        if (g->open_loop) {
+            x->due_ns = next_due(g, now);
+            in_time = engine_measures(g, x->due_ns);
+        }
+        x->measured = in_time;
+        g->r->by_kind[x->kind] += in_time;
+        measured += in_time;
+    }
+    return measured;
 }
 
 /* Up to a burst of requests. */
 static void fire(struct gun *g, uint64_t now, unsigned n)
 {
-    struct outgoing *out = g->out + g->out_count;
-    unsigned measured = 0;
+    uint32_t places[CARRIER_BURST], endpoint = g->next_endpoint, endpoints = g->o->endpoints;
+    unsigned measured;
 
-    if (n > CARRIER_BURST - g->out_count) {
+    if (n > CARRIER_BURST - g->out_count)
         engine_flush(g);
-        out = g->out;
-    }
-    n = g->carrier->reserve(g->carrier, out, n);
-    g->mids_used += n;
+    n = g->carrier->reserve(g->carrier, g->out + g->out_count, n);
+    take_slots(g, places, n);
     for (unsigned i = 0; i < n; i++) {
-        uint32_t index = begin_request(g, now, next_due(g, now));
-        struct exchange *x = &g->slots[index];
-
-        x->mid = engine_mid(g, x->endpoint);
-        measured += x->measured;
-        exchange_write(g, index, &out[i]);
-        if (g->o->retransmit)
-            exchange_patience(g, index, now);
+        begin_request(g, places[i], endpoint, now);
+        endpoint = endpoint + 1 == endpoints ? 0 : endpoint + 1;
+        exchange_write(g, places[i], &g->out[g->out_count + i]);
     }
+    for (unsigned i = 0; i < n && g->o->retransmit; i++)
+        exchange_patience(g, places[i], now);
+    measured = mark(g, places, n, now);
+    g->next_endpoint = endpoint;
     g->out_count += n;
+    g->mids_used += n;
     g->r->sent += measured;
     g->r->messages += measured;
 }

@@ -21,7 +21,7 @@ struct exchange {
     uint32_t sequence;
     uint32_t endpoint;
     uint16_t mid, form;
-    uint8_t type;
+    uint8_t type, kind;
     bool measured;
 };
 _Static_assert(sizeof(struct exchange) == 32, "two exchanges in a cache line");
@@ -89,6 +89,7 @@ struct gun {
     uint64_t timeout_ns;
     uint16_t expected; /* length of o->expect */
 
+    unsigned received; /* answers of this burst */
     unsigned out_count;
     struct outgoing out[CARRIER_BURST];
     struct carrier_peer out_peers[CARRIER_BURST];

@@ -6,11 +6,6 @@
 
 #include "bench/gun/engine.h"
 
-static inline uint32_t write_halves(uint32_t word)
-{
-    return (word >> 16) + (word & 0xffff);
-}
-
 /* Most requests are short: two vector moves, or four, that overlap. No byte more is touched than
  * must be, since the next cache line of the packet may be cold. */
 static inline void write_copy(uint8_t *to, const uint8_t *from, size_t length)
@@ -38,19 +33,19 @@ static inline void exchange_write(const struct gun *g, uint32_t index, struct ou
                          (uint32_t)t->code << 16 | x->mid),
         rte_cpu_to_be_32(index), rte_cpu_to_be_32(x->sequence)};
 
-    write_copy(out->data, t->bytes, t->length);
-    /* Word by word: twelve bytes at once would be loaded from where they were just stored in parts,
-     * and wait for that. */
-    for (unsigned i = 0; i < 3; i++)
-        memcpy(out->data + 4 * i, &head[i], sizeof(head[i]));
+    uint8_t *data = out->data;
+
     out->length = t->length;
     out->endpoint = x->endpoint;
     out->party = PARTY_DEVICE;
     out->summed = !t->digits && !t->appended;
-    if (out->summed)
-        out->sum =
-            t->rest_sum + write_halves(head[0]) + write_halves(head[1]) + write_halves(head[2]);
-    else
+    out->sum = (uint64_t)t->rest_sum + head[0] + head[1] + head[2];
+    write_copy(data, t->bytes, t->length);
+    /* Word by word: twelve bytes at once would be loaded from where they were just stored in parts,
+     * and wait for that. */
+    for (unsigned i = 0; i < 3; i++)
+        memcpy(data + 4 * i, &head[i], sizeof(head[i]));
+    if (!out->summed)
         exchange_finish(g, index, out);
 }
 
