@@ -269,8 +269,6 @@ static void notify(struct proxy *p, struct relation *r)
     bool due = r->unconfirmed + 1u >= config->confirm_every ||
                p->m->now - r->sent_us >= config->confirm_after_us;
 
-    if (relation_is_left(p, r))
-        return;
     /* What is held or has come back will be told the state in its own time. */
     if (r->resumed && !timer_armed(&r->confirm))
         arm_resumed(p, r);
@@ -340,6 +338,8 @@ static unsigned fan_out_some(struct proxy *p, struct observation *o, unsigned bu
             o->cursor = o->relations.head;
         r = relation_at(p, o->cursor);
         o->cursor = r->by_observation.next;
+        if (relation_is_left(p, r))
+            continue;
         if (o->state == OBSERVATION_OVER)
             dismiss(p, r);
         else
@@ -390,7 +390,7 @@ void relation_settled(struct proxy *p, uint32_t index, enum outbound_outcome out
     r->acked_us = p->m->now;
     r->confirmed = r->state_n == o->state_n;
     relation_arm(p, r);
-    if (o->state == OBSERVATION_LIVE) /* else the last word is on its way */
+    if (o->state == OBSERVATION_LIVE && !relation_is_left(p, r)) /* else the last word is sent */
         notify(p, r);
 }
 
