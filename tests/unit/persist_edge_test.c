@@ -234,6 +234,7 @@ static void cancel(struct harness *h, uint16_t token)
 static struct kept with_token(const struct kept *record, uint16_t token)
 {
     struct kept other = *record;
+    struct store_relation head;
     uint8_t *packet = other.bytes + sizeof(struct store_relation);
     uint32_t rest = other.length - (uint32_t)sizeof(struct store_relation) - 5;
 
@@ -241,7 +242,9 @@ static struct kept with_token(const struct kept *record, uint16_t token)
     packet[0] = (uint8_t)((packet[0] & 0xf0) | 2);
     memcpy(packet + 4, &token, 2);
     other.length++;
-    ((struct store_relation *)(void *)other.bytes)->packet_length++;
+    memcpy(&head, other.bytes, sizeof(head));
+    head.packet_length++;
+    memcpy(other.bytes, &head, sizeof(head));
     return other;
 }
 
