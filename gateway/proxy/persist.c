@@ -140,21 +140,20 @@ static void unlink_hold(struct proxy *p, struct relation *r, uint32_t index)
     *link = hold_at(p, index)->next;
 }
 
-/* After a start a store that is there is connected in some ms: answers that could not be given
- * without it wait for that, up to config.store.timeout from the first one on. */
+/* After a start a store that is there is connected in some ms: answers wait for that, up to
+ * config.store.timeout from the first one on. */
 static bool is_early(struct proxy *p)
 {
     struct persist *ps = &p->persist;
-    const struct config_store *config = &p->m->config->store;
 
-    if (ps->settled || !config->reject)
+    if (ps->settled)
         return false;
     if (ps->patient_us == 0)
-        ps->patient_us = p->m->now + config->timeout_ms * UINT64_C(1000);
+        ps->patient_us = p->m->now + p->m->config->store.timeout_ms * UINT64_C(1000);
     return p->m->now < ps->patient_us;
 }
 
-/* What waits for the store without having been put is to be refused. */
+/* What waits for the store without having been put is to be answered as without it. */
 static void refuse_early(struct proxy *p)
 {
     p->persist.settled = true;
@@ -388,7 +387,7 @@ static bool put_held(struct proxy *p, struct relation *r)
     return true;
 }
 
-/* Of holds that were not put; those that were are answered by the store. */
+/* Of holds that were not put; those that were have their answer from the store. */
 static unsigned refuse_some(struct proxy *p, unsigned budget)
 {
     struct persist *ps = &p->persist;

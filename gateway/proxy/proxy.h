@@ -243,8 +243,8 @@ struct persist {
     uint32_t cursor, sweep_end; /* relations from `cursor` on are still to be put again */
     bool sweep_all;             /* those that the store is thought to have, too */
     uint64_t sweep_at_us;       /* when those without a record are tried again, 0: never */
-    uint64_t patient_us;        /* what waits for the first time is refused then, 0: nothing does */
-    uint32_t refusing;          /* holds from here on are to be refused; UINT32_MAX: none */
+    uint64_t patient_us;        /* what waits for the first time waits no longer, 0: nothing does */
+    uint32_t refusing;          /* holds from here on waited in vain; UINT32_MAX: none */
     uint32_t leaving;           /* relations from here on are still to be left to that gateway */
     uint64_t floor;             /* Observe numbers of before the start were not above this */
     uint64_t number;            /* the highest Observe number in use */

@@ -123,6 +123,25 @@ static void two_that_wait_are_answered(void **state)
     stop(h);
 }
 
+static void they_are_served_without_it(void **state)
+{
+    struct harness *h = store_worker(serving, 0);
+    struct registered r;
+
+    (void)state;
+    ask(h, 1, 1, 1, "t", &r);
+    harness_advance(h, 290000);
+    harness_silent(h);
+    harness_advance(h, 20000);
+    expect_state(h, 1, TYPE_ACK, "one", NULL);
+    client_observe(h, 2, 1, 2, "t", 0);
+    expect_state(h, 2, TYPE_ACK, "one", NULL);
+    store_says(h, STORE_UP);
+    store_expect(h, STORE_PUT, NULL);
+    store_expect(h, STORE_PUT, NULL);
+    stop(h);
+}
+
 static void they_do_not_wait_for_ever(void **state)
 {
     struct harness *h = store_worker(rejecting, 0);
@@ -313,6 +332,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(who_comes_before_the_store_waits_for_it),
         cmocka_unit_test(two_that_wait_are_answered),
+        cmocka_unit_test(they_are_served_without_it),
         cmocka_unit_test(they_do_not_wait_for_ever),
         cmocka_unit_test(a_store_that_goes_at_once_is_not_waited_for),
         cmocka_unit_test(what_is_kept_is_left_to_the_other),

@@ -486,6 +486,7 @@ static void who_registers_again_meanwhile_is_there_once(void **state)
     record = registered_before(&now, &number);
     /* Before its record comes. */
     h = store_worker(serving, now);
+    store_says(h, STORE_DOWN); /* nothing waits for it any more */
     client_observe(h, 1, 5, 1, "t", 0);
     origin_answer(h, origin_registration(h, &r), TYPE_ACK, 0, &say);
     assert_newer(expect_state(h, 1, TYPE_ACK, "three", NULL), number);
@@ -496,6 +497,7 @@ static void who_registers_again_meanwhile_is_there_once(void **state)
     stop(h);
     /* After it. */
     h = store_worker(serving, now);
+    store_says(h, STORE_DOWN);
     store_gives(h, &record, false);
     client_observe(h, 1, 5, 1, "t", 0);
     origin_answer(h, origin_registration(h, &r), TYPE_ACK, 0, &say);
@@ -570,7 +572,8 @@ static void what_was_rejected_meanwhile_stays_away(void **state)
 
     (void)state;
     record = registered_before(&now, &number);
-    h = store_worker(serving, now); /* the store is not there yet */
+    h = store_worker(serving, now);
+    store_says(h, STORE_DOWN); /* it is not there, and nothing waits for it */
     client_observe(h, 1, 5, 1, "t", 0);
     origin_answer(h, origin_registration(h, &r), TYPE_ACK, 0, &say);
     expect_state(h, 1, TYPE_ACK, "three", NULL);
