@@ -500,8 +500,8 @@ def test_take_over_from_a_dead_gateway(two):
 
 @pytest.mark.parametrize("on_failure", ["serve", "reject"])
 def test_take_over_from_one_that_is_alive(two, on_failure):
-    """The newest owns the service: the first one stops writing, and says so. What it is asked to keep is
-    treated as when the store is away."""
+    """The newest owns the service: the first one stops writing, leaves those who observe to the other
+    one, and says so. It serves on; what it is asked to keep is treated as when the store is away."""
     t = two(store=f", on_failure: {on_failure}, timeout: 300ms")
     t.sites[0].start()
     t.sites[0].wait_for_store()
@@ -513,18 +513,19 @@ def test_take_over_from_one_that_is_alive(two, on_failure):
     records = t.redis.relations()
     assert len(records) == 200
     owner = t.redis.ask("GET", f"{{coapgw:{SERVICE}}}:owner")
-    client, token = t.client_of(0), os.urandom(4)
-
-    def fenced():
-        answer = client.observe("/s/1", token)
-        return on_failure == "serve" or answer.code_text == "5.03"
-    wait_until("the first one is fenced", fenced, interval=0.2)
-    time.sleep(1)
-    assert not [r for r in t.redis.relations() if r[0].startswith("10.99.0.3:")
-                and on_failure == "reject"]
+    first = t.sites[0].gateway
+    wait_until("the first one is fenced", lambda: first.counter("relations_left") == 200, interval=0.2)
+    told = first.counter("notifications")
+    # It is asked by a client, and reaches the origin.
+    t.pin(0)
+    answer = t.client_of(0).observe("/s/1", os.urandom(4))
+    assert answer.code_text == ("2.05" if on_failure == "serve" else "5.03")
+    t.pin(1)
+    assert not [r for r in t.redis.relations() if r[0].startswith("10.99.0.3:")]
     # The second one goes on, and nothing that the first does takes a record away.
     t.origin.change_all(2)
     t.fleet.expect(2)
+    assert first.counter("notifications") == told
     assert records <= t.redis.relations()
     assert t.redis.ask("GET", f"{{coapgw:{SERVICE}}}:owner") == owner
     t.fleet.check()
