@@ -57,6 +57,9 @@ struct carrier {
     bool uses_tsc; /* its time is the TSC's of DPDK, not the kernel's */
 };
 
+/* Whether a device is written as one that can be opened. */
+bool carrier_dpdk_knows(const char *device);
+
 /* Opens the device, gets its link up and the next hop's link address. `*out` is closed by its
  * close(). A negative errno; what is wrong has been said on stderr. */
 int carrier_dpdk_open(const struct gun_options *o, struct carrier **out);

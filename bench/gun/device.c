@@ -40,15 +40,21 @@ static bool device_argument(const char *device, char *out, size_t room)
     return false;
 }
 
+bool carrier_dpdk_knows(const char *device)
+{
+    char unused[8];
+
+    return device_argument(device, unused, sizeof(unused));
+}
+
 static int start_eal(const struct gun_options *o)
 {
     char device[300], cores[32], prefix[32];
     char *list[16];
     int n = 0;
 
-    if (!device_argument(o->device, device, sizeof(device)))
-        return -EINVAL;
-    snprintf(cores, sizeof(cores), "--lcores=0@%d", o->core < 0 ? 0 : o->core);
+    device_argument(o->device, device, sizeof(device));
+    snprintf(cores, sizeof(cores), "--lcores=0@%d", o->core);
     snprintf(prefix, sizeof(prefix), "--file-prefix=gun-%d", (int)getpid());
 #define ADD(text) list[n++] = (char *)(uintptr_t)(text)
     ADD("coapgun");
@@ -223,7 +229,8 @@ static void close_device(struct carrier *c)
 
     if (d->pool)
         rte_eth_dev_stop(d->port);
-    rte_eal_cleanup();
+    if (d->started)
+        rte_eal_cleanup();
     free(d);
 }
 
@@ -285,11 +292,12 @@ static int start(struct device *d)
 
     if (err) {
         fprintf(stderr,
-                "coapgun: --device %s cannot be opened: memif:SOCKET, tap:NAME, af_packet:IF, "
-                "af_xdp:IF and vdev:ARGS are known\n",
+                "coapgun: --device %s cannot be opened; DPDK has said why. A memif is opened by "
+                "the server first\n",
                 d->o->device);
         return err;
     }
+    d->started = true;
     err = start_port(d);
     if (err) {
         fprintf(stderr, "coapgun: the device cannot be set up: %s\n", strerror(-err));

@@ -18,7 +18,7 @@ struct device {
     const struct gun_options *o;
     uint16_t port;
     uint16_t queues, sent_to, received_from; /* the latest ones */
-    bool v6;
+    bool v6, started;                        /* `started`: DPDK is */
     bool hop_known;
     struct rte_mempool *pool;
     struct rte_ether_addr mac, origin_mac, hop_mac;

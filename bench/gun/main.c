@@ -33,8 +33,7 @@ static int judge(const struct gun_options *o, const struct gun_result *r)
     return 1;
 }
 
-static int run_with(struct gun *g, struct gun_options *o, struct carrier *carrier,
-                    const cpu_set_t *cpus)
+static int run_with(struct gun *g, struct gun_options *o, struct carrier *carrier, cpu_set_t *cpus)
 {
     static struct gun_ramp ramp;
     struct progress *progress = NULL;
@@ -42,6 +41,8 @@ static int run_with(struct gun *g, struct gun_options *o, struct carrier *carrie
     int status = 1;
 
     if (engine_start(g, o, carrier) == 0) {
+        if (o->core >= 0 && CPU_COUNT(cpus) > 1)
+            CPU_CLR((unsigned)o->core, cpus); /* that one is busy */
         if (o->progress)
             progress = progress_start(cpus);
         sigaction(SIGINT, &action, NULL);

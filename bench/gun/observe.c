@@ -8,7 +8,8 @@
 
 #include <rte_byteorder.h>
 
-#define TRIES_MAX        3
+#define PATIENCE_NS      (2 * SECOND_NS) /* a registration is repeated after it, or the timeout */
+#define TRIES_MAX        5
 #define FRESH_NS         (128 * SECOND_NS) /* RFC 7641 3.4 */
 #define NOBODY           UINT32_MAX
 #define OBSERVER_TYPE(g) ((g)->o->con_percent ? TYPE_CON : TYPE_NON)
@@ -106,6 +107,7 @@ static bool ask(struct gun *g, uint32_t index, uint64_t now)
 static void look_at(struct gun *g, uint32_t *place, uint64_t now)
 {
     struct observers *s = &g->observers;
+    uint64_t patience = g->timeout_ns < PATIENCE_NS ? g->timeout_ns : PATIENCE_NS;
     struct observer *who;
 
     if (*place == NOBODY) {
@@ -116,7 +118,7 @@ static void look_at(struct gun *g, uint32_t *place, uint64_t now)
         return;
     }
     who = &s->all[*place];
-    if (who->state == OBSERVER_ASKED && now - who->seen_ns >= g->timeout_ns) {
+    if (who->state == OBSERVER_ASKED && now - who->seen_ns >= patience) {
         if (who->tries < TRIES_MAX) {
             ask(g, *place, now);
             return;

@@ -88,6 +88,11 @@ void options_finish(struct gun_options *o)
         refuse("--via is for devices: the kernel has its own routes");
     if (!o->timeout_ms)
         o->timeout_ms = o->retransmit ? 93000 : 1000; /* MAX_TRANSMIT_WAIT, RFC 7252 4.8.2 */
+    if (o->device && !carrier_dpdk_knows(o->device))
+        options_bad("--device", o->device,
+                    "memif:SOCKET, tap:NAME, af_packet:IF, af_xdp:IF or vdev:ARGS");
+    if (o->device && o->core < 0)
+        o->core = 0;
     choose_source(o);
     check_sources(o);
     check_origin(o);

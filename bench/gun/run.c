@@ -90,6 +90,8 @@ static void drain(struct run *r)
     }
     if (g->schedule.sent < due)
         g->r->unsent = due - g->schedule.sent;
+    if (interrupted)
+        g->r->sent -= engine_open(g); /* nobody knows what would have become of them */
 }
 
 static void begin_schedule(struct gun *g, double rate, uint64_t now)

@@ -258,6 +258,7 @@ def test_a_paths_file_over_ethernet(gun, veth, tmp_path, family):
     (["--kernel"], "--target"),
     (["--kernel", "--device", "tap:x", "--target", "127.0.0.1"], "either"),
     (["--kernel", "--target", "localhost"], "--target localhost"),
+    (["--device", "eth0", "--target", "10.99.0.2"], "af_packet:IF"),
     (["--kernel", "--target", "127.0.0.1", "--mix", "fetch=1"], "--mix fetch=1"),
     (["--kernel", "--target", "127.0.0.1", "--payload", "10"], "--payload"),
     (["--kernel", "--target", "127.0.0.1", "--path", "x"], "--path x"),
