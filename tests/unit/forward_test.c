@@ -497,6 +497,26 @@ static void destinations_do_not_share_answers(void **state)
     expect_local(h, "coap://10.99.0.7/%61", "0");
 }
 
+/* However often it is asked for: the rest of a Proxy-Uri does not say whose resource it is. */
+static void what_is_asked_for_often_is_not_taken_for_the_origin_s(void **state)
+{
+    struct harness *h = *state;
+    struct message m;
+    struct sent out;
+
+    ask_uri(h, 1, "coap://10.99.0.7/a");
+    out = expect_upstream(h, &m);
+    answer_with(h, &out, CODE_CONTENT, OPTIONS(UINT(OPTION_MAX_AGE, 60)), "far");
+    expect_client(h, 1, CODE_CONTENT, &m);
+    for (uint16_t i = 0; i < 5; i++)
+        expect_local(h, "coap://10.99.0.7/a", "far");
+    fetch_through(h, 2, 1, OPTIONS(PATH("a")), OPTIONS(UINT(OPTION_MAX_AGE, 60)), "near");
+    for (uint16_t i = 0; i < 5; i++) {
+        expect_hit(h, 2, (uint16_t)(2 + i), OPTIONS(PATH("a")), "near");
+        expect_local(h, "coap://10.99.0.7/a", "far");
+    }
+}
+
 static void an_unsafe_request_invalidates_its_destination_only(void **state)
 {
     struct harness *h = *state;
@@ -535,6 +555,7 @@ int main(void)
         TEST(switched_off_it_does_nothing, setup_off),
         TEST(requests_for_this_gateway_are_served_here, setup),
         TEST(destinations_do_not_share_answers, setup),
+        TEST(what_is_asked_for_often_is_not_taken_for_the_origin_s, setup),
         TEST(an_unsafe_request_invalidates_its_destination_only, setup),
     };
 
