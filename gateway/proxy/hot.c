@@ -30,13 +30,16 @@ _Static_assert(sizeof(struct hot) == 256, "whole cache lines");
 int hot_init(struct proxy *p)
 {
     p->hot = memory_reserve(PLACES * sizeof(*p->hot));
-    return p->hot ? 0 : -ENOMEM;
+    p->hot_tags = memory_reserve(PLACES * sizeof(*p->hot_tags));
+    return p->hot && p->hot_tags ? 0 : -ENOMEM;
 }
 
 void hot_fini(struct proxy *p)
 {
     memory_release(p->hot, PLACES * sizeof(*p->hot));
+    memory_release(p->hot_tags, PLACES * sizeof(*p->hot_tags));
     p->hot = NULL;
+    p->hot_tags = NULL;
 }
 
 static bool is_plain(const struct request *rq)
@@ -54,6 +57,12 @@ static uint64_t hash_of(const struct proxy *p, const struct request *rq)
     uint32_t end = (uint32_t)rq->session->flow.local << 16 | rq->session->place;
 
     return hash_part(p->hash_seed, end, msg->options, msg->options_length);
+}
+
+/* Part of the hash of what is in a place: what is not there touches no more than this. */
+static uint32_t tag_of(uint64_t hash)
+{
+    return (uint32_t)(hash >> 32);
 }
 
 static bool is_it(const struct hot *h, uint64_t hash, const struct request *rq)
@@ -83,6 +92,8 @@ bool hot_serve(struct proxy *p, struct request *rq)
     if (!is_plain(rq))
         return false;
     hash = hash_of(p, rq);
+    if (p->hot_tags[hash % PLACES] != tag_of(hash))
+        return false;
     h = &p->hot[hash % PLACES];
     if (h->stamp == 0 || !is_it(h, hash, rq))
         return false;
@@ -148,6 +159,7 @@ void hot_note(struct proxy *p, const struct request *rq, uint32_t target)
     }
     h->hash = hash;
     h->waiting = 0;
+    p->hot_tags[hash % PLACES] = tag_of(hash);
     if (!fill(p, h, rq, target))
         h->stamp = 0;
 }

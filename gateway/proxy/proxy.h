@@ -287,7 +287,8 @@ struct proxy {
     struct destinations *destinations; /* of the forward proxy, NULL when it is off */
     const char **own_names;            /* hosts of routes, sorted */
     unsigned own_name_count;
-    struct hot *hot;              /* see hot.h */
+    struct hot *hot; /* see hot.h */
+    uint32_t *hot_tags;
     struct key key;               /* of the request in hand */
     uint8_t rewritten[KEY_BYTES]; /* the request in hand, without Proxy-Uri */
     struct fanout_tail {

@@ -164,6 +164,7 @@ static bool read_key(struct proxy *p, struct asked *a)
     if (r.encoder.failed)
         return refuse(a, CODE_BAD_OPTION, "options too long");
     a->wish.transfer = hash_mix(key->hash, a->tags);
+    target_expect(&p->targets, key);
     if (code_is_safe(msg->code) && msg->payload_length && !a->in_blocks) {
         if (KEY_BYTES - key->length < msg->payload_length)
             return refuse(a, CODE_REQUEST_ENTITY_TOO_LARGE, NULL);
@@ -216,6 +217,7 @@ bool asked_read(struct proxy *p, struct asked *a)
     const struct message *msg = a->rq->message;
     uint32_t observe;
 
+    mid_index_expect(&p->m->dedup.index, session_index(&p->m->sessions, a->rq->session), msg->mid);
     a->hop_limit = HOP_LIMIT_DEFAULT;
     if (msg->unknown_critical_unsafe || msg->unknown_elective_unsafe ||
         (msg->present & UNSAFE_UNSUPPORTED))

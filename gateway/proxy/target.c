@@ -95,6 +95,32 @@ static void leave_cache(struct targets *t, uint32_t index)
     target->cached = false;
 }
 
+/* The next answers to be given up were last touched long ago: each of them is fetched into the
+ * processor's cache a piece at a time, the last one when it is the next to go. */
+static void foresee(const struct targets *t)
+{
+    uint32_t next = t->age.head, second, third;
+    const struct content *content;
+    const struct target *target;
+
+    if (next == TARGET_NONE || (second = target_at(t, next)->by_age.next) == TARGET_NONE)
+        return;
+    content = content_at(t->contents, target_at(t, next)->content);
+    if (content->rope.head != CHUNK_NONE)
+        __builtin_prefetch(chunk_at(&t->contents->chunks, content->rope.head), 1);
+    target = target_at(t, second);
+    __builtin_prefetch(content_at(t->contents, target->content), 1);
+    __builtin_prefetch(chunk_at(&t->contents->chunks, target->key.head), 1);
+    __builtin_prefetch(&t->hashes[target->hash & t->mask], 1);
+    __builtin_prefetch(&t->uris[target->uri & t->mask], 1);
+    __builtin_prefetch(&t->stamps[second], 1);
+    third = target->by_age.next;
+    if (third == TARGET_NONE)
+        return;
+    __builtin_prefetch(target_at(t, third), 1);
+    __builtin_prefetch((const uint8_t *)target_at(t, third) + 64, 1);
+}
+
 /* Gives the least recently used answer up. False when there is none. */
 static bool evict(struct targets *t)
 {
@@ -105,6 +131,7 @@ static bool evict(struct targets *t)
     target_at(t, index)->refs++;
     target_forget(t, index);
     target_release(t, index);
+    foresee(t);
     ++*t->evictions;
     return true;
 }

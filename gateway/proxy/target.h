@@ -96,6 +96,13 @@ static inline struct target *target_at(const struct targets *t, uint32_t index)
     return pool_at(&t->pool, index);
 }
 
+/* The key is going to be looked for: what that reads is fetched into the processor's cache. */
+static inline void target_expect(const struct targets *t, const struct key *key)
+{
+    __builtin_prefetch(&t->hashes[key->hash & t->mask], 1);
+    __builtin_prefetch(&t->uris[key->uri & t->mask], 1);
+}
+
 /* The target of a key, or TARGET_NONE. */
 uint32_t target_find(const struct targets *t, const struct key *key);
 

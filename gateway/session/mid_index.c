@@ -39,6 +39,11 @@ void mid_index_fini(struct mid_index *index)
     index->head = NULL;
 }
 
+void mid_index_expect(const struct mid_index *index, uint32_t session, uint16_t mid)
+{
+    __builtin_prefetch(slot(index, session, mid), 1);
+}
+
 uint32_t mid_index_find(const struct mid_index *index, uint32_t session, uint16_t mid)
 {
     uint32_t at = *slot(index, session, mid);

@@ -27,6 +27,9 @@ struct mid_index {
 int mid_index_init(struct mid_index *index, struct pool *pool);
 void mid_index_fini(struct mid_index *index);
 
+/* It is going to be looked for: what that reads is fetched into the processor's cache. */
+void mid_index_expect(const struct mid_index *index, uint32_t session, uint16_t mid);
+
 /* The object's index, or POOL_NONE. */
 uint32_t mid_index_find(const struct mid_index *index, uint32_t session, uint16_t mid);
 
