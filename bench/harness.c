@@ -36,7 +36,7 @@ static bool io_alloc(void *context, const struct flow *flow, struct outgoing *ou
 
     (void)context;
     (void)flow;
-    *out = (struct outgoing){buffer, BUFFER_ROOM, buffer};
+    *out = (struct outgoing){.data = buffer, .room = BUFFER_ROOM, .buffer = buffer};
     return true;
 }
 

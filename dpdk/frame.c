@@ -6,7 +6,8 @@
 #include <rte_ip.h>
 #include <rte_udp.h>
 
-#include "dpdk/checksum.h"
+#include "gateway/checksum.h"
+#include "dpdk/frame_plain.h"
 
 #define TTL 64
 
@@ -96,17 +97,6 @@ static bool read_options4(const uint8_t *options, unsigned bytes, struct frame *
     return true;
 }
 
-/* What nobody can send from: "this network", loopback, groups and broadcast (RFC 1122 3.2.1.3). A
- * switch without an address asks for groups from 0.0.0.0 (RFC 4541 2.1.1). */
-static bool source_is_valid4(const uint8_t source[4], uint8_t protocol)
-{
-    static const uint8_t unspecified[4];
-
-    if (protocol == IPPROTO_IGMP && memcmp(source, unspecified, 4) == 0)
-        return true;
-    return source[0] != 0 && source[0] != 127 && source[0] < 224;
-}
-
 /* Loopback and groups. The unspecified address is for a few messages of ICMPv6. */
 static bool source_is_valid6(const struct address *source, uint8_t protocol)
 {
@@ -136,7 +126,7 @@ static enum frame_verdict read_ip4(const struct rte_mbuf *mbuf, struct rest *res
     if (!trusted && checked == RTE_MBUF_F_RX_IP_CKSUM_UNKNOWN &&
         checksum_fold(checksum_bytes(0, ip, f->l3_bytes)) != 0xffff)
         return FRAME_IP_CHECKSUM;
-    if (!source_is_valid4((const uint8_t *)&ip->src_addr, ip->next_proto_id))
+    if (!frame_source_is_valid4((const uint8_t *)&ip->src_addr, ip->next_proto_id))
         return FRAME_SOURCE;
     f->source = address_from_v4((const uint8_t *)&ip->src_addr);
     f->destination = address_from_v4((const uint8_t *)&ip->dst_addr);
@@ -404,23 +394,23 @@ void frame_template_init(struct frame_template *t, const struct stack_interface 
 
 /* The header's own words are added from registers, since reading back what was just written stalls.
  * `sum` is that of the addresses and the protocol. */
-static rte_be16_t udp_checksum(const struct rte_udp_hdr *udp, uint16_t payload, uint64_t sum)
+static rte_be16_t udp_checksum(const struct rte_udp_hdr *udp, uint64_t payload_sum, uint64_t sum)
 {
     uint16_t result;
 
     sum += (uint64_t)udp->src_port + udp->dst_port + 2u * udp->dgram_len;
-    result = (uint16_t)~checksum_fold(checksum_bytes(sum, udp + 1, payload));
+    result = (uint16_t)~checksum_fold(checksum_add(sum, payload_sum));
     return result ? result : 0xffff; /* 0 means that there is none */
 }
 
 static void finish_ip4(struct rte_mbuf *mbuf, const struct frame_template *t,
-                       struct rte_ipv4_hdr *ip, struct rte_udp_hdr *udp, uint16_t payload)
+                       struct rte_ipv4_hdr *ip, struct rte_udp_hdr *udp, uint64_t payload_sum)
 {
     if (t->udp_cksum) {
         mbuf->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_UDP_CKSUM;
         udp->dgram_cksum = rte_ipv4_phdr_cksum(ip, mbuf->ol_flags);
     } else {
-        udp->dgram_cksum = udp_checksum(udp, payload, t->udp_sum + ip->dst_addr);
+        udp->dgram_cksum = udp_checksum(udp, payload_sum, t->udp_sum + ip->dst_addr);
     }
     if (t->ip_cksum)
         mbuf->ol_flags |= RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM;
@@ -430,26 +420,30 @@ static void finish_ip4(struct rte_mbuf *mbuf, const struct frame_template *t,
 }
 
 static void finish_ip6(struct rte_mbuf *mbuf, const struct frame_template *t,
-                       struct rte_ipv6_hdr *ip, struct rte_udp_hdr *udp, uint16_t payload,
+                       struct rte_ipv6_hdr *ip, struct rte_udp_hdr *udp, uint64_t payload_sum,
                        const struct address *peer)
 {
     if (t->udp_cksum) {
         mbuf->ol_flags |= RTE_MBUF_F_TX_IPV6 | RTE_MBUF_F_TX_UDP_CKSUM;
         udp->dgram_cksum = rte_ipv6_phdr_cksum(ip, mbuf->ol_flags);
     } else {
-        udp->dgram_cksum = udp_checksum(udp, payload, checksum_bytes(t->udp_sum, peer->bytes, 16));
+        udp->dgram_cksum =
+            udp_checksum(udp, payload_sum, checksum_bytes(t->udp_sum, peer->bytes, 16));
     }
 }
 
 void frame_write_udp(struct rte_mbuf *mbuf, const struct frame_template *t, uint16_t payload,
-                     const struct address *peer, uint16_t local_port, uint16_t peer_port,
-                     uint16_t id)
+                     const uint64_t *sum, const struct address *peer, uint16_t local_port,
+                     uint16_t peer_port, uint16_t id)
 {
     uint16_t udp_bytes = (uint16_t)(payload + sizeof(struct rte_udp_hdr));
     struct rte_udp_hdr *udp =
         rte_pktmbuf_mtod_offset(mbuf, struct rte_udp_hdr *, -(int)sizeof(struct rte_udp_hdr));
     uint8_t *at = (uint8_t *)udp - t->l3_bytes;
+    uint64_t payload_sum = 0;
 
+    if (!t->udp_cksum)
+        payload_sum = sum ? *sum : checksum_bytes(0, udp + 1, payload);
     memcpy((uint8_t *)udp - sizeof(t->bytes), t->bytes, sizeof(t->bytes));
     mbuf->data_off = (uint16_t)(mbuf->data_off - t->header_bytes);
     mbuf->data_len = (uint16_t)(payload + t->header_bytes);
@@ -466,13 +460,13 @@ void frame_write_udp(struct rte_mbuf *mbuf, const struct frame_template *t, uint
         memcpy(&ip->dst_addr, peer->bytes + 12, 4);
         ip->total_length = rte_cpu_to_be_16((uint16_t)(udp_bytes + t->l3_bytes));
         ip->packet_id = rte_cpu_to_be_16(id);
-        finish_ip4(mbuf, t, ip, udp, payload);
+        finish_ip4(mbuf, t, ip, udp, payload_sum);
     } else {
         struct rte_ipv6_hdr *ip = (struct rte_ipv6_hdr *)at;
 
         memcpy(ip->dst_addr, peer->bytes, 16);
         ip->payload_len = rte_cpu_to_be_16(udp_bytes);
-        finish_ip6(mbuf, t, ip, udp, payload, peer);
+        finish_ip6(mbuf, t, ip, udp, payload_sum, peer);
     }
 }
 

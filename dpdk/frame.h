@@ -78,11 +78,11 @@ void frame_template_init(struct frame_template *t, const struct stack_interface 
                          const struct address *local);
 
 /* Puts the headers in front of a UDP payload of `payload` bytes, which stands behind the headroom
- * of a fresh mbuf. The destination MAC address is left for the neighbour module. `id` is for IPv4.
- */
+ * of a fresh mbuf; `sum` is its checksum_bytes(), or NULL. The destination MAC address is left for
+ * the neighbour module. `id` is for IPv4. */
 void frame_write_udp(struct rte_mbuf *mbuf, const struct frame_template *t, uint16_t payload,
-                     const struct address *peer, uint16_t local_port, uint16_t peer_port,
-                     uint16_t id);
+                     const uint64_t *sum, const struct address *peer, uint16_t local_port,
+                     uint16_t peer_port, uint16_t id);
 
 /* Starts a frame of our own: Ethernet header with tag. Returns where the payload goes, with room
  * for `payload_bytes`, or NULL. */

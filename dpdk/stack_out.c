@@ -73,6 +73,7 @@ static bool io_alloc(void *context, const struct flow *flow, struct outgoing *ou
     out->buffer = mbuf;
     out->data = rte_pktmbuf_mtod(mbuf, uint8_t *);
     out->room = s->departures[flow->local].room;
+    out->summed = false;
     return true;
 }
 
@@ -87,8 +88,8 @@ static void io_send(void *context, const struct flow *flow, struct outgoing *out
         stack_drop(mbuf, &s->setup.counters->drop_no_route);
         return;
     }
-    frame_write_udp(mbuf, &from->template, length, &flow->peer, flow->local_port, flow->peer_port,
-                    s->ip_id++);
+    frame_write_udp(mbuf, &from->template, length, out->summed ? &out->sum : NULL, &flow->peer,
+                    flow->local_port, flow->peer_port, s->ip_id++);
     neighbour_send(s->neighbours, from->interface, &hop, mbuf, s->now);
 }
 

@@ -27,6 +27,8 @@ struct datagram {
 struct outgoing {
     uint8_t *data;
     uint16_t room;
+    bool summed;  /* `sum` holds checksum_bytes() of the message; alloc() says false */
+    uint64_t sum; /* spares the emitter reading what was just written, where it is known */
     void *buffer; /* the emitter's; never NULL */
 };
 

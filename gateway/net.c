@@ -4,13 +4,6 @@
 #include <errno.h>
 #include <stdio.h>
 
-struct address address_from_v4(const uint8_t bytes[4])
-{
-    struct address a = {
-        {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, bytes[0], bytes[1], bytes[2], bytes[3]}};
-    return a;
-}
-
 bool address_is_multicast(const struct address *a)
 {
     return address_is_v4(a) ? (a->bytes[12] & 0xf0) == 0xe0 : a->bytes[0] == 0xff;

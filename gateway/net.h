@@ -60,6 +60,22 @@ static inline uint64_t net_word(const uint8_t *bytes)
     return word;
 }
 
+/* Four bytes in network order to an address. Written as two words, as it will be read: a word that
+ * was written in parts cannot be read until they have left the store buffer. */
+static inline struct address address_from_v4(const uint8_t bytes[4])
+{
+    static const uint8_t prefix[8] = {0, 0, 0xff, 0xff};
+    struct address a = {{0}};
+    uint64_t word;
+    uint32_t low;
+
+    memcpy(&low, bytes, sizeof(low));
+    word = net_word(prefix);
+    word |= __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? (uint64_t)low << 32 : low;
+    memcpy(a.bytes + 8, &word, sizeof(word));
+    return a;
+}
+
 static inline bool address_is_v4(const struct address *a)
 {
     return (net_word(a->bytes) | (uint64_t)(a->bytes[8] | a->bytes[9])) == 0 &&
@@ -80,21 +96,30 @@ static inline bool flow_equal(const struct flow *a, const struct flow *b)
             (net_word(x + 16) ^ net_word(y + 16)) | (net_word(x + 24) ^ net_word(y + 24))) == 0;
 }
 
+static inline void flow_set(struct flow *flow, uint16_t local, uint16_t local_port,
+                            const struct address *peer, uint16_t peer_port,
+                            enum transport transport)
+{
+    uint64_t first = net_word(peer->bytes), second = net_word(peer->bytes + 8);
+
+    memset(flow, 0, sizeof(*flow));
+    memcpy(flow->peer.bytes, &first, sizeof(first));
+    memcpy(flow->peer.bytes + 8, &second, sizeof(second));
+    flow->peer_port = peer_port;
+    flow->local_port = local_port;
+    flow->local = local;
+    flow->transport = (uint8_t)transport;
+}
+
 static inline struct flow flow_make(uint16_t local, uint16_t local_port,
                                     const struct endpoint *peer, enum transport transport)
 {
     struct flow flow;
-    memset(&flow, 0, sizeof(flow));
-    flow.peer = peer->address;
-    flow.peer_port = peer->port;
-    flow.local_port = local_port;
-    flow.local = local;
-    flow.transport = (uint8_t)transport;
+
+    flow_set(&flow, local, local_port, &peer->address, peer->port, transport);
     return flow;
 }
 
-/* Four bytes in network order to an address. */
-struct address address_from_v4(const uint8_t bytes[4]);
 bool address_is_multicast(const struct address *a);
 bool address_is_link_local(const struct address *a);
 bool address_is_unspecified(const struct address *a);

@@ -30,6 +30,7 @@ struct worker {
     struct proxy proxy;
     struct resources *resources;
     struct router *router;
+    struct router_memory routes;
     struct discovery *discovery;
     struct representation *fixed; /* by route; prepared for `respond` routes */
     struct module_host *modules;  /* NULL: no route is a module's */
@@ -94,7 +95,10 @@ static void on_request(void *context, struct request *rq)
         discovery_serve(w->discovery, &w->proxy, w->resources, rq);
         return;
     }
-    route = router_find(w->router, msg, rq->session->flow.local);
+    if (msg == &local)
+        route = router_find(w->router, msg, rq->session->flow.local);
+    else
+        route = router_recall(w->router, &w->routes, msg, rq->session->flow.local);
     if (route >= 0) {
         serve(w, rq, route);
         return;

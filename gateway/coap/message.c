@@ -56,10 +56,13 @@ static enum message_verdict parse_options(const uint8_t *at, const uint8_t *end,
         uint32_t delta = *at >> 4, length = *at & 0x0f;
 
         at++;
-        if (delta == 15 || length == 15)
-            return VERDICT_OPTION_NIBBLE;
-        if (!read_extended(&at, end, &delta) || !read_extended(&at, end, &length) ||
-            (size_t)(end - at) < length)
+        if (delta >= 13 || length >= 13) { /* most are short */
+            if (delta == 15 || length == 15)
+                return VERDICT_OPTION_NIBBLE;
+            if (!read_extended(&at, end, &delta) || !read_extended(&at, end, &length))
+                return VERDICT_OPTION_OVERRUN;
+        }
+        if ((size_t)(end - at) < length)
             return VERDICT_OPTION_OVERRUN;
         number += delta;
         if (number > UINT16_MAX)
@@ -223,25 +226,19 @@ static inline void put(struct encoder *e, const void *bytes, size_t length)
     e->length += (uint32_t)length;
 }
 
-void encoder_begin(struct encoder *e, uint8_t *data, size_t room, enum message_type type,
-                   uint8_t code, uint16_t mid, const uint8_t *token, size_t token_length)
+void encoder_begin_long(struct encoder *e, const uint8_t *token, size_t token_length)
 {
     uint8_t extension[2];
     unsigned extension_length, nibble;
 
-    e->data = data;
-    e->room = (uint32_t)room;
-    e->length = 0;
-    e->last_option = 0;
-    e->failed = token_length > TOKEN_MAX_BYTES;
+    if (token_length > TOKEN_MAX_BYTES)
+        e->failed = true;
     nibble = split((uint32_t)token_length, extension, &extension_length);
-    if (!has_room(e, MESSAGE_HEADER_BYTES + extension_length + token_length))
+    if (!has_room(e, extension_length + token_length)) {
+        e->length = 0;
         return;
-    data[0] = (uint8_t)(MESSAGE_VERSION << 6 | type << 4 | nibble);
-    data[1] = code;
-    data[2] = (uint8_t)(mid >> 8);
-    data[3] = (uint8_t)mid;
-    e->length = MESSAGE_HEADER_BYTES;
+    }
+    e->data[0] = (uint8_t)(e->data[0] | nibble);
     put(e, extension, extension_length);
     put(e, token, token_length);
 }

@@ -15,6 +15,7 @@
 
 #include "gateway/coap/code.h"
 #include "gateway/coap/option.h"
+#include "gateway/bytes.h"
 
 enum message_type { TYPE_CON = 0, TYPE_NON = 1, TYPE_ACK = 2, TYPE_RST = 3 };
 
@@ -22,6 +23,7 @@ enum message_type { TYPE_CON = 0, TYPE_NON = 1, TYPE_ACK = 2, TYPE_RST = 3 };
 #define MESSAGE_VERSION       1
 #define MESSAGE_PAYLOAD_START 0xff
 #define TOKEN_INLINE_BYTES    8     /* the longest token of RFC 7252 */
+#define TOKEN_NIBBLE_MAX      12    /* the longest one whose length fits the header */
 #define TOKEN_MAX_BYTES       65804 /* the longest token of RFC 8974 */
 
 /* What the parser found. VERDICT_SHORT and VERDICT_VERSION: silently ignored (RFC 7252 3). The rest
@@ -145,10 +147,36 @@ struct encoder {
     bool failed;
 };
 
+/* The rest of encoder_begin() where the token is longer than 12 bytes, or does not fit. */
+void encoder_begin_long(struct encoder *e, const uint8_t *token, size_t token_length);
+
 /* Starts a message: header and token. Up to 12 bytes the length stands in the nibble; longer tokens
  * take the extended length of RFC 8974 2.1. */
-void encoder_begin(struct encoder *e, uint8_t *data, size_t room, enum message_type type,
-                   uint8_t code, uint16_t mid, const uint8_t *token, size_t token_length);
+static inline void encoder_begin(struct encoder *e, uint8_t *data, size_t room,
+                                 enum message_type type, uint8_t code, uint16_t mid,
+                                 const uint8_t *token, size_t token_length)
+{
+    bool inlined = token_length <= TOKEN_NIBBLE_MAX;
+
+    e->data = data;
+    e->room = (uint32_t)room;
+    e->length = 0;
+    e->last_option = 0;
+    e->failed = room < MESSAGE_HEADER_BYTES;
+    if (e->failed)
+        return;
+    data[0] = (uint8_t)(MESSAGE_VERSION << 6 | type << 4 | (inlined ? token_length : 0));
+    data[1] = code;
+    data[2] = (uint8_t)(mid >> 8);
+    data[3] = (uint8_t)mid;
+    e->length = MESSAGE_HEADER_BYTES;
+    if (!inlined || room - MESSAGE_HEADER_BYTES < token_length) {
+        encoder_begin_long(e, token, token_length);
+        return;
+    }
+    bytes_copy(data + MESSAGE_HEADER_BYTES, token, token_length);
+    e->length += (uint32_t)token_length;
+}
 
 /* Options in ascending order of number; equal numbers repeat. */
 void encoder_option(struct encoder *e, uint16_t number, const void *value, size_t length);
@@ -168,7 +196,7 @@ static inline void encoder_raw(struct encoder *e, const uint8_t *bytes, size_t l
         e->failed = true;
         return;
     }
-    memcpy(e->data + e->length, bytes, length);
+    bytes_copy(e->data + e->length, bytes, length);
     e->length += (uint32_t)length;
 }
 

@@ -97,12 +97,13 @@ void discovery_destroy(struct discovery *d)
 bool discovery_matches(const struct message *request)
 {
     static const char *const segments[] = {".well-known", "core"};
-    struct option_cursor cursor = option_cursor_at(request, SLOT_URI_PATH);
+    struct option_cursor cursor;
     struct option_view view;
     unsigned n = 0;
 
     if (!message_has(request, SLOT_URI_PATH) || request->first[SLOT_URI_PATH].length != 11)
         return false; /* every request comes by here: most leave at once */
+    cursor = option_cursor_at(request, SLOT_URI_PATH);
     for (; option_next_same(&cursor, &view); n++)
         if (n >= 2 || view.length != strlen(segments[n]) ||
             memcmp(view.value, segments[n], view.length) != 0)

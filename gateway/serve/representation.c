@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "gateway/checksum.h"
 #include "gateway/coap/block.h"
 #include "gateway/hash.h"
 #include "gateway/session/unsupported.h"
@@ -11,6 +12,11 @@
     (SLOT_BIT(SLOT_IF_MATCH) | SLOT_BIT(SLOT_URI_HOST) | SLOT_BIT(SLOT_IF_NONE_MATCH) | \
      SLOT_BIT(SLOT_URI_PORT) | SLOT_BIT(SLOT_URI_PATH) | SLOT_BIT(SLOT_URI_QUERY) |     \
      SLOT_BIT(SLOT_ACCEPT) | SLOT_BIT(SLOT_BLOCK2))
+
+/* With no more than these, a GET asks for nothing but the representation. */
+#define PLAIN                                                                      \
+    (SLOT_BIT(SLOT_URI_HOST) | SLOT_BIT(SLOT_URI_PORT) | SLOT_BIT(SLOT_URI_PATH) | \
+     SLOT_BIT(SLOT_URI_QUERY))
 
 static void put_options(struct encoder *e, const struct representation *r)
 {
@@ -33,27 +39,32 @@ int representation_prepare(struct representation *r)
 {
     uint8_t bytes[MESSAGE_HEADER_BYTES + REPRESENTATION_WHOLE_BYTES + 32];
     struct encoder e;
+    size_t length;
 
     representation_tag(r);
-    r->tail = NULL;
-    r->tail_length = 0;
+    r->tail = (struct tail){.bytes = NULL};
     if (r->length > REPRESENTATION_WHOLE_BYTES)
         return 0;
     encoder_begin(&e, bytes, sizeof(bytes), TYPE_ACK, CODE_CONTENT, 0, NULL, 0);
     put_options(&e, r);
     encoder_payload(&e, r->payload, r->length);
-    r->tail_length = (uint16_t)(encoder_end(&e) - MESSAGE_HEADER_BYTES);
-    r->tail = malloc(r->tail_length);
-    if (!r->tail)
+    length = encoder_end(&e);
+    if (length < MESSAGE_HEADER_BYTES || length > sizeof(bytes))
+        return -EMSGSIZE; /* cannot be: the options take less */
+    length -= MESSAGE_HEADER_BYTES;
+    r->tail.bytes = malloc(length);
+    if (!r->tail.bytes)
         return -ENOMEM;
-    memcpy(r->tail, bytes + MESSAGE_HEADER_BYTES, r->tail_length);
+    r->tail.length = (uint16_t)length;
+    memcpy(r->tail.bytes, bytes + MESSAGE_HEADER_BYTES, length);
+    r->tail.sum = checksum_bytes(0, r->tail.bytes, length);
     return 0;
 }
 
 void representation_release(struct representation *r)
 {
-    free(r->tail);
-    r->tail = NULL;
+    free(r->tail.bytes);
+    r->tail.bytes = NULL;
 }
 
 static bool etag_among(const struct message *msg, enum option_slot slot,
@@ -127,16 +138,18 @@ static void serve_whole(struct messaging *m, const struct request *rq,
                         const struct representation *r)
 {
     struct reply reply;
+    bool fits;
 
-    if (!reply_begin(m, rq, CODE_CONTENT, &reply))
-        return;
-    if (r->tail) {
-        encoder_raw(&reply.encoder, r->tail, r->tail_length);
+    if (r->tail.bytes) {
+        fits = reply_whole(m, rq, CODE_CONTENT, &r->tail);
     } else {
+        if (!reply_begin(m, rq, CODE_CONTENT, &reply))
+            return;
         put_options(&reply.encoder, r);
         encoder_payload(&reply.encoder, r->payload, r->length);
+        fits = reply_end(m, &reply);
     }
-    if (!reply_end(m, &reply))
+    if (!fits)
         serve_block(m, rq, r, &(struct block){.szx = BLOCK_SZX_MAX});
 }
 
@@ -183,7 +196,14 @@ void representation_serve(struct messaging *m, struct request *rq, const struct 
     const struct message *msg = rq->message;
     struct block block = {.szx = BLOCK_SZX_MAX};
 
-    if (!request_admit(m, rq, true) || refused(m, rq, r))
+    if (!request_admit(m, rq, true))
+        return;
+    if (r->tail.bytes && msg->code == CODE_GET && !(msg->present & ~PLAIN) &&
+        !msg->unknown_critical) {
+        serve_whole(m, rq, r);
+        return;
+    }
+    if (refused(m, rq, r))
         return;
     if (etag_among(msg, SLOT_ETAG, r)) {
         serve_valid(m, rq, r);

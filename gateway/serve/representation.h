@@ -21,12 +21,11 @@ struct representation {
     bool has_max_age;
     uint16_t content_format;
     uint32_t max_age_s;
-    uint8_t etag[4]; /* a hash of payload and format */
-    uint8_t *tail;   /* options and payload of the whole answer; NULL when it takes blocks */
-    uint16_t tail_length;
+    uint8_t etag[4];  /* a hash of payload and format */
+    struct tail tail; /* of the whole answer; `bytes` is NULL when it takes blocks */
 };
 
-/* Computes the ETag and the tail from the other fields. 0 or -ENOMEM. */
+/* Computes the ETag and the tail from the other fields. 0 or a negative errno. */
 int representation_prepare(struct representation *r);
 void representation_release(struct representation *r);
 

@@ -227,3 +227,46 @@ int router_find(const struct router *r, const struct message *request, uint16_t 
 
     return route == NO_ROUTE ? walk(r, r->any, request) : route;
 }
+
+/* ---- remembering ---- */
+
+/* Unequal bytes give unequal words, for one length: hash_tail() loses nothing. */
+static void pack_options(const struct message *request, uint64_t words[ROUTER_MEMORY_BYTES / 8])
+{
+    const uint8_t *at = request->options;
+    size_t left = request->options_length;
+
+    for (unsigned i = 0; i < ROUTER_MEMORY_BYTES / 8; i++) {
+        words[i] = 0;
+        if (left >= 8) {
+            memcpy(&words[i], at, 8);
+            left -= 8;
+            at += 8;
+        } else if (left) {
+            words[i] = hash_tail(at, left);
+            left = 0;
+        }
+    }
+}
+
+int router_recall(const struct router *r, struct router_memory *memory,
+                  const struct message *request, uint16_t local)
+{
+    uint16_t length = request->options_length;
+    struct router_memory_entry *e;
+    uint64_t words[ROUTER_MEMORY_BYTES / 8];
+
+    if (length == 0 || length > ROUTER_MEMORY_BYTES)
+        return router_find(r, request, local);
+    pack_options(request, words);
+    e = &memory
+             ->entries[hash_mix(words[0] ^ local, words[1] + 3 * words[2]) % ROUTER_MEMORY_ENTRIES];
+    if (((e->options[0] ^ words[0]) | (e->options[1] ^ words[1]) | (e->options[2] ^ words[2])) ||
+        e->length != length || e->local != local) {
+        memcpy(e->options, words, sizeof(words));
+        e->length = length;
+        e->local = local;
+        e->route = router_find(r, request, local);
+    }
+    return e->route;
+}

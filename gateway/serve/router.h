@@ -25,4 +25,22 @@ void router_destroy(struct router *router);
  * request came to. */
 int router_find(const struct router *router, const struct message *request, uint16_t local);
 
+/* What a worker has found lately, by the bytes of the requests' options: devices of a kind ask for
+ * the same with the same bytes. Each entry says exactly what router_find() would, as that depends
+ * on these bytes and on `local` alone. To begin with all zero. */
+#define ROUTER_MEMORY_ENTRIES 256 /* a power of two */
+#define ROUTER_MEMORY_BYTES   24  /* the options of a request that is remembered */
+struct router_memory {
+    struct router_memory_entry {
+        uint64_t options[ROUTER_MEMORY_BYTES / 8]; /* padded */
+        uint16_t length;                           /* 0: free */
+        uint16_t local;
+        int32_t route;
+    } entries[ROUTER_MEMORY_ENTRIES];
+};
+
+/* router_find() for a request as it came: its options are those bytes. */
+int router_recall(const struct router *router, struct router_memory *memory,
+                  const struct message *request, uint16_t local);
+
 #endif

@@ -181,6 +181,17 @@ bool reply_begin(struct messaging *m, const struct request *rq, uint8_t code, st
  * instead (RFC 9175 2.3): true, too. */
 bool reply_end(struct messaging *m, struct reply *reply);
 
+/* Options and payload of a message, encoded before (see encoder_raw()). Of the owner. */
+struct tail {
+    uint8_t *bytes;
+    uint16_t length;
+    uint64_t sum; /* checksum_bytes() */
+};
+
+/* A whole answer. False when it does not fit: a smaller one may be begun. */
+bool reply_whole(struct messaging *m, const struct request *rq, uint8_t code,
+                 const struct tail *tail);
+
 /* A whole answer: a code, and a diagnostic payload (RFC 7252 5.5.2) unless NULL. */
 void reply_code(struct messaging *m, const struct request *rq, uint8_t code,
                 const char *diagnostic);

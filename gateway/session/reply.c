@@ -2,7 +2,9 @@
  * requests themselves (4.5). */
 #include <stddef.h>
 
+#include "gateway/checksum.h"
 #include "gateway/coap/block.h"
+#include "gateway/bytes.h"
 #include "gateway/session/journal.h"
 #include "gateway/session/messaging.h"
 
@@ -203,16 +205,22 @@ static void write_challenge(struct messaging *m, struct reply *reply, const uint
 }
 
 /* Puts a challenge in the place of what is too long. The token is the message's own. */
-static void limit_amplification(struct messaging *m, struct reply *reply)
+static void challenge_instead(struct messaging *m, struct reply *reply)
 {
     uint8_t token[MESSAGE_MAX_BYTES];
     struct message own;
 
-    if (reply->longest == 0 || reply->encoder.failed || reply->encoder.length <= reply->longest ||
+    if (reply->encoder.failed ||
         message_parse(reply->encoder.data, reply->encoder.length, &own) != VERDICT_OK)
         return;
     memcpy(token, own.token, own.token_length);
     write_challenge(m, reply, token, own.token_length);
+}
+
+static inline void limit_amplification(struct messaging *m, struct reply *reply)
+{
+    if (__builtin_expect(reply->longest && reply->encoder.length > reply->longest, 0))
+        challenge_instead(m, reply);
 }
 
 /* Without an outgoing buffer the answer is written all the same, so that a duplicate of the request
@@ -353,6 +361,61 @@ bool reply_end(struct messaging *m, struct reply *reply)
     else
         m->counters->drop_reply_buffer++;
     return true;
+}
+
+/* Header and token of an ACK, written as words and summed as they are written. */
+static uint64_t put_ack(uint8_t *data, uint8_t code, const struct message *msg)
+{
+    uint8_t header[MESSAGE_HEADER_BYTES] = {
+        (uint8_t)(MESSAGE_VERSION << 6 | TYPE_ACK << 4 | msg->token_length), code,
+        (uint8_t)(msg->mid >> 8), (uint8_t)msg->mid};
+    uint32_t word;
+
+    memcpy(&word, header, sizeof(word));
+    memcpy(data, &word, sizeof(word));
+    bytes_copy(data + sizeof(word), msg->token, msg->token_length);
+    return checksum_bytes(word, msg->token, msg->token_length);
+}
+
+/* The answer to a CON of which nothing is remembered, where nothing stands against it: it is
+ * written in one go. False: it has to take the long way. */
+static bool answer_at_once(struct messaging *m, const struct request *rq, uint8_t code,
+                           const struct tail *tail)
+{
+    const struct message *msg = rq->message;
+    uint32_t bare = MESSAGE_HEADER_BYTES + msg->token_length, total = bare + tail->length;
+    struct session *s = rq->session;
+    uint16_t longest = reply_longest(m, s, msg->length);
+    struct outgoing out;
+
+    if (msg->type != TYPE_CON || rq->resumed || rq->dedup != POOL_NONE || rq->unwanted ||
+        msg->token_length > TOKEN_NIBBLE_MAX || (longest && total > longest))
+        return false;
+    if (!m->io.alloc(m->io.context, &s->flow, &out)) {
+        m->counters->drop_reply_buffer++;
+        return true;
+    }
+    if (total > out.room) {
+        m->io.cancel(m->io.context, &out);
+        return false;
+    }
+    out.sum = checksum_add(put_ack(out.data, code, msg),
+                           bare & 1 ? checksum_at_odd(tail->sum) : tail->sum);
+    out.summed = true;
+    bytes_copy(out.data + bare, tail->bytes, tail->length);
+    messaging_send(m, &s->flow, &out, (uint16_t)total);
+    return true;
+}
+
+bool reply_whole(struct messaging *m, const struct request *rq, uint8_t code,
+                 const struct tail *tail)
+{
+    struct reply reply;
+
+    if (answer_at_once(m, rq, code, tail) || !reply_begin(m, rq, code, &reply))
+        return true;
+    encoder_raw(&reply.encoder, tail->bytes, tail->length);
+    return reply_end(m, &reply);
 }
 
 /* What every error answer has besides its code. */

@@ -228,7 +228,7 @@ static bool io_alloc(void *context, const struct flow *flow, struct outgoing *ou
     if (side->open)
         stage_fail(side->stage, "a second buffer before the first was sent or cancelled");
     side->open = true;
-    *out = (struct outgoing){side->buffer, MESSAGE_BYTES, side};
+    *out = (struct outgoing){.data = side->buffer, .room = MESSAGE_BYTES, .buffer = side};
     return true;
 }
 

@@ -2,7 +2,8 @@
  * alignment; and in whole frames, as they are written and as they are read. */
 #include "tests/unit/stack_harness.h"
 
-#include "dpdk/checksum.h"
+#include "gateway/checksum.h"
+#include "dpdk/frame_plain.h"
 
 #define LONGEST 2100
 
@@ -110,7 +111,7 @@ static void check_written(const struct way *w, struct rte_mbuf *mbuf, const uint
 
     rte_pktmbuf_reset(mbuf);
     memcpy(rte_pktmbuf_mtod(mbuf, uint8_t *), payload, length);
-    frame_write_udp(mbuf, t, length, &w->peer, 5683, 40000, 0xfffe);
+    frame_write_udp(mbuf, t, length, NULL, &w->peer, 5683, 40000, 0xfffe);
     assert_int_equal(rte_pktmbuf_pkt_len(mbuf), t->header_bytes + length);
     assert_int_equal(rte_pktmbuf_data_len(mbuf), t->header_bytes + length);
     udp = rte_pktmbuf_mtod_offset(mbuf, uint8_t *, t->header_bytes - 8);
@@ -187,12 +188,134 @@ static void test_zero(void **state)
     rte_pktmbuf_free(mbuf);
 }
 
+/* ---- the plain shape ---- */
+
+static void check_agreement(struct rte_mbuf *mbuf, const struct stack_interface *interface,
+                            unsigned plain[2])
+{
+    struct frame quick = {.id = 0}, full = {.id = 0};
+    bool is_plain = frame_read_plain(mbuf, interface, &quick);
+    enum frame_verdict verdict = frame_read(mbuf, interface, false, &full);
+
+    plain[is_plain]++;
+    if (!is_plain)
+        return;
+    assert_int_equal(verdict, FRAME_UDP);
+    assert_true(address_equal(&quick.source, &full.source));
+    assert_true(address_equal(&quick.destination, &full.destination));
+    assert_int_equal(quick.source_port, full.source_port);
+    assert_int_equal(quick.destination_port, full.destination_port);
+    assert_int_equal(quick.l2_bytes, full.l2_bytes);
+    assert_int_equal(quick.l3_bytes, full.l3_bytes);
+    assert_int_equal(quick.hop_limit, full.hop_limit);
+    assert_int_equal(quick.protocol, full.protocol);
+    assert_ptr_equal(quick.payload, full.payload);
+    assert_int_equal(quick.payload_bytes, full.payload_bytes);
+    assert_false(full.group || full.link_group || full.router_alert);
+}
+
+/* Sums that are right again, so that what was damaged is not found by them alone. */
+static void mend_sums(uint8_t *frame)
+{
+    struct rte_ipv4_hdr *ip = (struct rte_ipv4_hdr *)(frame + 14);
+    struct rte_udp_hdr *u = (struct rte_udp_hdr *)(ip + 1);
+
+    ip->hdr_checksum = 0;
+    ip->hdr_checksum = rte_ipv4_cksum(ip);
+    u->dgram_cksum = 0;
+    if (rte_be_to_cpu_16(ip->total_length) >= 28 && rte_be_to_cpu_16(ip->total_length) <= 80)
+        u->dgram_cksum = rte_ipv4_udptcp_cksum(ip, u);
+}
+
+/* Every byte of the headers with every value, the sums wrong or right, every length, every word of
+ * the device's: what is taken for plain is what it is taken for otherwise. */
+static void test_plain(void **state)
+{
+    static const uint64_t flags[] = {
+        0,
+        RTE_MBUF_F_RX_IP_CKSUM_GOOD | RTE_MBUF_F_RX_L4_CKSUM_GOOD,
+        RTE_MBUF_F_RX_IP_CKSUM_GOOD | RTE_MBUF_F_RX_L4_CKSUM_BAD,
+        RTE_MBUF_F_RX_IP_CKSUM_BAD | RTE_MBUF_F_RX_L4_CKSUM_GOOD,
+        RTE_MBUF_F_RX_IP_CKSUM_NONE | RTE_MBUF_F_RX_L4_CKSUM_NONE,
+        RTE_MBUF_F_RX_VLAN | RTE_MBUF_F_RX_VLAN_STRIPPED,
+    };
+    struct stack_interface interface = {.mac = our_mac, .mtu = 1500};
+    struct rte_mbuf *mbuf = rte_pktmbuf_alloc(pool);
+    uint8_t good[128];
+    size_t length = udp(good, "10.99.0.1", 4000, OUR_IP, 5683, "abcdefghijk", 11, 0);
+    uint8_t *at = (uint8_t *)rte_pktmbuf_append(mbuf, (uint16_t)length);
+    unsigned plain[2] = {0};
+
+    (void)state;
+    for (unsigned k = 0; k < sizeof(flags) / sizeof(flags[0]); k++) {
+        mbuf->ol_flags = flags[k];
+        mbuf->vlan_tci = 3;
+        for (unsigned byte = 0; byte < length * 256; byte++)
+            for (unsigned mended = 0; mended < 2; mended++) {
+                memcpy(at, good, length);
+                at[byte / 256] = (uint8_t)byte;
+                if (mended)
+                    mend_sums(at);
+                check_agreement(mbuf, &interface, plain);
+            }
+        memcpy(at, good, length);
+        for (mbuf->data_len = 0; mbuf->data_len < length; mbuf->data_len++)
+            check_agreement(mbuf, &interface, plain);
+    }
+    mbuf->ol_flags = 0;
+    memcpy(at, good, length);
+    assert_true(frame_read_plain(mbuf, &interface, &(struct frame){.id = 0}));
+    interface.vlan = 3;
+    assert_false(frame_read_plain(mbuf, &interface, &(struct frame){.id = 0}));
+    assert_true(plain[0] > 1000 && plain[1] > 1000);
+    mbuf->data_len = (uint16_t)length;
+    rte_pktmbuf_free(mbuf);
+}
+
+/* Answers whose checksum is put together from parts: with tokens of every length, so that what was
+ * summed before begins at even and at odd offsets. */
+static void test_answers(void **state)
+{
+    struct bench b;
+
+    (void)state;
+    begin(&b, 1, "");
+    for (uint8_t length = 0; length <= 15; length++)
+        for (unsigned round = 0; round < 64; round++) {
+            uint8_t request[64] = {(uint8_t)(0x40 | (length < 13 ? length : 13)), 1, 0xab,
+                                   (uint8_t)(length * 64 + round)};
+            uint8_t bytes[256], *at = request + 4;
+            size_t frame;
+
+            if (length >= 13)
+                *at++ = (uint8_t)(length - 13);
+            memset(at, (int)(round * 5 + 1), length);
+            at += length;
+            memcpy(at, get_hello + 4, sizeof(get_hello) - 4);
+            at += sizeof(get_hello) - 4;
+            frame = arp(bytes, RTE_ARP_OP_REQUEST, "10.99.0.1", OUR_IP);
+            give(&b, bytes, frame);
+            drop_sent(&b);
+            frame = udp(bytes, "10.99.0.1", (uint16_t)(4000 + round), OUR_IP, 5683, request,
+                        (uint16_t)(at - request), 0);
+            give(&b, bytes, frame);
+            assert_int_equal(b.sent_count, 1);
+            struct frame f = sent_frame(&b, 0, FRAME_UDP); /* looks at the checksums */
+            assert_int_equal(f.payload[1], CODE_CONTENT);
+            assert_memory_equal(f.payload + 2, request + 2, 2);
+            assert_memory_equal(f.payload + f.payload_bytes - 2, "hi", 2);
+            drop_sent(&b);
+        }
+    stop(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lengths), cmocka_unit_test(test_extremes),
         cmocka_unit_test(test_parts),   cmocka_unit_test(test_frames),
-        cmocka_unit_test(test_zero),
+        cmocka_unit_test(test_zero),    cmocka_unit_test(test_plain),
+        cmocka_unit_test(test_answers),
     };
 
     harness_eal();

@@ -121,7 +121,7 @@ static void a_new_observation_goes_on_with_the_numbers(void **state)
 {
     struct harness *h = *state;
     struct registered r;
-    int64_t number, next;
+    int64_t number = 0, next;
 
     for (uint16_t round = 0; round < 20; round++) {
         const struct say say = {.observed = true, .number = 1, .payload = "one"};

@@ -6,8 +6,8 @@
  * long ones are summed in halves, four words at a time, without a chain of carries.
  *
  * Pure functions; any thread. */
-#ifndef COAPGW_DPDK_CHECKSUM_H
-#define COAPGW_DPDK_CHECKSUM_H
+#ifndef COAPGW_GATEWAY_CHECKSUM_H
+#define COAPGW_GATEWAY_CHECKSUM_H
 
 #include <stddef.h>
 #include <stdint.h>
@@ -64,6 +64,15 @@ static inline uint64_t checksum_tail(const uint8_t *at, size_t bytes)
     return word;
 }
 
+/* The last 1 to 7 of 8 bytes or more, as checksum_tail() has them, without a branch. */
+static inline uint64_t checksum_last(const uint8_t *end, size_t bytes)
+{
+    uint64_t word = checksum_load64(end - 8);
+    unsigned others = 64 - 8 * (unsigned)bytes;
+
+    return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? word >> others : word << others;
+}
+
 /* Whole blocks of 32 bytes. */
 static inline uint64_t checksum_blocks(const uint8_t *at, size_t blocks)
 {
@@ -88,20 +97,36 @@ static inline uint64_t checksum_bytes(uint64_t sum, const void *data, size_t byt
         sum = checksum_add(sum, checksum_blocks(at, bytes / 32));
         at += bytes & ~(size_t)31;
         bytes &= 31;
+        if (bytes < 8)
+            return bytes ? checksum_add(sum, checksum_last(at + bytes, bytes)) : sum;
     }
-    for (; bytes >= 8; bytes -= 8, at += 8)
+    if (bytes < 8)
+        return bytes ? checksum_add(sum, checksum_tail(at, bytes)) : sum;
+    do {
         sum = checksum_add(sum, checksum_load64(at));
-    return bytes ? checksum_add(sum, checksum_tail(at, bytes)) : sum;
+        bytes -= 8;
+        at += 8;
+    } while (bytes >= 8);
+    return bytes ? checksum_add(sum, checksum_last(at + bytes, bytes)) : sum;
+}
+
+/* The sum of bytes that begin at an odd offset, from their sum as if it was an even one (RFC 1071 2
+ * B). */
+static inline uint64_t checksum_at_odd(uint64_t sum)
+{
+    return sum << 8 | sum >> 56;
 }
 
 /* To 16 bits: 0xffff where what was summed holds its own checksum. 0 only if all of it was 0. */
 static inline uint16_t checksum_fold(uint64_t sum)
 {
-    sum = (sum >> 32) + (uint32_t)sum;
-    sum = (sum >> 32) + (uint32_t)sum;
-    sum = (sum >> 16) + (sum & 0xffff);
-    sum = (sum >> 16) + (sum & 0xffff);
-    return (uint16_t)sum;
+    uint32_t high = (uint32_t)(sum >> 32), half = (uint32_t)sum + high;
+    uint16_t upper, quarter;
+
+    half += half < high;
+    upper = (uint16_t)(half >> 16);
+    quarter = (uint16_t)(half + upper);
+    return (uint16_t)(quarter + (quarter < upper));
 }
 
 #endif
