@@ -99,6 +99,8 @@ static inline __attribute__((always_inline)) void receive_udp(struct stack *s, u
     }
     owner = owner_of(s, mbuf, f, local, fresh && stack_interface_of(s, interface)->rx_hash);
     if (owner != s->setup.index) {
+        if (fresh)
+            stack_mark_of(mbuf)->handed = 0;
         stack_hand_to(s, interface, owner, mbuf);
         return;
     }
@@ -249,9 +251,10 @@ void stack_receive(struct stack *s, uint16_t interface, struct rte_mbuf **mbufs,
         if (i + PREFETCH_AHEAD < n)
             rte_prefetch0(rte_pktmbuf_mtod(mbufs[i + PREFETCH_AHEAD], void *));
         bytes += rte_pktmbuf_pkt_len(mbufs[i]);
+        if (handle_plain(s, interface, mbufs[i]))
+            continue; /* its mark, on a line of its own, is not needed unless it is handed over */
         stack_mark_of(mbufs[i])->handed = 0;
-        if (!handle_plain(s, interface, mbufs[i]))
-            handle(s, interface, mbufs[i], true, false);
+        handle(s, interface, mbufs[i], true, false);
     }
     s->setup.counters->rx_packets += n;
     s->setup.counters->rx_bytes += bytes;
