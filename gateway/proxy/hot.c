@@ -3,10 +3,11 @@
 #include <errno.h>
 
 #include "gateway/bytes.h"
+#include "gateway/checksum.h"
 #include "gateway/memory.h"
 
 #define PLACES        8192 /* a power of two */
-#define OPTIONS_BYTES 56   /* the longest options that are looked for */
+#define OPTIONS_BYTES 48   /* the longest options that are looked for */
 #define TAIL_BYTES    156  /* the longest answer that is kept, less header and token */
 
 /* Options that only say which resource is meant. */
@@ -19,6 +20,7 @@ struct hot {
     uint64_t waiting;  /* hash of another one that was asked for since this one was, 0: none was */
     uint64_t stamp;    /* of the target's answer, 0: nothing is here */
     uint64_t until_us; /* its Max-Age is the same until then */
+    uint64_t tail_sum; /* checksum_bytes() */
     uint32_t target;
     uint16_t local, place; /* address and listener */
     uint8_t options_length, tail_length, code;
@@ -85,11 +87,10 @@ static void serve_otherwise(struct proxy *p, const struct request *rq, uint32_t 
 
 bool hot_serve(struct proxy *p, struct request *rq)
 {
-    struct reply reply;
     struct hot *h;
     uint64_t hash;
 
-    if (!is_plain(rq))
+    if (!p->hot_used || !is_plain(rq))
         return false;
     hash = hash_of(p, rq);
     if (p->hot_tags[hash % PLACES] != tag_of(hash))
@@ -106,10 +107,7 @@ bool hot_serve(struct proxy *p, struct request *rq)
         return true;
     p->m->counters->cache_hits++;
     target_touch(&p->targets, h->target);
-    if (!reply_begin(p->m, rq, h->code, &reply))
-        return true;
-    encoder_raw(&reply.encoder, h->tail, h->tail_length);
-    if (!reply_end(p->m, &reply))
+    if (!reply_whole(p->m, rq, h->code, &(struct tail){h->tail, h->tail_length, h->tail_sum}))
         serve_otherwise(p, rq, target_at(&p->targets, h->target)->content);
     return true;
 }
@@ -133,6 +131,7 @@ static bool fill(struct proxy *p, struct hot *h, const struct request *rq, uint3
     if (e.failed)
         return false;
     h->tail_length = (uint8_t)e.length;
+    h->tail_sum = checksum_bytes(0, h->tail, e.length);
     h->code = content->code;
     h->target = target;
     h->stamp = p->targets.stamps[target];
@@ -141,6 +140,7 @@ static bool fill(struct proxy *p, struct hot *h, const struct request *rq, uint3
     h->place = rq->session->place;
     h->options_length = (uint8_t)rq->message->options_length;
     bytes_copy(h->options, rq->message->options, rq->message->options_length);
+    p->hot_used = true;
     return true;
 }
 

@@ -289,6 +289,7 @@ struct proxy {
     unsigned own_name_count;
     struct hot *hot; /* see hot.h */
     uint32_t *hot_tags;
+    bool hot_used;                /* there has been something in it */
     struct key key;               /* of the request in hand */
     uint8_t rewritten[KEY_BYTES]; /* the request in hand, without Proxy-Uri */
     struct fanout_tail {

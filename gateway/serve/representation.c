@@ -39,6 +39,7 @@ int representation_prepare(struct representation *r)
 {
     uint8_t bytes[MESSAGE_HEADER_BYTES + REPRESENTATION_WHOLE_BYTES + 32];
     struct encoder e;
+    uint8_t *tail;
     size_t length;
 
     representation_tag(r);
@@ -52,18 +53,17 @@ int representation_prepare(struct representation *r)
     if (length < MESSAGE_HEADER_BYTES || length > sizeof(bytes))
         return -EMSGSIZE; /* cannot be: the options take less */
     length -= MESSAGE_HEADER_BYTES;
-    r->tail.bytes = malloc(length);
-    if (!r->tail.bytes)
+    tail = malloc(length);
+    if (!tail)
         return -ENOMEM;
-    r->tail.length = (uint16_t)length;
-    memcpy(r->tail.bytes, bytes + MESSAGE_HEADER_BYTES, length);
-    r->tail.sum = checksum_bytes(0, r->tail.bytes, length);
+    memcpy(tail, bytes + MESSAGE_HEADER_BYTES, length);
+    r->tail = (struct tail){tail, (uint16_t)length, checksum_bytes(0, tail, length)};
     return 0;
 }
 
 void representation_release(struct representation *r)
 {
-    free(r->tail.bytes);
+    free((void *)(uintptr_t)r->tail.bytes);
     r->tail.bytes = NULL;
 }
 

@@ -183,7 +183,7 @@ bool reply_end(struct messaging *m, struct reply *reply);
 
 /* Options and payload of a message, encoded before (see encoder_raw()). Of the owner. */
 struct tail {
-    uint8_t *bytes;
+    const uint8_t *bytes;
     uint16_t length;
     uint64_t sum; /* checksum_bytes() */
 };
