@@ -16,8 +16,8 @@
 #include "dpdk/neighbour.h"
 #include "dpdk/stack.h"
 
-#define POOL 8191
-#define OUT  4096
+#define POOL   8191
+#define OUT    4096
 #define OUR_IP "10.99.0.2"
 
 static const struct rte_ether_addr our_mac = {{2, 0, 0, 0, 0, 2}};
