@@ -49,13 +49,13 @@ static uint32_t stride_of(uint32_t ports)
 
 /* With which port a life begins: an origin may remember message IDs of the one before, which was
  * ahead of the clock there (RFC 7252 4.4). */
-static uint16_t first_port(struct upstreams *u, const struct server *server)
+static uint16_t first_port(const struct upstreams *u, const struct server *server)
 {
     uint32_t ports = server->ports < FIRST_PORTS ? server->ports : FIRST_PORTS;
     uint64_t life = u->m->mids.life;
 
     if (life == 0)
-        return (uint16_t)random_below(&u->m->random, ports);
+        life = u->stand_in_life;
     return (uint16_t)(life % ports * stride_of(ports) % ports);
 }
 
@@ -115,6 +115,7 @@ int upstreams_init(struct upstreams *u, struct messaging *m, unsigned destinatio
 
     memset(u, 0, sizeof(*u));
     u->m = m;
+    u->stand_in_life = random_below(&m->random, UINT32_MAX);
     gate_init(&u->left, &config->transmission);
     wheel_handle(&m->wheel, TIMER_SERVER, on_server_timer, u);
     for (unsigned i = 0; i < config->upstream_count; i++)
