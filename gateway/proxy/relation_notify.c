@@ -145,7 +145,7 @@ static bool try_to_send(struct proxy *p, struct relation *r, enum manner *manner
 {
     uint16_t mid;
 
-    if (!session_take_mid(relation_session(p, r), p->m->now, &mid)) {
+    if (!messaging_take_mid(p->m, relation_session(p, r), &mid)) {
         p->m->counters->drop_no_mid++;
         return false;
     }
@@ -289,7 +289,7 @@ static bool replace(struct proxy *p, struct relation *r, uint32_t outbound)
     uint16_t mid, before = outbound_mid(m, outbound);
     size_t length;
 
-    if (!session_take_mid(s, m->now, &mid))
+    if (!messaging_take_mid(m, s, &mid))
         return false;
     length = write_notification(p, r, TYPE_CON, mid, m->scratch, messaging_room(m, &s->flow));
     if (!length || !outbound_replace(m, outbound, mid, m->scratch, (uint16_t)length))

@@ -396,6 +396,14 @@ int messaging_set_transmission(struct messaging *m, struct session *s,
 /* What is lost from now on; the count of messages begins anew. `loss` is copied. */
 void messaging_set_loss(struct messaging *m, const struct loss *loss);
 
+/* A message ID for what is sent to a client; see session_take_mid(). */
+static inline bool messaging_take_mid(const struct messaging *m, struct session *s, uint16_t *mid)
+{
+    if (session_may_be_behind(s, m->now))
+        session_follow_clock(s, &m->mids, m->now);
+    return session_take_mid(s, m->now, mid);
+}
+
 /* Tells the layer above. */
 static inline void messaging_event(struct messaging *m, struct session *s, enum session_event event,
                                    uint16_t mid)

@@ -293,7 +293,7 @@ bool outbound_ping(struct messaging *m, struct session *s)
     /* The other half is for messages that carry something. */
     if (pool_used(&m->outbound) >= (m->outbound.capacity + 1) / 2)
         return false;
-    if (!session_take_mid(s, m->now, &mid))
+    if (!messaging_take_mid(m, s, &mid))
         return false;
     ob = pool_get(&m->outbound);
     ob->chunk = CHUNK_NONE;

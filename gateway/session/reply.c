@@ -266,7 +266,7 @@ bool reply_begin(struct messaging *m, const struct request *rq, uint8_t code, st
         reply->mid = msg->mid;
     } else {
         reply->type = rq->resumed ? TYPE_CON : TYPE_NON;
-        if (!session_take_mid(rq->session, m->now, &reply->mid)) {
+        if (!messaging_take_mid(m, rq->session, &reply->mid)) {
             m->counters->drop_no_mid++;
             return false;
         }
@@ -566,7 +566,7 @@ bool exchange_reply_begin(struct messaging *m, struct exchange *x, uint8_t code,
     reply->longest = code_is_safe(x->code) ? reply_longest(m, s, x->request_length) : 0;
     if (x->type != TYPE_CON || x->acked) {
         reply->type = x->type;
-        if (!session_take_mid(s, m->now, &reply->mid)) {
+        if (!messaging_take_mid(m, s, &reply->mid)) {
             m->counters->drop_no_mid++;
             exchange_free(m, x);
             return false;

@@ -220,8 +220,7 @@ uint16_t session_first_mid(const struct flow *flow, const struct mid_origin *ori
     uint32_t hash =
         rte_jhash_32b((const uint32_t *)(const void *)flow, FLOW_WORDS, (uint32_t)origin->key);
 
-    return (uint16_t)(hash + now_us / 1000 * 32768 / EXCHANGE_LIFETIME_MS +
-                      origin->life * MID_LEAD);
+    return (uint16_t)(hash + now_us * MID_RATE / 1000000 + origin->life * MID_LEAD);
 }
 
 /* For how many whole seconds the peer may remember a message ID, by the parameters that hold
@@ -231,17 +230,43 @@ static uint32_t lifetime_s(const struct session *s)
     return (uint32_t)((transmission_exchange_lifetime_ms(s->transmission) + 999) / 1000);
 }
 
+/* Seconds, counted from 1 so that 0 can mean never. */
+static uint32_t mid_seconds(uint64_t now_us)
+{
+    return (uint32_t)(now_us / 1000000) + 1;
+}
+
+void session_follow_clock(struct session *s, const struct mid_origin *origin, uint64_t now_us)
+{
+    uint16_t clock = session_first_mid(&s->flow, origin, now_us), half = clock >> 15;
+    uint64_t quiet_us = session_quiet_us(s, now_us);
+    bool enters = half != s->next_mid >> 15 || (s->next_mid & 0x7fff) == 0;
+
+    if (quiet_us > lifetime_s(s) * UINT64_C(1000000)) {
+        s->mid_left_s[0] = s->mid_left_s[1] = 0;
+    } else {
+        if (clock == s->next_mid || (uint16_t)(clock - s->next_mid) >= 0x8000)
+            return; /* it is ahead */
+        if (enters && s->mid_left_s[half] &&
+            mid_seconds(now_us) - s->mid_left_s[half] <= lifetime_s(s))
+            return; /* a little later it has had its rest */
+        if (half != s->next_mid >> 15 && (s->next_mid & 0x7fff) != 0)
+            s->mid_left_s[!half] = mid_seconds(now_us - quiet_us);
+        if (clock & 0x7fff)
+            s->mid_left_s[half] = 0;
+    }
+    s->next_mid = clock;
+}
+
 bool session_take_mid(struct session *s, uint64_t now_us, uint16_t *mid)
 {
     uint16_t half = s->next_mid >> 15;
 
     if ((s->next_mid & 0x7fff) == 0) {
-        /* Seconds, counted from 1 so that 0 can mean never: rounded so that the wait is never
-         * short. */
-        uint32_t now_s = (uint32_t)(now_us / 1000000) + 1;
         uint32_t left_s = s->mid_left_s[half];
 
-        if (left_s && now_s - left_s <= lifetime_s(s))
+        /* Rounded so that the wait is never short. */
+        if (left_s && mid_seconds(now_us) - left_s <= lifetime_s(s))
             return false;
         s->mid_left_s[half] = 0;
     }
@@ -249,6 +274,6 @@ bool session_take_mid(struct session *s, uint64_t now_us, uint16_t *mid)
     if (s->role == SESSION_CLIENT)
         s->gate.own.ticks = session_ticks(now_us);
     if ((s->next_mid & 0x7fff) == 0)
-        s->mid_left_s[half] = (uint32_t)(now_us / 1000000) + 1;
+        s->mid_left_s[half] = mid_seconds(now_us);
     return true;
 }

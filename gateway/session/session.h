@@ -93,6 +93,11 @@ struct mid_origin {
     uint64_t life; /* grows with each start; 0: nothing is known of those before */
 };
 
+/* The clock of message IDs, in IDs a second: half of them in a little more than EXCHANGE_LIFETIME,
+ * so that a half has had its rest when the clock comes to it again, also for a session that follows
+ * it some seconds behind. */
+#define MID_RATE 128
+
 /* How far beyond the clock a session may have been at the end of a life. */
 #define MID_LEAD 512
 
@@ -179,11 +184,11 @@ static inline bool session_is_evictable(const struct session *s)
 struct session *session_victim(struct session_table *table, const struct mid_origin *origin,
                                uint64_t now_us);
 
-/* The first message ID of a session: a keyed hash of the flow, moved on with the time at half of
- * the message ID space in EXCHANGE_LIFETIME, and by MID_LEAD with each life. A session that is
- * forgotten and comes back begins ahead of the IDs it used before, as long as it used fewer than
- * the clock passes; over a restart it may have used MID_LEAD more (RFC 7252 4.4). The circle is
- * closed by 64 restarts within EXCHANGE_LIFETIME. */
+/* The first message ID of a session: a keyed hash of the flow, moved on with the time at MID_RATE,
+ * and by MID_LEAD with each life. A session that is forgotten and comes back begins ahead of the
+ * IDs it used before, as long as it used fewer than the clock passes; over a restart it may have
+ * used MID_LEAD more (RFC 7252 4.4). The circle is closed by 64 restarts within EXCHANGE_LIFETIME.
+ */
 uint16_t session_first_mid(const struct flow *flow, const struct mid_origin *origin,
                            uint64_t now_us);
 
@@ -199,6 +204,17 @@ static inline uint64_t session_quiet_us(const struct session *s, uint64_t now_us
     uint32_t ticks = session_ticks(now_us) - s->gate.own.ticks;
 
     return ticks ? (uint64_t)(ticks - 1) << 10 : 0;
+}
+
+/* For a session to a client, sometimes: lets its next message ID catch up with the clock, as far as
+ * the IDs there have had their rest. One that sends seldom would otherwise stay behind until, after
+ * a restart, the clock meets the IDs that it used last. */
+void session_follow_clock(struct session *s, const struct mid_origin *origin, uint64_t now_us);
+
+/* True when that has not been done for some seconds, as far as the session itself knows. */
+static inline bool session_may_be_behind(const struct session *s, uint64_t now_us)
+{
+    return (session_ticks(now_us) ^ s->gate.own.ticks) >> 12 != 0;
 }
 
 /* The next message ID in `mid`. False when all have been used within EXCHANGE_LIFETIME, which the

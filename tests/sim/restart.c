@@ -350,7 +350,7 @@ static void restart(struct restart_world *w, const struct plan *plan)
     stage_note(s, "the gateway is gone");
     clock_then = stage_clock(s);
     die(w);
-    /* After a storm message IDs, of which the clock gives 132 a second, have run ahead of it: if it
+    /* After a storm message IDs, of which the clock gives 128 a second, have run ahead of it: if it
      * is more than a life has ahead of the one before, the clock catches up with them, but not with
      * the numbers, of which it gives 61. */
     if (w->stormed > STORM_FREE)

@@ -385,7 +385,7 @@ static void message_ids_are_not_repeated(void **state)
         assert_int_equal(note_mids(h, clients, false), 0);
         assert_int_equal(message_parse(con.data, con.length, &m), VERDICT_OK);
         client_empty(h, 1, TYPE_ACK, m.mid);
-        for (uint32_t i = 0; i < 500 + 132 * (uint32_t)((h->now - now) / SECOND_US); i++)
+        for (uint32_t i = 0; i < 500 + 128 * (uint32_t)((h->now - now) / SECOND_US); i++)
             origin_state(h, &r, 10 + i, "state");
         assert_int_equal(note_mids(h, clients, false), 0);
         now = h->now + 10000;
