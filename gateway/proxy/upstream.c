@@ -55,7 +55,7 @@ static uint16_t first_port(const struct upstreams *u, const struct server *serve
     uint64_t life = u->m->mids.life;
 
     if (life == 0)
-        life = u->stand_in_life;
+        life = u->m->mids.key >> 32; /* random, and the same each time: sessions are found again */
     return (uint16_t)(life % ports * stride_of(ports) % ports);
 }
 
@@ -115,7 +115,6 @@ int upstreams_init(struct upstreams *u, struct messaging *m, unsigned destinatio
 
     memset(u, 0, sizeof(*u));
     u->m = m;
-    u->stand_in_life = random_below(&m->random, UINT32_MAX);
     gate_init(&u->left, &config->transmission);
     wheel_handle(&m->wheel, TIMER_SERVER, on_server_timer, u);
     for (unsigned i = 0; i < config->upstream_count; i++)

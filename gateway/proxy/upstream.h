@@ -57,8 +57,6 @@ struct upstreams {
     unsigned *turn;          /* by upstream: round robin */
     uint32_t *outstanding;   /* by group: fetches that are open */
     unsigned lost;           /* servers with lost_* */
-    uint32_t stand_in_life;  /* random: for where the number of this life is not known. One for all:
-                                a host that gets its place back finds its sessions again */
     struct gate_shared left; /* of what is still under way where servers have moved from */
 };
 
