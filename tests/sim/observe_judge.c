@@ -43,7 +43,7 @@ struct observe_judge {
     uint32_t newest[WORKERS_MAX][RESOURCES_MAX];
     uint8_t heard[DEVICES_MAX][MIDS / 8]; /* message IDs of requests */
     uint8_t acked[DEVICES_MAX][MIDS / 8]; /* and of ACKs to them */
-    uint8_t sent[DEVICES_MAX][MIDS / 8];  /* message IDs of the gateway's */
+    uint32_t sent_s[DEVICES_MAX][MIDS];   /* when one of the gateway's was first used, lately */
 };
 
 struct observe_judge *observe_judge_create(struct observe_world *w)
@@ -79,6 +79,17 @@ static bool mark(uint8_t bits[MIDS / 8], uint16_t mid)
 
     bits[mid / 8] |= (uint8_t)(1 << mid % 8);
     return was;
+}
+
+/* The same for those of the gateway's own messages, which may be used again after a rest. */
+static bool is_sent_again(struct observe_judge *j, unsigned device, uint16_t mid)
+{
+    uint32_t now_s = (uint32_t)(stage_of(j)->now / SECOND) + 1, *first = &j->sent_s[device][mid];
+
+    if (*first && now_s - *first <= EXCHANGE_LIFETIME_MS / 1000)
+        return true;
+    *first = now_s;
+    return false;
 }
 
 static struct relation *find(struct observe_judge *j, const struct passing *p)
@@ -358,7 +369,7 @@ static void emitted(struct fleet *f, const struct passing *p)
         return;
     settle(j, r);
     if (p->m->type == TYPE_ACK ? mark(j->acked[device], p->m->mid)
-                               : mark(j->sent[device], p->m->mid)) {
+                               : is_sent_again(j, device, p->m->mid)) {
         if (p->m->type == TYPE_CON && r->con_open && r->con_mid == p->m->mid)
             on_repetition(j, r);
         return;
