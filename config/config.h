@@ -57,6 +57,57 @@ struct config_interface {
     uint16_t rx_descriptors, tx_descriptors; /* a power of two, 64 to 4096 */
 };
 
+/* A file that others load, with the line of the configuration that names it. */
+struct config_file {
+    char *path; /* absolute; NULL: none */
+    unsigned line;
+};
+
+enum config_clients {
+    CONFIG_CLIENTS_NONE,     /* are not asked for a certificate */
+    CONFIG_CLIENTS_OPTIONAL, /* may have one; one that is wrong is refused */
+    CONFIG_CLIENTS_REQUIRED, /* must have one, unless they have a pre-shared key */
+};
+
+/* Cipher suites in the order of preference, by their IANA numbers: see config/suite.h. Only those
+ * that the keys and certificates beside them can be used with. */
+struct config_suites {
+    uint16_t *numbers;
+    unsigned count;
+};
+
+/* What a coaps listener shows its clients, and takes from them. */
+struct config_dtls_listener {
+    unsigned line;  /* of the key dtls */
+    bool psk;       /* there are pre-shared keys: in a file, in the store, or in both */
+    bool psk_store; /* identities that are not in the file are asked of the store */
+    struct config_file psk_file;
+    char *psk_hint;                      /* for ServerKeyExchange (RFC 4279 5.2); "": none */
+    struct config_file certificate, key; /* a chain, the own one first; both or none */
+    enum config_clients clients;
+    struct config_file ca, crl; /* whose certificates clients may have */
+    char **names;               /* patterns: which names these may have */
+    unsigned name_count;        /* 0: any */
+    struct config_suites suites;
+    bool tickets;       /* sessions are resumed (RFC 5077) */
+    bool connection_id; /* RFC 9146, where the client offers it */
+};
+
+/* What an upstream's servers are shown, and how they are told from others. */
+struct config_dtls_upstream {
+    unsigned line;
+    char *identity;                      /* NULL: no pre-shared key */
+    struct config_file key_file;         /* of the identity: hexadecimal digits on its first line */
+    struct config_file certificate, key; /* both or none */
+    struct config_file ca, crl;          /* ca: what a server's certificate is checked against */
+    char *name; /* that it must have, a domain name or an address; NULL: the server's address */
+    struct config_suites suites;
+    bool connection_id;
+};
+
+/* How an origin learns who the client is: nothing is told of a client without a name. */
+enum config_tell { CONFIG_TELL_NONE, CONFIG_TELL_QUERY, CONFIG_TELL_OPTION };
+
 struct config_listener {
     uint16_t local; /* index into config.locals */
     uint16_t port;
@@ -66,6 +117,7 @@ struct config_listener {
     uint8_t block_szx;                /* the largest block towards its clients: 0 to 6 */
     bool multicast;        /* answers requests to the all-CoAP-nodes groups (RFC 7252 12.8) */
     uint64_t keepalive_us; /* a client that has been silent so long is pinged; 0: never */
+    struct config_dtls_listener *dtls; /* NULL but with TRANSPORT_DTLS */
 };
 
 struct config_server {
@@ -90,6 +142,10 @@ struct config_upstream {
     uint64_t keepalive_us; /* a server that has been silent so long is pinged; 0: never */
     uint64_t revive_us;    /* how often a server that is down is pinged */
     struct transmission transmission;
+    struct config_dtls_upstream *dtls; /* not NULL: all servers have TRANSPORT_DTLS */
+    enum config_tell tell_client;
+    char *tell_query;     /* NAME of Uri-Query NAME=CLIENT, as it stands in the option */
+    uint16_t tell_option; /* its number */
 };
 
 /* Destinations of requests with Proxy-Uri or Proxy-Scheme: nothing is allowed but what is listed.
@@ -157,6 +213,8 @@ struct config_route {
     struct config_respond respond;
     struct config_resources resources;
     struct config_module module;
+    char **allow;         /* which clients may use it: patterns for principal_matches() */
+    unsigned allow_count; /* 0: all */
 };
 
 enum config_store_kind { CONFIG_STORE_NONE, CONFIG_STORE_TCP, CONFIG_STORE_UNIX };
@@ -188,6 +246,15 @@ struct config_admin {
     struct endpoint listen;
 };
 
+/* Of associations over DTLS. */
+struct config_security {
+    uint64_t idle_us;          /* after which an association is closed */
+    uint32_t handshake_budget; /* units of handshakes' work in one turn of a worker */
+    bool persist;              /* associations are written to the store, sealed with this key: */
+    uint8_t persist_key[32];
+    struct config_file persist_key_file;
+};
+
 /* Limits hold for each worker unless they say otherwise. */
 struct config_limits {
     uint32_t sessions;         /* all workers together; divided among them */
@@ -212,6 +279,8 @@ struct config_limits {
     uint32_t parameter_sets;   /* sessions with transmission parameters of their own */
     uint32_t async;            /* requests that modules answer later */
     uint32_t module_slow_us;   /* a handler that takes longer is counted and named */
+    uint32_t associations;     /* over DTLS, all workers together; divided among them */
+    uint32_t handshakes;       /* under way; a ClientHello beyond is not answered */
 };
 
 struct config {
@@ -244,6 +313,7 @@ struct config {
     struct config_store store;
     struct config_journal journal;
     struct config_admin admin;
+    struct config_security security;
     struct loss packet_loss; /* for tests: messages that are not sent */
     struct config_limits limits;
 };

@@ -4,6 +4,14 @@
 #include <errno.h>
 #include <stdio.h>
 
+const char *transport_name(enum transport transport)
+{
+    static const char *const names[TRANSPORT_COUNT] = {
+        [TRANSPORT_UDP] = "udp", [TRANSPORT_DTLS] = "dtls"};
+
+    return names[transport];
+}
+
 bool address_is_multicast(const struct address *a)
 {
     return address_is_v4(a) ? (a->bytes[12] & 0xf0) == 0xe0 : a->bytes[0] == 0xff;

@@ -25,7 +25,11 @@ struct endpoint {
     uint16_t port;
 };
 
-enum transport { TRANSPORT_UDP = 0, TRANSPORT_COUNT };
+enum transport {
+    TRANSPORT_UDP = 0,
+    TRANSPORT_DTLS, /* DTLS over UDP: coaps (RFC 7252 9.1) */
+    TRANSPORT_COUNT
+};
 
 /* One of the gateway's own unicast addresses. */
 struct local_address {
@@ -119,6 +123,9 @@ static inline struct flow flow_make(uint16_t local, uint16_t local_port,
     flow_set(&flow, local, local_port, &peer->address, peer->port, transport);
     return flow;
 }
+
+/* "udp" or "dtls": in records of the store, in what operators see. */
+const char *transport_name(enum transport transport);
 
 bool address_is_multicast(const struct address *a);
 bool address_is_link_local(const struct address *a);

@@ -83,9 +83,10 @@ json_t *session_json(const struct admin *admin, unsigned worker, const struct in
     endpoint_format(&admin->config->locals[flow->local].address, flow->local_port, local);
     row = json_pack("{s:s, s:i, s:s, s:s, s:s, s:s, s:o, s:b, s:i, s:i, s:i, s:i}", "id", id,
                     "worker", (int)worker, "role", s->upstream ? "upstream" : "client", "peer",
-                    peer, "local", local, "transport", "udp", "silent", seconds(s->silent_us),
-                    "proven", s->proven, "exchanges", s->exchanges, "remembered", s->remembered,
-                    "outstanding", s->outstanding, "waiting", s->waiting);
+                    peer, "local", local, "transport", transport_name(flow->transport), "silent",
+                    seconds(s->silent_us), "proven", s->proven, "exchanges", s->exchanges,
+                    "remembered", s->remembered, "outstanding", s->outstanding, "waiting",
+                    s->waiting);
     if (s->upstream)
         json_object_set_new(row, "users", json_integer(s->users));
     else

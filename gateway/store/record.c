@@ -20,8 +20,6 @@ enum { R_VERSION, R_LISTEN, R_PEER, R_TRANSPORT, R_PACKET, R_CREATED, R_CHECK, R
 static const char *const resource_fields[] = {"v", "format", "etag", "payload", "version", "check"};
 enum { S_VERSION, S_FORMAT, S_ETAG, S_PAYLOAD, S_STAMP, S_CHECK, S_COUNT };
 
-static const char *const transports[TRANSPORT_COUNT] = {[TRANSPORT_UDP] = "udp"};
-
 struct span {
     const char *data; /* NULL: there is none */
     size_t length;
@@ -282,7 +280,7 @@ static void fill_relation(const struct record *r, struct record_form *f, struct 
     snprintf(f->numbers[0], sizeof(f->numbers[0]), "%" PRIu64, r->relation.created_us);
     values[R_LISTEN] = text_span(endpoint_text(&r->relation.listen, f->listen));
     values[R_PEER] = text_span(endpoint_text(&r->relation.peer, f->peer));
-    values[R_TRANSPORT] = text_span(transports[r->relation.transport]);
+    values[R_TRANSPORT] = text_span(transport_name(r->relation.transport));
     values[R_PACKET] = (struct span){(const char *)r->packet, r->relation.packet_length};
     values[R_CREATED] = text_span(f->numbers[0]);
 }
@@ -342,7 +340,7 @@ static bool find_fields(const char *const *fields, unsigned field_count, struct 
 static bool get_transport(struct span s, uint8_t *out)
 {
     for (unsigned i = 0; i < TRANSPORT_COUNT; i++)
-        if (is_text(s, transports[i])) {
+        if (is_text(s, transport_name(i))) {
             *out = (uint8_t)i;
             return true;
         }
