@@ -2,11 +2,12 @@
  *
  *   observe:LISTEN|PEER|TOKEN   v listen peer transport packet created check
  *   resource:NAME               v format etag payload version check
+ *   association:ID              v listen peer cid sealed check
  *
  * `check` is a checksum over the name and all other fields, so that a record which was damaged, or
  * put together by hand, is noticed: CRC-32C, not inverted at the end, over the length (64 bits,
- * little-endian) and the bytes of each, in the order above. All values but packet and payload are
- * text.
+ * little-endian) and the bytes of each, in the order above. All values but packet, payload and
+ * sealed are text.
  *
  * Pure functions; what they return points into the caller's memory. Any thread. */
 #ifndef COAPGW_GATEWAY_STORE_RECORD_H
@@ -27,10 +28,12 @@ struct record {
     union {
         struct store_relation relation;
         struct store_resource resource;
+        struct store_association association;
     };
     const uint8_t *packet;  /* of a relation */
     const uint8_t *name;    /* of a resource */
     const uint8_t *payload; /* of a resource; its length may be 0 */
+    const uint8_t *sealed;  /* of an association */
 };
 
 /* What Redis is given and gives: names of fields and values by turns. */
@@ -50,6 +53,9 @@ int record_from_bytes(struct record *r, uint8_t what, const uint8_t *bytes, size
 /* How many bytes the same takes, and these bytes, into a parcel that has room from `offset` on. */
 uint32_t record_bytes(const struct record *r);
 void record_to_parcel(const struct record *r, struct parcel *parcel, uint32_t offset);
+
+/* Of a relation over DTLS: the id of its association, STORE_ID_BYTES. Of others NULL. */
+const uint8_t *record_dtls_id(const struct store_relation *relation);
 
 /* The key, without what all keys of the service begin with. `room` bytes are enough when they are
  * record_name_room(). Returns the length, without a zero behind it. */
