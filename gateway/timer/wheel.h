@@ -44,6 +44,8 @@ enum timer_kind {
     TIMER_ASYNC,       /* a module's request is to be answered */
     TIMER_MODULE,      /* one of a module's own */
     TIMER_RESOURCE,    /* the outcome of a write to a held resource has not come */
+    TIMER_ASSOCIATION, /* an association may have been idle for too long */
+    TIMER_HANDSHAKE,   /* a flight of a handshake is to be repeated */
     TIMER_KIND_COUNT
 };
 

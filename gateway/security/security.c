@@ -1,0 +1,292 @@
+#include "gateway/security/security.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "gateway/memory.h"
+#include "gateway/security/security_parts.h"
+
+/* Contexts for each kind of cipher: two for each association that talks at a time. */
+#define CONTEXTS_MAX 4096u
+
+#define IP4_UDP_BYTES 28
+#define IP6_UDP_BYTES 48
+
+/* ---- what the configuration has ---- */
+
+bool security_wanted(const struct config *config)
+{
+    return credentials_wanted(config);
+}
+
+int security_listener_of(const struct security *s, const struct flow *wire)
+{
+    const struct config *config = s->setup.config;
+
+    for (unsigned i = 0; i < config->listener_count; i++) {
+        const struct config_listener *l = &config->listeners[i];
+
+        if (l->dtls && l->port == wire->local_port && l->local == wire->local)
+            return (int)i;
+    }
+    return -1;
+}
+
+static void mark_port(struct security *s, uint16_t port)
+{
+    s->ports[port / 64] |= UINT64_C(1) << (port % 64);
+}
+
+static void mark_ports(struct security *s)
+{
+    const struct config *config = s->setup.config;
+    unsigned first = config->upstream_port_base;
+    bool upstreams = false;
+
+    for (unsigned i = 0; i < config->listener_count; i++)
+        if (config->listeners[i].dtls)
+            mark_port(s, config->listeners[i].port);
+    for (unsigned i = 0; i < config->upstream_count; i++)
+        upstreams |= config->upstreams[i].dtls != NULL;
+    for (unsigned i = 0; upstreams && i < config->workers << config->upstream_port_shift; i++)
+        mark_port(s, (uint16_t)(first + i));
+}
+
+/* ---- start and end ---- */
+
+static int init(struct security *s, const struct security_setup *setup)
+{
+    unsigned contexts = 2 * setup->associations;
+    int err;
+
+    random_seed(&s->random, setup->seed);
+    mark_ports(s);
+    s->aead = aead_create(contexts < CONTEXTS_MAX ? contexts : CONTEXTS_MAX);
+    if (!s->aead)
+        return -ENOMEM;
+    err = associations_init(&s->associations, setup->associations, random_u64(&s->random));
+    if (!err)
+        err = security_contacts_init(s);
+    if (err)
+        return err;
+    wheel_handle(setup->wheel, TIMER_ASSOCIATION, security_on_idle, s);
+    wheel_handle(setup->wheel, TIMER_HANDSHAKE, security_on_handshake, s);
+    return 0;
+}
+
+struct security *security_create(const struct security_setup *setup)
+{
+    struct security *s = memory_reserve(sizeof(*s));
+    int err;
+
+    if (!s) {
+        credentials_drop(setup->credentials);
+        return NULL;
+    }
+    s->setup = *setup;
+    s->setup.seed = NULL; /* the caller's, for this call only */
+    s->credentials = setup->credentials;
+    s->now = setup->now;
+    err = init(s, setup);
+    if (err) {
+        security_destroy(s);
+        errno = -err;
+        return NULL;
+    }
+    return s;
+}
+
+/* The wheel goes with the worker: what is armed in it is not looked at any more. */
+void security_destroy(struct security *s)
+{
+    if (!s)
+        return;
+    security_contacts_fini(s);
+    associations_fini(&s->associations);
+    aead_destroy(s->aead);
+    credentials_drop(s->credentials);
+    memory_release(s, sizeof(*s));
+}
+
+void security_renew(struct security *s, struct credentials *credentials)
+{
+    credentials_drop(s->credentials);
+    s->credentials = credentials;
+}
+
+/* ---- driving ---- */
+
+unsigned security_advance(struct security *s, uint64_t now)
+{
+    unsigned done;
+
+    if (now > s->now)
+        s->now = now;
+    done = security_work(s);
+    return s->farewell ? done + security_say_farewell(s) : done;
+}
+
+uint64_t security_next_us(const struct security *s)
+{
+    return s->work.head != POOL_NONE || s->farewell ? s->now : UINT64_MAX;
+}
+
+void security_drain(struct security *s, bool farewell)
+{
+    if (s->draining)
+        return;
+    s->draining = true;
+    s->farewell = farewell;
+}
+
+bool security_is_quiet(const struct security *s)
+{
+    return !s->farewell;
+}
+
+/* What an ICMP error quotes shows whether its sender has seen a record of ours: one of the latest.
+ * Others are not believed, as anybody could send them. */
+static bool is_recent(const struct association *a, const uint8_t *quoted, size_t length)
+{
+    struct record_view v;
+    uint64_t sequence = 0;
+
+    if (length < RECORD_CID_AT ||
+        quoted[0] != (a->cid_length ? RECORD_CID : RECORD_APPLICATION_DATA))
+        return false;
+    v.epoch = (uint16_t)(quoted[3] << 8 | quoted[4]);
+    for (unsigned i = 5; i < RECORD_CID_AT; i++)
+        sequence = sequence << 8 | quoted[i];
+    return v.epoch == ASSOCIATION_EPOCH && sequence < a->sequence &&
+           a->sequence - sequence <= RECORD_WINDOW;
+}
+
+bool security_unreachable(const struct security *s, const struct flow *wire, const uint8_t *quoted,
+                          size_t length, struct flow *out)
+{
+    uint32_t hash = places_hash_flow(&s->associations.key, wire);
+    const struct association *a = association_at_wire(&s->associations, wire, hash, NULL);
+
+    while (a && !is_recent(a, quoted, length))
+        a = association_at_wire(&s->associations, wire, hash, a);
+    if (!a)
+        return false;
+    *out = association_flow(a);
+    return true;
+}
+
+/* ---- what a session is ---- */
+
+static struct association *lookup(const struct security *s, const struct flow *session)
+{
+    const struct associations *all = &s->associations;
+    const uint8_t *id = association_flow_id(session);
+    struct association *a;
+    struct flow wire;
+    uint32_t hash;
+
+    if (id)
+        return association_of_id(all, id, places_hash_id(&all->key, id));
+    wire = *session;
+    wire.transport = TRANSPORT_UDP;
+    hash = places_hash_flow(&all->key, &wire);
+    for (a = association_at_wire(all, &wire, hash, NULL); a && a->role != ASSOCIATION_CLIENT;)
+        a = association_at_wire(all, &wire, hash, a);
+    return a;
+}
+
+/* A message is allocated and sent in two calls, and an answer follows what it answers. */
+struct association *security_lookup(struct security *s, const struct flow *session)
+{
+    const uint8_t *id = association_flow_id(session);
+    struct association *a = s->last;
+
+    if (a && id && a->role == ASSOCIATION_SERVER && net_word(a->id) == net_word(id))
+        return a;
+    a = lookup(s, session);
+    s->last = a;
+    return a;
+}
+
+const struct association *security_find(const struct security *s, const struct flow *session)
+{
+    return s && session->transport == TRANSPORT_DTLS ? lookup(s, session) : NULL;
+}
+
+const struct principal *security_principal(const struct security *s, const struct flow *session)
+{
+    static const struct principal nobody = {.kind = PRINCIPAL_NONE};
+    const struct association *a = security_find(s, session);
+
+    return a ? &a->principal : &nobody;
+}
+
+bool security_peer(const struct security *s, const struct flow *session, struct endpoint *out)
+{
+    const struct association *a = security_find(s, session);
+
+    if (a)
+        *out = (struct endpoint){a->wire.peer, a->wire.peer_port};
+    return a != NULL;
+}
+
+uint16_t security_overhead(const struct security *s, const struct flow *session)
+{
+    const struct association *a = security_find(s, session);
+
+    return a ? (uint16_t)(record_lead((enum suite)a->suite, a->cid_length) +
+                          record_trail((enum suite)a->suite, a->cid_length))
+             : 0;
+}
+
+static uint16_t headers_of(const struct flow *wire)
+{
+    return address_is_v4(&wire->peer) ? IP4_UDP_BYTES : IP6_UDP_BYTES;
+}
+
+uint16_t security_headers(const struct security *s, const struct flow *session)
+{
+    const struct association *a = security_find(s, session);
+
+    return headers_of(a ? &a->wire : session);
+}
+
+uint16_t security_wire_room(const struct security *s, const struct flow *wire)
+{
+    return (uint16_t)(s->setup.config->locals[wire->local].mtu - headers_of(wire));
+}
+
+bool security_is_unproven(const struct security *s, const struct flow *session)
+{
+    const struct association *a = security_find(s, session);
+
+    return a && a->unproven;
+}
+
+void security_prove(struct security *s, const struct flow *session)
+{
+    struct association *a = lookup(s, session);
+
+    if (a)
+        a->unproven = false;
+}
+
+void security_close(struct security *s, const struct flow *session, bool notify)
+{
+    struct association *a = lookup(s, session);
+
+    if (a)
+        security_end(s, a, notify, &s->setup.counters->associations_closed);
+}
+
+void security_usage(const struct security *s, struct security_usage *usage)
+{
+    *usage = (struct security_usage){
+        .associations = pool_used(&s->associations.pool),
+        .associations_max = s->associations.pool.capacity,
+        .handshakes = pool_used(&s->contacts),
+        .handshakes_max = s->contacts.capacity,
+        .chunks = pool_used(&s->chunks.pool),
+        .chunks_max = s->chunks.pool.capacity,
+    };
+}

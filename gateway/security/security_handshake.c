@@ -1,0 +1,492 @@
+/* Handshakes: who may have one, whose turn it is, and what comes of it. */
+#include <endian.h>
+#include <errno.h>
+#include <string.h>
+
+#include <openssl/crypto.h>
+
+#include "gateway/hash.h"
+#include "gateway/security/security_parts.h"
+
+#define BY_WORK offsetof(struct contact, by_work)
+#define BY_AGE  offsetof(struct contact, by_age)
+
+/* Memory for the datagrams that wait, for each handshake that may be under way. */
+#define CHUNK_BYTES_EACH 2048u
+
+static void settle(struct security *s, struct contact *c, enum handshake_state state);
+
+/* ---- contacts ---- */
+
+struct contact *security_contact_of(const struct security *s, const struct flow *wire,
+                                    uint32_t hash)
+{
+    const struct places *places = &s->contacts_by_wire;
+    const struct places_slot *slot = places_slot(places, hash);
+
+    for (; (slot = places_next(places, slot, hash)); slot = places_behind(places, slot)) {
+        struct contact *c = contact_at(s, slot->place - 1);
+
+        if (flow_equal(&c->wire, wire))
+            return c;
+    }
+    return NULL;
+}
+
+/* Random, but for the worker that it is found by; nobody else's. */
+static void draw_id(struct security *s, uint8_t id[ASSOCIATION_ID_BYTES])
+{
+    const struct associations *all = &s->associations;
+
+    do {
+        uint64_t word = random_u64(&s->random) | 1;
+
+        memcpy(id, &word, ASSOCIATION_ID_BYTES);
+        id[0] = (uint8_t)s->setup.index;
+    } while (association_of_id(all, id, places_hash_id(&all->key, id)));
+}
+
+/* One that is done gives its place to one that begins: its peer has nothing to complain of until
+ * now. */
+static struct contact *take_contact(struct security *s)
+{
+    struct contact *c = pool_get(&s->contacts);
+
+    if (c || s->lingering.head == POOL_NONE)
+        return c;
+    security_contact_end(s, contact_at(s, s->lingering.head));
+    return pool_get(&s->contacts);
+}
+
+static struct contact *make_contact(struct security *s, const struct flow *wire, uint16_t place,
+                                    enum association_role role)
+{
+    struct contact *c = take_contact(s);
+
+    if (!c)
+        return NULL;
+    memset(c, 0, sizeof(*c));
+    c->wire = *wire;
+    draw_id(s, c->id);
+    c->begun_us = s->now;
+    c->association = POOL_NONE;
+    c->serial = ++s->serial;
+    c->place = place;
+    c->role = (uint8_t)role;
+    timer_init(&c->timer, TIMER_HANDSHAKE);
+    places_add(&s->contacts_by_wire, places_hash_flow(&s->associations.key, wire),
+               pool_index(&s->contacts, c));
+    return c;
+}
+
+static void stop_work(struct security *s, struct contact *c)
+{
+    if (c->working)
+        list_remove(&s->work, &s->contacts, BY_WORK, pool_index(&s->contacts, c));
+    c->working = false;
+}
+
+void security_contact_end(struct security *s, struct contact *c)
+{
+    uint32_t index = pool_index(&s->contacts, c);
+
+    stop_work(s, c);
+    for (unsigned i = 0; i < c->queued; i++)
+        chunks_free(&s->chunks, c->queue[i].chunk);
+    wheel_cancel(s->setup.wheel, &c->timer);
+    if (c->association != POOL_NONE) {
+        struct association *a = pool_at(&s->associations.pool, c->association);
+
+        a->contact = POOL_NONE;
+        list_remove(&s->lingering, &s->contacts, BY_AGE, index);
+    }
+    if (c->handshake)
+        handshake_free(c->handshake);
+    credentials_drop(c->credentials);
+    places_remove(&s->contacts_by_wire, places_hash_flow(&s->associations.key, &c->wire), index);
+    pool_put_at(&s->contacts, index);
+}
+
+/* Nothing comes of it. */
+static void fail(struct security *s, struct contact *c, int error)
+{
+    struct endpoint peer = {c->wire.peer, c->wire.peer_port};
+    struct flow flow = flow_make(c->wire.local, c->wire.local_port, &peer, TRANSPORT_DTLS);
+    bool ours = c->role == ASSOCIATION_CLIENT;
+
+    s->setup.counters->dtls_handshakes_failed++;
+    security_contact_end(s, c);
+    if (ours)
+        s->setup.ops.connected(s->setup.ops.context, &flow, error);
+}
+
+/* ---- datagrams that wait ---- */
+
+void security_queue(struct security *s, struct contact *c, const uint8_t *data, size_t length)
+{
+    uint32_t chunk;
+
+    if (c->queued == CONTACT_QUEUE ||
+        (chunk = chunks_write(&s->chunks, data, length)) == CHUNK_NONE) {
+        s->setup.counters->drop_dtls_queue++;
+        return;
+    }
+    c->queue[c->queued].chunk = chunk;
+    c->queue[c->queued++].length = (uint16_t)length;
+    if (!c->working)
+        list_push_back(&s->work, &s->contacts, BY_WORK, pool_index(&s->contacts, c));
+    c->working = true;
+}
+
+/* The oldest one, into s->datagram. Its length. */
+static uint16_t take_datagram(struct security *s, struct contact *c)
+{
+    uint16_t length = c->queue[0].length;
+
+    chunks_read(&s->chunks, c->queue[0].chunk, s->datagram, length);
+    chunks_free(&s->chunks, c->queue[0].chunk);
+    c->queued--;
+    memmove(&c->queue[0], &c->queue[1], c->queued * sizeof(c->queue[0]));
+    return length;
+}
+
+/* ---- the beginning ---- */
+
+static uint64_t name_of(const struct datagram *d)
+{
+    struct hello hello;
+
+    if (hello_parse(d->data, d->length, &hello) != HELLO_GOOD)
+        return 0;
+    return hash_bytes(hello.random, HELLO_RANDOM_BYTES, 0) | 1;
+}
+
+/* A ClientHello whose sender gets what is sent to its address. */
+static void greet(struct security *s, const struct datagram *d, unsigned listener, uint32_t hash)
+{
+    struct contact *c = security_contact_of(s, &d->flow, hash);
+    uint64_t name = name_of(d);
+
+    if (c && c->name != name) { /* the client has begun anew */
+        security_contact_end(s, c);
+        c = NULL;
+    }
+    if (c && c->association != POOL_NONE)
+        return; /* late: it has been answered by all that follows it */
+    if (!c && !s->draining)
+        c = make_contact(s, &d->flow, (uint16_t)listener, ASSOCIATION_SERVER);
+    if (!c) {
+        s->setup.counters->dtls_handshakes_refused++;
+        return;
+    }
+    c->name = name;
+    security_queue(s, c, d->data, d->length);
+}
+
+bool security_receive_hello(struct security *s, const struct datagram *d, uint32_t hash)
+{
+    int listener = security_listener_of(s, &d->flow);
+    uint8_t out[HELLO_VERIFY_BYTES];
+    size_t length;
+
+    if (listener < 0)
+        return false;
+    switch (hello_check(s->handshakes, &d->flow, d->data, d->length, s->now, out, &length)) {
+    case HELLO_NONE:
+        return false;
+    case HELLO_BAD:
+        s->setup.counters->drop_dtls_malformed++;
+        return true;
+    case HELLO_VERIFY:
+        if (security_send_raw(s, &d->flow, out, length))
+            s->setup.counters->dtls_hello_verify++;
+        return true;
+    case HELLO_GOOD:
+        greet(s, d, (unsigned)listener, hash);
+        return true;
+    }
+    return true;
+}
+
+static const struct credentials_side *side_of(const struct contact *c)
+{
+    return c->role == ASSOCIATION_SERVER ? credentials_listener(c->credentials, c->place)
+                                         : credentials_upstream(c->credentials, c->place);
+}
+
+static bool wants_cid(const struct security *s, const struct contact *c)
+{
+    return c->role == ASSOCIATION_SERVER ? s->setup.config->listeners[c->place].dtls->connection_id
+                                         : s->setup.config->upstreams[c->place].dtls->connection_id;
+}
+
+/* Makes its OpenSSL side. 0 or a negative errno. */
+static int begin(struct security *s, struct contact *c)
+{
+    struct handshake_setup setup = {.worker = s->setup.index,
+                                    .own_cid = be64toh(net_word(c->id)),
+                                    .cid_wanted = wants_cid(s, c),
+                                    .room = security_wire_room(s, &c->wire),
+                                    .owner = c};
+    int error = 0;
+
+    c->credentials = credentials_take(s->credentials);
+    setup.side = side_of(c);
+    if (!setup.side)
+        return -ENOENT;
+    c->handshake = c->role == ASSOCIATION_SERVER
+                       ? handshake_accept(s->handshakes, &setup, s->now, &error)
+                       : handshake_connect(s->handshakes, &setup, &c->wire.peer, s->now, &error);
+    return c->handshake ? 0 : error;
+}
+
+int security_connect(struct security *s, unsigned upstream, const struct flow *session)
+{
+    struct flow wire = *session;
+    struct contact *c;
+    int err;
+
+    wire.transport = TRANSPORT_UDP;
+    if (security_contact_of(s, &wire, places_hash_flow(&s->associations.key, &wire)))
+        return -EALREADY;
+    c = s->draining ? NULL : make_contact(s, &wire, (uint16_t)upstream, ASSOCIATION_CLIENT);
+    if (!c)
+        return -ENOBUFS;
+    err = begin(s, c);
+    if (err) {
+        security_contact_end(s, c);
+        return err;
+    }
+    settle(s, c, handshake_state(c->handshake));
+    return 0;
+}
+
+/* ---- the end ---- */
+
+static void fill(struct association *a, const struct contact *c,
+                 const struct handshake_outcome *outcome)
+{
+    a->role = c->role;
+    a->place = c->place;
+    a->suite = outcome->suite;
+    a->sequence = outcome->next_sequence;
+    a->limit = security_last_sequence(a);
+    a->window = outcome->window;
+    a->own_cid = outcome->cid_in;
+    a->cid_length = outcome->cid_out ? outcome->peer_cid_length : 0;
+    memcpy(a->cid, outcome->peer_cid, a->cid_length);
+    a->resumed = outcome->resumed;
+    a->read = outcome->in;
+    a->write = outcome->out;
+    a->principal = outcome->principal;
+}
+
+/* NULL: there is no room for it. */
+static struct association *establish(struct security *s, struct contact *c,
+                                     const struct handshake_outcome *outcome)
+{
+    struct association *a = security_make(s, &c->wire, c->id);
+
+    if (!a)
+        return NULL;
+    fill(a, c, outcome);
+    a->seen_us = a->opened_us = s->now;
+    a->contact = pool_index(&s->contacts, c);
+    c->association = association_index(&s->associations, a);
+    list_push_back(&s->lingering, &s->contacts, BY_AGE, a->contact);
+    (void)aead_prepare(s->aead, (enum suite)a->suite); /* without it it is slower */
+    wheel_arm(s->setup.wheel, &a->idle, s->now + s->setup.config->security.idle_us);
+    s->setup.counters->associations_opened++;
+    s->setup.counters->dtls_handshakes++;
+    s->setup.counters->dtls_resumed += a->resumed;
+    security_replace(s, a);
+    return a;
+}
+
+/* What came before its time may be the association's first messages. */
+static void receive_queued(struct security *s, struct contact *c)
+{
+    struct flow wire = c->wire;
+    uint32_t chunks[CONTACT_QUEUE];
+    uint16_t lengths[CONTACT_QUEUE];
+    unsigned n = c->queued;
+
+    for (unsigned i = 0; i < n; i++) {
+        chunks[i] = c->queue[i].chunk;
+        lengths[i] = c->queue[i].length;
+    }
+    c->queued = 0;
+    stop_work(s, c);
+    for (unsigned i = 0; i < n; i++) { /* `c` may go by any of them */
+        chunks_read(&s->chunks, chunks[i], s->datagram, lengths[i]);
+        chunks_free(&s->chunks, chunks[i]);
+        security_receive_own(s, &wire, s->datagram, lengths[i]);
+    }
+}
+
+static void finish(struct security *s, struct contact *c)
+{
+    struct handshake_outcome outcome;
+    struct association *a = NULL;
+    struct flow flow;
+
+    if (handshake_outcome(c->handshake, &outcome) == 0)
+        a = establish(s, c, &outcome);
+    OPENSSL_cleanse(&outcome, sizeof(outcome));
+    if (!a) {
+        fail(s, c, -ENOBUFS);
+        return;
+    }
+    if (a->role == ASSOCIATION_CLIENT) {
+        flow = association_flow(a);
+        s->setup.ops.connected(s->setup.ops.context, &flow, 0);
+    }
+}
+
+/* ---- keys ---- */
+
+/* An identity that is not in the file: the store may know it. */
+static enum handshake_state find_key(struct security *s, struct contact *c)
+{
+    return handshake_give_key(c->handshake, NULL, 0, s->now);
+}
+
+/* ---- steps ---- */
+
+/* What the last call made of it. It may be gone after this. */
+static void settle(struct security *s, struct contact *c, enum handshake_state state)
+{
+    if (state == HANDSHAKE_NEEDS_KEY && !c->asking)
+        state = find_key(s, c);
+    switch (state) {
+    case HANDSHAKE_GOING:
+    case HANDSHAKE_NEEDS_KEY:
+        break;
+    case HANDSHAKE_DONE:
+        if (c->association == POOL_NONE) {
+            wheel_arm(s->setup.wheel, &c->timer, handshake_due_us(c->handshake));
+            finish(s, c);
+            return;
+        }
+        break;
+    case HANDSHAKE_FAILED:
+        fail(s, c, -ECONNREFUSED);
+        return;
+    }
+    wheel_arm(s->setup.wheel, &c->timer, handshake_due_us(c->handshake));
+}
+
+/* Works on one datagram. What it cost, in units. */
+static unsigned step(struct security *s, struct contact *c)
+{
+    uint16_t length = take_datagram(s, c);
+    uint32_t index = pool_index(&s->contacts, c), serial = c->serial;
+    struct flow wire = c->wire;
+    bool was_done = c->association != POOL_NONE;
+    enum handshake_state state;
+    unsigned weight;
+    size_t left;
+    int err;
+
+    if (!c->handshake && (err = begin(s, c))) {
+        fail(s, c, err);
+        return 1;
+    }
+    weight = handshake_weight(c->handshake);
+    state = handshake_feed(c->handshake, s->datagram, length, s->now);
+    left = handshake_left(c->handshake);
+    settle(s, c, state);
+    if (was_done || state != HANDSHAKE_DONE)
+        return weight;
+    if (left && left <= length)
+        security_receive_own(s, &wire, s->datagram + length - left, left);
+    c = security_contact_of(s, &wire, places_hash_flow(&s->associations.key, &wire));
+    if (c && pool_index(&s->contacts, c) == index && c->serial == serial)
+        receive_queued(s, c);
+    security_flush(s);
+    return weight;
+}
+
+unsigned security_work(struct security *s)
+{
+    unsigned budget = s->setup.config->security.handshake_budget, spent = 0;
+
+    while (spent < budget && s->work.head != POOL_NONE) {
+        uint32_t index = s->work.head;
+        struct contact *c = contact_at(s, index);
+
+        stop_work(s, c);
+        if (c->queued > 1) { /* the next one in its turn */
+            list_push_back(&s->work, &s->contacts, BY_WORK, index);
+            c->working = true;
+        }
+        spent += step(s, c);
+    }
+    return spent;
+}
+
+void security_on_handshake(void *context, struct timer *timer, uint64_t now_us)
+{
+    struct security *s = context;
+    struct contact *c =
+        (struct contact *)(void *)((uint8_t *)timer - offsetof(struct contact, timer));
+    enum handshake_state state;
+
+    if (now_us > s->now)
+        s->now = now_us;
+    if (!c->handshake)
+        return;
+    state = handshake_timeout(c->handshake, s->now);
+    if (state == HANDSHAKE_DONE && c->association != POOL_NONE &&
+        handshake_due_us(c->handshake) == UINT64_MAX)
+        security_contact_end(s, c);
+    else
+        settle(s, c, state);
+}
+
+/* ---- start and end ---- */
+
+static void send_flight(void *context, struct handshake *h, const uint8_t *datagram, size_t length)
+{
+    struct security *s = context;
+    const struct contact *c = handshake_owner(h);
+
+    (void)security_send_raw(s, &c->wire, datagram, length); /* lost: it is repeated */
+}
+
+int security_contacts_init(struct security *s)
+{
+    uint32_t max = s->setup.config->limits.handshakes;
+    struct handshakes_setup setup = {.max = max, .ops = {.context = s, .send = send_flight}};
+    int err;
+
+    s->work = s->lingering = LIST_NONE;
+    for (unsigned i = 0; i < sizeof(setup.seed); i += 8) {
+        uint64_t word = random_u64(&s->random);
+
+        memcpy(setup.seed + i, &word, 8);
+    }
+    if ((err = pool_init(&s->contacts, sizeof(struct contact), max)) ||
+        (err = places_init(&s->contacts_by_wire, max)) ||
+        (err = chunks_init(&s->chunks, (size_t)max * CHUNK_BYTES_EACH + 64 * CHUNK_BYTES)))
+        return err;
+    s->handshakes = handshakes_create(&setup);
+    OPENSSL_cleanse(setup.seed, sizeof(setup.seed));
+    return s->handshakes ? 0 : -ENOMEM;
+}
+
+void security_contacts_fini(struct security *s)
+{
+    for (uint32_t i = 0; s->contacts_by_wire.slots && i <= s->contacts_by_wire.mask;) {
+        uint32_t place = s->contacts_by_wire.slots[i].place;
+
+        if (place)
+            security_contact_end(s, contact_at(s, place - 1)); /* another one may move up here */
+        else
+            i++;
+    }
+    handshakes_destroy(s->handshakes);
+    chunks_fini(&s->chunks);
+    places_fini(&s->contacts_by_wire);
+    pool_fini(&s->contacts);
+}

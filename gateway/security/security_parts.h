@@ -1,0 +1,159 @@
+/* The parts of a struct security: what the files security*.c share, and nobody else. One worker's
+ * thread; no locking. */
+#ifndef COAPGW_GATEWAY_SECURITY_SECURITY_PARTS_H
+#define COAPGW_GATEWAY_SECURITY_SECURITY_PARTS_H
+
+#include "gateway/chunk.h"
+#include "gateway/list.h"
+#include "gateway/security/credentials.h"
+#include "gateway/security/handshake.h"
+#include "gateway/security/security.h"
+
+/* Datagrams of one handshake that wait for their turn. */
+#define CONTACT_QUEUE 8
+
+/* The longest datagram that is looked at: no MTU of ours is larger. */
+#define SECURITY_DATAGRAM_MAX 2048
+
+/* What the records of a burst held, until it is delivered. */
+#define SECURITY_ARENA_BYTES (64u * 1024)
+
+/* The last sequences that a key may have, which are left for alerts. */
+#define SECURITY_ALERTS_LEFT 16
+
+enum alert_level { ALERT_WARNING = 1, ALERT_FATAL = 2 };
+
+enum alert { /* RFC 5246 7.2 */
+             ALERT_CLOSE_NOTIFY = 0,
+             ALERT_NO_RENEGOTIATION = 100,
+};
+
+/* A handshake, from the first datagram that is kept of it. When it is done it stays for a while
+ * beside its association (it lingers): the peer may not have got our last messages, and they are
+ * sent again then. */
+struct contact {
+    struct flow wire;
+    uint8_t id[ASSOCIATION_ID_BYTES]; /* of the association that it will be */
+    struct credentials *credentials;  /* that it was begun with: a reference */
+    struct handshake *handshake;      /* NULL: not one of its datagrams has been worked on */
+    uint64_t begun_us;
+    uint64_t name; /* hash of the ClientHello's random: another one is another handshake */
+    struct timer timer;
+    struct links by_work, by_age;
+    uint32_t association; /* POOL_NONE: not done */
+    uint32_t serial;      /* with the index it names it where an answer comes later */
+    uint16_t place;       /* index of the listener or upstream */
+    uint8_t role;         /* enum association_role */
+    uint8_t queued;
+    bool working; /* it is in the list of those that have something to do */
+    bool asking;  /* a key has been asked of the store: nothing goes on before the answer */
+    struct {
+        uint32_t chunk;
+        uint16_t length;
+    } queue[CONTACT_QUEUE]; /* oldest first */
+};
+
+struct security {
+    struct security_setup setup;
+    uint64_t now;
+    struct random random;
+    struct aead *aead;
+    struct credentials *credentials;
+    struct handshakes *handshakes;
+    struct associations associations;
+    struct association *last; /* that something was sent in; NULL: not known */
+
+    struct pool contacts;
+    struct places contacts_by_wire;
+    struct list work;      /* contacts with datagrams to be worked on */
+    struct list lingering; /* those that are done, oldest first */
+    uint32_t serial;
+    struct chunks chunks; /* their datagrams */
+
+    bool draining, farewell;
+    uint32_t farewell_at; /* slot of the table of ids */
+
+    uint64_t ports[1024]; /* bits of local ports that records may come to */
+
+    struct datagram plain[WORKER_BURST];
+    unsigned plain_count;
+    size_t arena_used;
+    uint8_t arena[SECURITY_ARENA_BYTES];
+    uint8_t datagram[SECURITY_DATAGRAM_MAX]; /* of a handshake, while it is worked on */
+};
+
+static inline bool security_port_is_ours(const struct security *s, uint16_t port)
+{
+    return s->ports[port / 64] >> (port % 64) & 1;
+}
+
+static inline struct contact *contact_at(const struct security *s, uint32_t index)
+{
+    return pool_at(&s->contacts, index);
+}
+
+/* ---- security.c ---- */
+
+/* The listener with DTLS that a datagram came to, or -1. */
+int security_listener_of(const struct security *s, const struct flow *wire);
+
+/* The largest datagram to a wire flow. */
+uint16_t security_wire_room(const struct security *s, const struct flow *wire);
+
+/* The association of a session's flow; NULL. */
+struct association *security_lookup(struct security *s, const struct flow *session);
+
+/* ---- security_receive.c ---- */
+
+/* One datagram. What it holds is collected. */
+void security_receive_datagram(struct security *s, const struct datagram *d, uint32_t hash);
+/* The same for one that has waited, or for the rest of one. */
+void security_receive_own(struct security *s, const struct flow *wire, const uint8_t *data,
+                          size_t length);
+/* Delivers what has been collected. */
+void security_flush(struct security *s);
+
+/* ---- security_send.c ---- */
+
+/* Sends bytes as they are. False when there is no buffer for them. */
+bool security_send_raw(struct security *s, const struct flow *wire, const uint8_t *bytes,
+                       size_t length);
+void security_send_alert(struct security *s, struct association *a, enum alert_level level,
+                         enum alert alert);
+
+/* ---- security_life.c ---- */
+
+/* A new one, at the cost of another one if need be. NULL: there is no room. */
+struct association *security_make(struct security *s, const struct flow *wire,
+                                  const uint8_t id[ASSOCIATION_ID_BYTES]);
+
+/* It goes, and `*counter` says why. With `notify` the peer is told. */
+void security_end(struct security *s, struct association *a, bool notify, uint64_t *counter);
+
+/* Those that a new association from the same address takes the place of (RFC 6347 4.2.8). */
+void security_replace(struct security *s, const struct association *fresh);
+
+/* How far its sequences go when nothing else limits them. */
+uint64_t security_last_sequence(const struct association *a);
+
+void security_on_idle(void *context, struct timer *timer, uint64_t now_us);
+/* Tells some of the peers that this is the end. Returns how many. */
+unsigned security_say_farewell(struct security *s);
+
+/* ---- security_handshake.c ---- */
+
+int security_contacts_init(struct security *s);
+void security_contacts_fini(struct security *s);
+
+struct contact *security_contact_of(const struct security *s, const struct flow *wire,
+                                    uint32_t hash);
+/* A datagram that begins with a record of epoch 0: true when it was a ClientHello, which is dealt
+ * with then. */
+bool security_receive_hello(struct security *s, const struct datagram *d, uint32_t hash);
+/* Lets a datagram wait for its turn. */
+void security_queue(struct security *s, struct contact *c, const uint8_t *data, size_t length);
+void security_contact_end(struct security *s, struct contact *c);
+unsigned security_work(struct security *s);
+void security_on_handshake(void *context, struct timer *timer, uint64_t now_us);
+
+#endif
