@@ -388,6 +388,7 @@ int observations_init(struct proxy *p)
     int err;
 
     p->fanout = LIST_NONE;
+    p->confirms = CONFIRMS_PER_TURN;
     wheel_handle(&p->m->wheel, TIMER_OBSERVATION, observation_on_timer, p);
     if (count == 0)
         return 0;

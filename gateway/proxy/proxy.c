@@ -161,6 +161,7 @@ unsigned proxy_advance(struct proxy *p)
 {
     unsigned done = 0;
 
+    p->confirms = CONFIRMS_PER_TURN;
     if (p->upstreams.lost)
         done += tell_lost(p, LOST_PER_TURN);
     if (p->handouts.head != POOL_NONE)

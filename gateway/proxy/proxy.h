@@ -267,6 +267,11 @@ struct local_owner {
 
 /* ---- all of it ---- */
 
+/* Notifications of one turn that may be confirmable, by the fan-out and by timers: each brings an
+ * ACK, and what a turn calls for has to be what a turn takes in (WORKER_BURST from a device), or
+ * the device's queue overflows and the clients whose ACKs are lost hear nothing for seconds. */
+#define CONFIRMS_PER_TURN 32
+
 struct proxy {
     struct messaging *m;
     struct module_host *modules; /* who hears of relations; NULL: nobody */
@@ -279,6 +284,7 @@ struct proxy {
     uint32_t token_mask;  /* hides the indices */
     uint64_t hash_seed;   /* the same for all workers: they tell each other of `uri` hashes */
     struct list fanout;   /* observations with relations to be notified */
+    unsigned confirms;    /* notifications that may still be confirmable in this turn */
     struct list handouts; /* fetches that are done, with clients still to be answered */
     uint64_t number_top;  /* no observation that was given up had a higher number */
     bool draining;        /* new requests are refused */

@@ -108,6 +108,8 @@ static bool send_confirmable(struct proxy *p, struct relation *r, uint16_t mid)
         outbound_submit(m, s, TYPE_CON, mid, m->scratch, (uint16_t)length,
                         last ? OWNER_NONE : OWNER_RELATION, relation_index(p, r), &index) < 0)
         return false;
+    if (p->confirms)
+        p->confirms--;
     if (!last)
         r->outbound = index;
     return true;
@@ -261,23 +263,48 @@ static void arm_resumed(struct proxy *p, struct relation *r)
     wheel_arm(&p->m->wheel, &r->confirm, p->m->now + random_below(&p->m->random, spread + 1));
 }
 
+/* Where many relations are due at once, those beyond what a turn may have go as NON once more: that
+ * sets them apart for the next time, too. But only once in a cycle, and not those that have been
+ * quiet for so long that it is in doubt whether the client is there. */
+static bool is_due(const struct proxy *p, const struct relation *r)
+{
+    const struct config_observe *config = &p->m->config->observe;
+    uint32_t every = config->confirm_every;
+
+    if (p->m->now - r->sent_us >= config->confirm_after_us)
+        return true;
+    return r->unconfirmed + 1u >= (p->confirms || every == 1 ? every : 2 * every);
+}
+
+/* What is held or has come back will be told the state in its own time. */
+static bool is_to_be_told(const struct proxy *p, const struct relation *r)
+{
+    return r->state_n != observation_at(p, r->observation)->state_n && r->outbound == POOL_NONE &&
+           r->held == POOL_NONE && !r->resumed;
+}
+
+/* What it would be sent now is confirmable, and is for the next turn. */
+static bool has_to_wait(const struct proxy *p, const struct relation *r)
+{
+    if (p->confirms)
+        return false;
+    if (observation_at(p, r->observation)->state == OBSERVATION_OVER)
+        return true;
+    return is_to_be_told(p, r) &&
+           (is_due(p, r) || outbound_is_silent(p->m, relation_session(p, r)));
+}
+
 /* RFC 7641 4.5: while a CON is not acknowledged, newer states wait. */
 static void notify(struct proxy *p, struct relation *r)
 {
-    const struct config_observe *config = &p->m->config->observe;
-    const struct observation *o = observation_at(p, r->observation);
-    bool due = r->unconfirmed + 1u >= config->confirm_every ||
-               p->m->now - r->sent_us >= config->confirm_after_us;
-
-    /* What is held or has come back will be told the state in its own time. */
     if (r->resumed && !timer_armed(&r->confirm))
         arm_resumed(p, r);
-    if (r->state_n == o->state_n || r->outbound != POOL_NONE || r->held != POOL_NONE || r->resumed)
+    if (!is_to_be_told(p, r))
         return;
     if (outbound_is_silent(p->m, relation_session(p, r)))
         (void)send_state(p, r, AS_CON_ONLY);
     else
-        (void)send_state(p, r, due ? AS_CON : AS_NON);
+        (void)send_state(p, r, is_due(p, r) ? AS_CON : AS_NON);
 }
 
 /* RFC 7641 4.5.2: a retransmission carries the newest state, under a new message ID. False when it
@@ -337,6 +364,8 @@ static unsigned fan_out_some(struct proxy *p, struct observation *o, unsigned bu
         if (o->cursor == POOL_NONE)
             o->cursor = o->relations.head;
         r = relation_at(p, o->cursor);
+        if (has_to_wait(p, r))
+            break;
         o->cursor = r->by_observation.next;
         if (relation_is_left(p, r))
             continue;
@@ -352,17 +381,20 @@ static unsigned fan_out_some(struct proxy *p, struct observation *o, unsigned bu
 
 unsigned relation_advance(struct proxy *p, unsigned budget)
 {
-    unsigned done = 0;
+    unsigned done = 0, looked;
 
     while (done < budget && p->fanout.head != POOL_NONE) {
         uint32_t index = p->fanout.head;
         struct observation *o = observation_at(p, index);
 
-        done += fan_out_some(p, o, budget - done);
+        looked = fan_out_some(p, o, budget - done);
+        done += looked;
         list_remove(&p->fanout, &p->observations, BY_FANOUT, index);
         if (o->left) {
             list_push_back(&p->fanout, &p->observations, BY_FANOUT, index);
-            continue;
+            if (looked)
+                continue;
+            break; /* the turn has had its confirmable ones: what is behind it has its turn next */
         }
         o->in_fanout = false;
         if (o->state == OBSERVATION_OVER)
@@ -426,6 +458,10 @@ void relation_on_confirm(void *context, struct timer *timer, uint64_t now_us)
         return; /* the fan-out of the first state arms it again */
     if (r->outbound != POOL_NONE || r->held != POOL_NONE || o->state != OBSERVATION_LIVE) {
         wheel_arm(&p->m->wheel, &r->confirm, p->m->now + AGAIN_US);
+        return;
+    }
+    if (p->confirms == 0) {
+        wheel_arm(&p->m->wheel, &r->confirm, p->m->now + 1);
         return;
     }
     if (r->resumed) {

@@ -4,14 +4,33 @@
 
 #define MANY 500
 
-static const char yaml[] = OBSERVE_YAML "observe: {confirm_every: 1000, confirm_after: 24h}\n"
-                                        "limits: {sessions: 1024, exchanges: 256, outbound: 1024, "
-                                        "queue: 2, remembered: 1024, message_memory: 1MiB, "
-                                        "observations: 4, relations: 1000, amplification: 0}\n";
+#define YAML(observe)                                                        \
+    OBSERVE_YAML "observe: {" observe "}\n"                                  \
+                 "limits: {sessions: 1024, exchanges: 256, outbound: 1024, " \
+                 "queue: 2, remembered: 1024, message_memory: 1MiB, "        \
+                 "observations: 4, relations: 1000, amplification: 0}\n"
 
 static int setup(void **state)
 {
-    observe_start(state, yaml);
+    observe_start(state, YAML("confirm_every: 1000, confirm_after: 24h"));
+    return 0;
+}
+
+static int setup_fifth(void **state)
+{
+    observe_start(state, YAML("confirm_every: 5, confirm_after: 24h"));
+    return 0;
+}
+
+static int setup_all(void **state)
+{
+    observe_start(state, YAML("confirm_every: 1, confirm_after: 24h"));
+    return 0;
+}
+
+static int setup_after(void **state)
+{
+    observe_start(state, YAML("confirm_every: 1000, confirm_after: 10s"));
     return 0;
 }
 
@@ -120,6 +139,106 @@ static void a_plain_request_does_not_wait_for_a_fan_out(void **state)
     assert_in_range(turns, 4, 8);
     all_have(h, 1, MANY, "two");
     assert_int_equal(worker_counters(h->worker)->notifications, MANY);
+}
+
+/* Confirmable ones among what was sent to clients since last asked, each of which is acknowledged;
+ * `first` has when each client got its first one, in states. */
+static unsigned confirm(struct harness *h, unsigned at_state, unsigned *first)
+{
+    unsigned n = 0, from = h->taken;
+
+    for (unsigned i = from; i < h->count; i++) {
+        const struct sent *s = &h->sent[i];
+        struct message m;
+
+        assert_int_equal(message_parse(s->data, s->length, &m), VERDICT_OK);
+        if (s->flow.peer_port == 5683 || m.type != TYPE_CON)
+            continue;
+        n++;
+        if (!first[s->flow.peer_port - 20000u])
+            first[s->flow.peer_port - 20000u] = at_state;
+        client_empty(h, s->flow.peer_port - 20000u, TYPE_ACK, m.mid);
+    }
+    listen(h);
+    h->count = h->taken = 0;
+    return n;
+}
+
+/* All of them are due for a CON at the same state: no turn calls for more ACKs than a turn takes,
+ * all are told of each state all the same, and each is asked within two cycles. */
+static void confirmations_are_spread(void **state)
+{
+    struct harness *h = *state;
+    unsigned first[MANY + 100] = {0};
+    struct registered r;
+    char text[16];
+
+    many_observe(h, MANY, &r);
+    for (unsigned n = 2; n <= 11; n++) {
+        unsigned confirmable = 0;
+
+        snprintf(text, sizeof(text), "%u", n);
+        state_now(h, &r, n, text);
+        harness_silent(h);
+        while (worker_next_us(h->worker) <= h->now) {
+            unsigned now;
+
+            assert_true(worker_advance(h->worker, h->now) > 0);
+            now = confirm(h, n, first);
+            assert_in_range(now, 0, 32);
+            confirmable += now;
+        }
+        all_have(h, 1, MANY, text);
+        assert_true(n >= 6 || confirmable == 0);
+    }
+    for (unsigned n = 1; n <= MANY; n++)
+        assert_in_range(first[n], 6, 11);
+}
+
+/* Where all are to be confirmable, they are: in smaller portions. */
+static void all_confirmable_ones_go_in_portions(void **state)
+{
+    struct harness *h = *state;
+    unsigned first[MANY + 100] = {0}, all = 0;
+    struct registered r;
+
+    many_observe(h, MANY, &r);
+    state_now(h, &r, 2, "two");
+    harness_silent(h);
+    while (worker_next_us(h->worker) <= h->now) {
+        unsigned now;
+
+        assert_true(worker_advance(h->worker, h->now) > 0);
+        now = confirm(h, 2, first);
+        assert_in_range(now, 1, 32);
+        all += now;
+    }
+    assert_int_equal(all, MANY);
+    all_have(h, 1, MANY, "two");
+}
+
+/* The same for a last state that has to be confirmed because no newer one comes. */
+static void timers_ask_in_portions(void **state)
+{
+    struct harness *h = *state;
+    unsigned first[MANY + 100] = {0}, all = 0;
+    struct registered r;
+
+    many_observe(h, MANY, &r);
+    state_now(h, &r, 2, "two");
+    while (worker_next_us(h->worker) <= h->now)
+        worker_advance(h->worker, h->now);
+    listen(h);
+    for (unsigned ms = 0; ms < 12000; ms++) {
+        unsigned now;
+
+        h->now += 1000;
+        worker_advance(h->worker, h->now);
+        now = confirm(h, 2, first);
+        assert_in_range(now, 0, 32);
+        all += now;
+    }
+    assert_int_equal(all, MANY);
 }
 
 static void clients_that_leave_take_nobody_along(void **state)
@@ -289,6 +408,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_plain_request_does_not_wait_for_a_fan_out),
+        cmocka_unit_test_setup_teardown(confirmations_are_spread, setup_fifth, teardown),
+        cmocka_unit_test_setup_teardown(all_confirmable_ones_go_in_portions, setup_all, teardown),
+        cmocka_unit_test_setup_teardown(timers_ask_in_portions, setup_after, teardown),
         TEST(clients_that_leave_take_nobody_along),
         TEST(clients_that_come_put_nobody_out),
         TEST(who_is_answered_late_gets_the_newest_state),
