@@ -33,8 +33,8 @@
 #include "gateway/security/principal.h"
 #include "gateway/security/record.h"
 
-#define HANDSHAKE_ROOM_MIN    228u /* of a datagram: the smallest that OpenSSL makes flights for */
-#define HANDSHAKE_ROOM_MAX    4096u
+#define HANDSHAKE_ROOM_MIN    228u  /* of a datagram: the smallest that OpenSSL makes flights for */
+#define HANDSHAKE_ROOM_MAX    2048u /* more is not used */
 #define HANDSHAKE_FIRST_US    (UINT64_C(1) * 1000000) /* RFC 6347 4.2.4.1 */
 #define HANDSHAKE_LAST_US     (UINT64_C(60) * 1000000)
 #define HANDSHAKE_REPEATS     6u /* of a flight by time, before it is given up */
