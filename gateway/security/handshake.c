@@ -477,7 +477,8 @@ enum handshake_state handshake_give_key(struct handshake *h, const uint8_t *key,
     h->now_us = now_us;
     h->state = HANDSHAKE_GOING;
     h->psk_length = length <= PSK_KEY_MAX ? (uint8_t)length : 0;
-    memcpy(h->psk, key, h->psk_length);
+    if (h->psk_length)
+        memcpy(h->psk, key, h->psk_length);
     length = exchange_record(h);
     step_with(h, h->all->record, length);
     feed_kept(h);
