@@ -48,6 +48,7 @@ static void load_parts(struct loader *l)
     load_store(l);
     load_journal(l);
     load_admin(l);
+    load_security(l);
     load_debug(l);
     load_lifetimes(l);
 }
@@ -191,6 +192,9 @@ static void free_routes(struct config *config)
         free(config->routes[i].resources.formats);
         free(config->routes[i].module.file);
         free(config->routes[i].module.options);
+        for (unsigned j = 0; j < config->routes[i].allow_count; j++)
+            free(config->routes[i].allow[j]);
+        free(config->routes[i].allow);
     }
     free(config->routes);
 }
@@ -225,11 +229,17 @@ void config_free(struct config *config)
     for (unsigned i = 0; i < config->upstream_count; i++) {
         free(config->upstreams[i].name);
         free(config->upstreams[i].servers);
+        free(config->upstreams[i].tell_query);
+        dtls_upstream_free(config->upstreams[i].dtls);
     }
     free(config->upstreams);
+    for (unsigned i = 0; i < config->listener_count; i++)
+        dtls_listener_free(config->listeners[i].dtls);
     free_forward(&config->forward);
     free_routes(config);
     free_store(&config->store);
+    explicit_bzero(config->security.persist_key, sizeof(config->security.persist_key));
+    free(config->security.persist_key_file.path);
     free(config->journal.directory);
     free(config->listeners);
     free(config->locals);

@@ -50,6 +50,8 @@ static const struct limit limits[] = {
     LIMIT(parameter_sets, COUNT, 0, 65536, 1024, parameter_sets),
     LIMIT(async, COUNT, 1, MANY, 16384, async),
     LIMIT(module_slow, TIME_US, 1, 10 * SECOND_US, 1000, module_slow_us),
+    LIMIT(associations, COUNT, 1, 100000000, 100000, associations),
+    LIMIT(handshakes, COUNT, 1, 65536, 1024, handshakes),
 };
 
 static void read_limit(const struct place *at, const struct limit *limit,
@@ -79,6 +81,10 @@ void load_limits(struct loader *l)
     if (out->sessions < l->config->workers)
         key_error(&at, "sessions", "%u sessions are fewer than the %u workers; write at least %u",
                   out->sessions, l->config->workers, l->config->workers);
+    if (out->associations < l->config->workers)
+        key_error(&at, "associations",
+                  "%u associations are fewer than the %u workers; write at least %u",
+                  out->associations, l->config->workers, l->config->workers);
     if (out->assembly_bytes < out->body)
         key_error(&at, "assembly_memory",
                   "%s do not hold one body of limits.body (%s); write at least that",

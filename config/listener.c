@@ -1,5 +1,6 @@
 /* Listeners, and the endpoints that they and the servers of upstreams are given as. */
 #include <errno.h>
+#include <strings.h>
 
 #include "config/loader.h"
 #include "config/quantity.h"
@@ -9,13 +10,13 @@
 
 static bool is_plain(const struct place *at, const char *text, const struct uri *uri)
 {
-    if (uri->scheme == URI_COAPS)
-        place_error(at, "\"%.80s\" needs DTLS, which is not supported; write coap://ADDRESS[:PORT]",
-                    text);
-    else if (!uri->host_is_address)
-        place_error(at, "\"%.80s\" has no IP address; write coap://ADDRESS[:PORT]", text);
+    const char *scheme = uri->scheme == URI_COAPS ? "coaps" : "coap";
+
+    if (!uri->host_is_address)
+        place_error(at, "\"%.80s\" has no IP address; write %s://ADDRESS[:PORT]", text, scheme);
     else if (uri->path_length || uri->query_length || strchr(text, '?'))
-        place_error(at, "\"%.80s\" has a path or a query; write coap://ADDRESS[:PORT] alone", text);
+        place_error(at, "\"%.80s\" has a path or a query; write %s://ADDRESS[:PORT] alone", text,
+                    scheme);
     else if (uri->port == 0)
         place_error(at, "\"%.80s\" has port 0; write a port from 1 to 65535", text);
     else
@@ -23,23 +24,27 @@ static bool is_plain(const struct place *at, const char *text, const struct uri 
     return false;
 }
 
-bool endpoint_read(const struct place *at, const char *text, struct endpoint *out)
+bool endpoint_read(const struct place *at, const char *text, struct endpoint *out,
+                   enum transport *transport)
 {
     struct uri uri;
     int err = uri_parse(text, strlen(text), &uri);
 
     if (err == -EPROTONOSUPPORT) {
-        place_error(at, "\"%.80s\" has a scheme that is not supported; write coap://ADDRESS[:PORT]",
+        place_error(at,
+                    "\"%.80s\" has a scheme that is not supported; write coap://ADDRESS[:PORT] or "
+                    "coaps://ADDRESS[:PORT]",
                     text);
         return false;
     }
     if (err) {
         place_error(at,
-                    "\"%.80s\" is not a CoAP URI; write coap://ADDRESS[:PORT], an IPv6 address in "
+                    "\"%.80s\" is not a CoAP URI; write %s://ADDRESS[:PORT], an IPv6 address in "
                     "brackets",
-                    text);
+                    text, strncasecmp(text, "coaps:", 6) == 0 ? "coaps" : "coap");
         return false;
     }
+    *transport = uri.scheme == URI_COAPS ? TRANSPORT_DTLS : TRANSPORT_UDP;
     if (!is_plain(at, text, &uri))
         return false;
     out->address = uri.address;
@@ -96,6 +101,25 @@ static void check_duplicate(const struct loader *l, const struct place *at, cons
     }
 }
 
+/* Multicast is never secured by DTLS (RFC 7252 9.1). */
+static void read_dtls(struct loader *l, const struct place *listener,
+                      const struct raw_listener *raw, struct config_listener *out)
+{
+    bool secure = out->transport == TRANSPORT_DTLS;
+
+    if (secure && raw->dtls)
+        out->dtls = dtls_listener_read(l, listener, raw->dtls);
+    else if (secure)
+        key_error(listener, "dtls", "is missing; add it with psk or certificate and key");
+    else if (raw->dtls)
+        key_error(listener, "dtls",
+                  "only a coaps:// listener has it; remove it, or write "
+                  "coaps:// in uri");
+    if (secure && raw->multicast && *raw->multicast)
+        key_error(listener, "multicast", "a coaps:// listener has none; write false or remove it");
+    out->multicast = out->multicast && !secure;
+}
+
 static void read_listener(struct loader *l, const struct place *listener, unsigned index)
 {
     const struct raw_listener *raw = &l->raw->listeners[index];
@@ -105,14 +129,14 @@ static void read_listener(struct loader *l, const struct place *listener, unsign
     char list[LISTED_BYTES];
     int local;
 
-    out->transport = TRANSPORT_UDP;
     out->block_szx = block_szx_read(listener, raw->block_size);
     out->multicast = raw->multicast ? *raw->multicast : true;
     out->keepalive_us = keepalive_read(listener, raw->keepalive, l->config->keepalive_us);
     out->has_transmission = raw->transmission != NULL;
     out->transmission = transmission_read(listener, raw->transmission, &l->config->transmission);
-    if (!endpoint_read(&at, raw->uri, &endpoint))
+    if (!endpoint_read(&at, raw->uri, &endpoint, &out->transport))
         return;
+    read_dtls(l, listener, raw, out);
     check_port(l, &at, raw->uri, endpoint.port);
     local = loader_local(l, &endpoint.address);
     if (local < 0) {

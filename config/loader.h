@@ -29,6 +29,7 @@ void load_routes(struct loader *l);
 void load_store(struct loader *l);
 void load_journal(struct loader *l);
 void load_admin(struct loader *l);
+void load_security(struct loader *l); /* after the store */
 void load_debug(struct loader *l);
 void load_lifetimes(struct loader *l); /* limits.session_idle against all transmission parameters */
 
@@ -63,7 +64,29 @@ uint8_t block_szx_read(const struct place *parent, const char *text);
 void device_read(struct loader *l, const struct place *interface, const char *text,
                  struct config_interface *out);
 
-/* Parses a coap: URI that names an address and a port and nothing else. False: reported. */
-bool endpoint_read(const struct place *at, const char *text, struct endpoint *out);
+/* Parses a coap: or coaps: URI that names an address and a port and nothing else. False: reported.
+ */
+bool endpoint_read(const struct place *at, const char *text, struct endpoint *out,
+                   enum transport *transport);
+
+/* The key dtls of a listener or an upstream; NULL: reported. */
+struct config_dtls_listener *dtls_listener_read(struct loader *l, const struct place *listener,
+                                                const struct raw_dtls_listener *raw);
+struct config_dtls_upstream *dtls_upstream_read(struct loader *l, const struct place *upstream,
+                                                const struct raw_dtls_upstream *raw);
+void dtls_listener_free(struct config_dtls_listener *dtls);
+void dtls_upstream_free(struct config_dtls_upstream *dtls);
+
+/* True when `text` is a pattern of names in certificates; `kinds`: of clients, "psk:" or "cert:"
+ * in front. False: reported. */
+bool pattern_is_good(const struct place *at, const char *text, bool kinds);
+
+/* The key allow of a route. */
+void allow_read(struct loader *l, const struct place *route, const struct raw_route *raw,
+                struct config_route *out);
+
+/* The key tell_client of an upstream. */
+void tell_read(struct loader *l, const struct place *upstream, const struct raw_tell *raw,
+               struct config_upstream *out);
 
 #endif

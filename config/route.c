@@ -241,6 +241,7 @@ static void read_route(struct loader *l, const struct place *at, unsigned index)
         read_module(l, at, raw->module, out);
     if (deed)
         read_strip(at, raw, out);
+    allow_read(l, at, raw, out);
 }
 
 /* ---- duplicates ---- */

@@ -3,6 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config/suite.h"
+#include "gateway/security/psk.h"
+
 #define TEXT_MAX 65536 /* bytes of one value, but for a payload */
 
 /* Short rows: a text that may be absent, and one that may not. */
@@ -27,6 +30,10 @@ static const cyaml_strval_t balance_words[] = {{"hash", CONFIG_BALANCE_HASH},
                                                {"round_robin", CONFIG_BALANCE_ROUND_ROBIN}};
 
 static const cyaml_strval_t failure_words[] = {{"serve", RAW_SERVE}, {"reject", RAW_REJECT}};
+
+static const cyaml_strval_t clients_words[] = {{"none", CONFIG_CLIENTS_NONE},
+                                               {"optional", CONFIG_CLIENTS_OPTIONAL},
+                                               {"required", CONFIG_CLIENTS_REQUIRED}};
 
 static const cyaml_schema_value_t text_entry = {
     CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char, 1, TEXT_MAX),
@@ -64,6 +71,47 @@ static const cyaml_schema_field_t transmission_fields[] = {
     CYAML_FIELD_END,
 };
 
+static const cyaml_schema_field_t psk_fields[] = {
+    TEXT(file, raw_psk),
+    FLAG(store, raw_psk),
+    CYAML_FIELD_STRING_PTR("hint", CYAML_FLAG_OPTIONAL, struct raw_psk, hint, 0, 128),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t dtls_listener_fields[] = {
+    CYAML_FIELD_MAPPING_PTR("psk", CYAML_FLAG_OPTIONAL, struct raw_dtls_listener, psk, psk_fields),
+    TEXT(certificate, raw_dtls_listener),
+    TEXT(key, raw_dtls_listener),
+    WORD(client_certificates, raw_dtls_listener, clients_words),
+    TEXT(ca, raw_dtls_listener),
+    TEXT(crl, raw_dtls_listener),
+    LIST(names, CYAML_FLAG_OPTIONAL, raw_dtls_listener, &text_entry, 1, 1024),
+    LIST(suites, CYAML_FLAG_OPTIONAL, raw_dtls_listener, &text_entry, 1, CIPHER_SUITES_MAX),
+    FLAG(tickets, raw_dtls_listener),
+    FLAG(connection_id, raw_dtls_listener),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t dtls_upstream_fields[] = {
+    CYAML_FIELD_STRING_PTR("identity", CYAML_FLAG_OPTIONAL, struct raw_dtls_upstream, identity, 1,
+                           PSK_IDENTITY_MAX),
+    TEXT(key_file, raw_dtls_upstream),
+    TEXT(certificate, raw_dtls_upstream),
+    TEXT(key, raw_dtls_upstream),
+    TEXT(ca, raw_dtls_upstream),
+    TEXT(crl, raw_dtls_upstream),
+    TEXT(name, raw_dtls_upstream),
+    LIST(suites, CYAML_FLAG_OPTIONAL, raw_dtls_upstream, &text_entry, 1, CIPHER_SUITES_MAX),
+    FLAG(connection_id, raw_dtls_upstream),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t tell_fields[] = {
+    TEXT(query, raw_tell),
+    TEXT(option, raw_tell),
+    CYAML_FIELD_END,
+};
+
 static const cyaml_schema_field_t listener_fields[] = {
     NEED(uri, raw_listener),
     TEXT(block_size, raw_listener),
@@ -71,6 +119,8 @@ static const cyaml_schema_field_t listener_fields[] = {
     TEXT(keepalive, raw_listener),
     CYAML_FIELD_MAPPING_PTR("transmission", CYAML_FLAG_OPTIONAL, struct raw_listener, transmission,
                             transmission_fields),
+    CYAML_FIELD_MAPPING_PTR("dtls", CYAML_FLAG_OPTIONAL, struct raw_listener, dtls,
+                            dtls_listener_fields),
     CYAML_FIELD_END,
 };
 
@@ -88,6 +138,10 @@ static const cyaml_schema_field_t upstream_fields[] = {
     TEXT(revive, raw_upstream),
     CYAML_FIELD_MAPPING_PTR("transmission", CYAML_FLAG_OPTIONAL, struct raw_upstream, transmission,
                             transmission_fields),
+    CYAML_FIELD_MAPPING_PTR("dtls", CYAML_FLAG_OPTIONAL, struct raw_upstream, dtls,
+                            dtls_upstream_fields),
+    CYAML_FIELD_MAPPING_PTR("tell_client", CYAML_FLAG_OPTIONAL, struct raw_upstream, tell_client,
+                            tell_fields),
     CYAML_FIELD_END,
 };
 
@@ -152,6 +206,7 @@ static const cyaml_schema_field_t route_fields[] = {
     CYAML_FIELD_MAPPING_PTR("resources", CYAML_FLAG_OPTIONAL, struct raw_route, resources,
                             resources_fields),
     CYAML_FIELD_MAPPING_PTR("module", CYAML_FLAG_OPTIONAL, struct raw_route, module, module_fields),
+    LIST(allow, CYAML_FLAG_OPTIONAL, raw_route, &text_entry, 1, 1024),
     CYAML_FIELD_END,
 };
 
@@ -183,6 +238,8 @@ static const cyaml_schema_field_t limits_fields[] = {
     TEXT(parameter_sets, raw_limits),
     TEXT(async, raw_limits),
     TEXT(module_slow, raw_limits),
+    TEXT(associations, raw_limits),
+    TEXT(handshakes, raw_limits),
     CYAML_FIELD_END,
 };
 
@@ -206,6 +263,13 @@ static const cyaml_schema_field_t journal_fields[] = {
 
 static const cyaml_schema_field_t admin_fields[] = {
     TEXT(listen, raw_admin),
+    CYAML_FIELD_END,
+};
+
+static const cyaml_schema_field_t security_fields[] = {
+    TEXT(idle, raw_security),
+    TEXT(handshake_budget, raw_security),
+    TEXT(persist_key_file, raw_security),
     CYAML_FIELD_END,
 };
 
@@ -254,6 +318,8 @@ static const cyaml_schema_field_t config_fields[] = {
                             journal, journal_fields),
     CYAML_FIELD_MAPPING_PTR("admin", CYAML_FLAG_OPTIONAL | SCHEMA_OR_NONE, struct raw_config, admin,
                             admin_fields),
+    CYAML_FIELD_MAPPING("security", CYAML_FLAG_OPTIONAL, struct raw_config, security,
+                        security_fields),
     CYAML_FIELD_MAPPING("debug", CYAML_FLAG_OPTIONAL, struct raw_config, debug, debug_fields),
     CYAML_FIELD_MAPPING("upstream_ports", CYAML_FLAG_OPTIONAL, struct raw_config, upstream_ports,
                         ports_fields),

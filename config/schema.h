@@ -33,10 +33,39 @@ struct raw_transmission {
     char *probing_rate;
 };
 
+struct raw_psk {
+    char *file, *hint;
+    bool *store;
+};
+
+struct raw_dtls_listener {
+    struct raw_psk *psk;
+    char *certificate, *key;
+    enum config_clients client_certificates;
+    char *ca, *crl;
+    char **names;
+    unsigned names_count;
+    char **suites;
+    unsigned suites_count;
+    bool *tickets, *connection_id;
+};
+
 struct raw_listener {
     char *uri, *block_size, *keepalive;
     bool *multicast;
     struct raw_transmission *transmission;
+    struct raw_dtls_listener *dtls;
+};
+
+struct raw_dtls_upstream {
+    char *identity, *key_file, *certificate, *key, *ca, *crl, *name;
+    char **suites;
+    unsigned suites_count;
+    bool *connection_id;
+};
+
+struct raw_tell {
+    char *query, *option;
 };
 
 struct raw_upstream {
@@ -47,6 +76,8 @@ struct raw_upstream {
     bool *reliable;
     char *timeout, *ports, *block_size, *retries, *max_outstanding, *keepalive, *revive;
     struct raw_transmission *transmission;
+    struct raw_dtls_upstream *dtls;
+    struct raw_tell *tell_client;
 };
 
 struct raw_forward {
@@ -78,6 +109,8 @@ struct raw_route {
     struct raw_respond *respond;
     struct raw_resources *resources;
     struct raw_module *module;
+    char **allow;
+    unsigned allow_count;
 };
 
 struct raw_ports {
@@ -88,7 +121,7 @@ struct raw_limits {
     char *sessions, *session_idle, *exchanges, *outbound, *queue, *remembered, *message_memory;
     char *token, *body, *assembly_memory, *transfers, *transfer_idle, *observations, *relations;
     char *client_requests, *client_relations, *destinations, *amplification;
-    char *parameter_sets, *async, *module_slow;
+    char *parameter_sets, *async, *module_slow, *associations, *handshakes;
 };
 
 struct raw_cache {
@@ -115,6 +148,10 @@ struct raw_admin {
     char *listen;
 };
 
+struct raw_security {
+    char *idle, *handshake_budget, *persist_key_file;
+};
+
 struct raw_debug {
     char *packet_loss;
 };
@@ -139,6 +176,7 @@ struct raw_config {
     struct raw_store *store; /* NULL when it is "none", too */
     struct raw_journal *journal;
     struct raw_admin *admin;
+    struct raw_security security;
     struct raw_debug debug;
     struct raw_ports upstream_ports;
     struct raw_limits limits;

@@ -1,11 +1,7 @@
 /* The store: where Redis is, who the gateway is there, and how long it waits for it. */
-#include <errno.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include "config/loader.h"
 #include "config/quantity.h"
+#include "config/secret.h"
 #include "config/store_url.h"
 #include "config/value.h"
 
@@ -13,86 +9,18 @@
 
 #define SECOND_US UINT64_C(1000000)
 
+_Static_assert(STORE_CREDENTIAL_MAX == SECRET_MAX, "a password file holds any password");
+
 /* ---- user and password ---- */
 
-#define LINE_BYTES (STORE_CREDENTIAL_MAX + 3) /* the line's end and the final zero */
-
-/* A file that anything else than a text is at once: a FIFO is not waited for. */
-static int open_password(const struct place *at, const char *file)
-{
-    int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    struct stat status;
-
-    if (fd < 0) {
-        place_error(at, "cannot be opened (%s); name a file that can be read", strerror(errno));
-        return -1;
-    }
-    if (fstat(fd, &status) < 0 || !S_ISREG(status.st_mode)) {
-        place_error(at, "is not a regular file; name one");
-        close(fd);
-        return -1;
-    }
-    return fd;
-}
-
-/* As much of the file as its first line may have. The number of bytes, negative: an error. */
-static ssize_t read_start(int fd, char buffer[LINE_BYTES])
-{
-    size_t length = 0;
-    ssize_t n;
-
-    do {
-        n = read(fd, buffer + length, LINE_BYTES - 1 - length);
-        if (n > 0)
-            length += (size_t)n;
-    } while ((n > 0 && length < LINE_BYTES - 1) || (n < 0 && errno == EINTR));
-    return n < 0 ? -1 : (ssize_t)length;
-}
-
-/* Cuts the first line out of `length` bytes; false when it is no password. */
-static bool cut_line(const struct place *at, char *buffer, size_t length)
-{
-    char *end = memchr(buffer, '\n', length);
-    size_t line = end ? (size_t)(end - buffer) : length;
-
-    if (line && buffer[line - 1] == '\r')
-        line--;
-    buffer[line] = '\0';
-    if (line == 0)
-        place_error(at, "has an empty first line; write the password there");
-    else if (line > STORE_CREDENTIAL_MAX)
-        place_error(at, "has a first line of more than %d bytes; write a shorter password",
-                    STORE_CREDENTIAL_MAX);
-    else if (strlen(buffer) < line)
-        place_error(at, "has a zero byte in its first line; write the password as text");
-    else
-        return true;
-    return false;
-}
-
-/* The file's name is not shown: some write the password itself there. */
 static void read_password(struct loader *l, const struct place *at, const char *file,
                           struct config_store *out)
 {
-    char buffer[LINE_BYTES] = "";
-    ssize_t length;
-    int fd;
+    char line[SECRET_MAX + 1];
 
-    if (file[0] != '/') {
-        place_error(at, "is not an absolute path; write the path of a file whose first line is "
-                        "the password");
-        return;
-    }
-    fd = open_password(at, file);
-    if (fd < 0)
-        return;
-    length = read_start(fd, buffer);
-    close(fd);
-    if (length < 0)
-        place_error(at, "cannot be read (%s); name a file that can be read", strerror(errno));
-    else if (cut_line(at, buffer, (size_t)length))
-        out->password = loader_text(l, buffer);
-    explicit_bzero(buffer, sizeof(buffer));
+    if (secret_read(at, file, "password", line))
+        out->password = loader_text(l, line);
+    explicit_bzero(line, sizeof(line));
 }
 
 /* What is not in the URL. */

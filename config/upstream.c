@@ -17,8 +17,7 @@ static void read_server(struct loader *l, const struct place *at, const char *te
 {
     int local;
 
-    out->transport = TRANSPORT_UDP;
-    if (!endpoint_read(at, text, &out->endpoint))
+    if (!endpoint_read(at, text, &out->endpoint, &out->transport))
         return;
     if (loader_local(l, &out->endpoint.address) >= 0) {
         place_error(at, "\"%.80s\" is this gateway itself; write the address of an origin server",
@@ -60,6 +59,47 @@ static void read_servers(struct loader *l, const struct place *upstream,
             if (same_server(&out->servers[i], &out->servers[j]))
                 place_error(&at, "\"%.80s\" is there twice; remove one of them", raw->servers[i]);
     }
+}
+
+/* ---- DTLS ---- */
+
+/* One handshake's credentials are for all of them, and a request must not travel in the clear
+ * because the server that it is meant for is down. */
+static bool have_one_scheme(const struct place *upstream, const struct raw_upstream *raw,
+                            const struct config_upstream *out)
+{
+    struct place list = place_key(upstream, "servers");
+
+    for (unsigned i = 1; i < out->server_count; i++) {
+        struct place at = place_entry(&list, i);
+
+        if (out->servers[i].transport == out->servers[0].transport)
+            continue;
+        place_error(&at,
+                    "\"%.80s\" has another scheme than servers[0]; write all of an upstream with "
+                    "coap:// or all with coaps://",
+                    raw->servers[i]);
+        return false;
+    }
+    return out->server_count > 0;
+}
+
+static void read_dtls(struct loader *l, const struct place *upstream,
+                      const struct raw_upstream *raw, struct config_upstream *out)
+{
+    bool secure;
+
+    if (!have_one_scheme(upstream, raw, out))
+        return;
+    secure = out->servers[0].transport == TRANSPORT_DTLS;
+    if (secure && raw->dtls)
+        out->dtls = dtls_upstream_read(l, upstream, raw->dtls);
+    else if (secure)
+        key_error(upstream, "dtls", "is missing; add it with identity and key_file, or with ca");
+    else if (raw->dtls)
+        key_error(upstream, "dtls",
+                  "only coaps:// servers have it; remove it, or write coaps:// "
+                  "in servers");
 }
 
 /* ---- upstreams ---- */
@@ -126,5 +166,7 @@ void load_upstreams(struct loader *l)
         read_name(l, &at, i);
         upstream_read(l, &at, &l->raw->upstreams[i], &config->upstreams[i]);
         read_servers(l, &at, &l->raw->upstreams[i], &config->upstreams[i]);
+        read_dtls(l, &at, &l->raw->upstreams[i], &config->upstreams[i]);
+        tell_read(l, &at, l->raw->upstreams[i].tell_client, &config->upstreams[i]);
     }
 }

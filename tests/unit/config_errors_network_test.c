@@ -141,11 +141,10 @@ static const struct error_case cases[] = {
      "5: listeners[0].uri: no interface has the address of \"coap://10.9.0.9\"; write 10.9.0.2, "
      "fd09::2"},
     {IF4 "listeners: [{uri: coaps://10.9.0.2}]\n",
-     "5: listeners[0].uri: \"coaps://10.9.0.2\" needs DTLS, which is not supported; write "
-     "coap://ADDRESS[:PORT]"},
+     "5: listeners[0].dtls: is missing; add it with psk or certificate and key"},
     {IF4 "listeners: [{uri: coap+tcp://10.9.0.2}]\n",
      "5: listeners[0].uri: \"coap+tcp://10.9.0.2\" has a scheme that is not supported; write "
-     "coap://ADDRESS[:PORT]"},
+     "coap://ADDRESS[:PORT] or coaps://ADDRESS[:PORT]"},
     {IF4 "listeners: [{uri: 10.9.0.2}]\n",
      "5: listeners[0].uri: \"10.9.0.2\" is not a CoAP URI; write coap://ADDRESS[:PORT], an IPv6 "
      "address in brackets"},

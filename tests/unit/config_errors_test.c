@@ -19,7 +19,7 @@
 #define KEYS                                                                             \
     "instance, workers, cores, idle, memory, interfaces, listeners, upstreams, routes, " \
     "forward_proxy, cache, observe, transmission, separate_after, keepalive, store, "    \
-    "journal, admin, debug, upstream_ports or limits"
+    "journal, admin, security, debug, upstream_ports or limits"
 
 static const struct error_case cases[] = {
     /* the file */
@@ -69,7 +69,7 @@ static const struct error_case cases[] = {
      "9: routes[0].responds: is not a known key; write respond"},
     {BASE6 "routes: [{path: /s, code: x}]\n",
      "7: routes[0].code: is not a known key; write one of host, path, to, strip, respond, "
-     "resources or module"},
+     "resources, module or allow"},
     {BASE6 "transmission: {max_latency: 1}\n",
      "7: transmission.max_latency: is not a known key; write one of ack_timeout, "
      "ack_random_factor, max_retransmit, nstart, default_leisure or probing_rate"},
@@ -99,8 +99,8 @@ static const struct error_case cases[] = {
      "7: limits: is a value; write a mapping with the keys sessions, "
      "session_idle, exchanges, outbound, queue, remembered, message_memory, "
      "token, body, assembly_memory, transfers, transfer_idle, observations, relations, "
-     "client_requests, client_relations, destinations, amplification, parameter_sets, async or "
-     "module_slow"},
+     "client_requests, client_relations, destinations, amplification, parameter_sets, async, "
+     "module_slow, associations or handshakes"},
     {BASE6 "memory:\nworkers: 1\n",
      "7: memory: is empty; write a mapping with the keys huge_pages or size"},
     {IF4 "listeners: coap://10.9.0.2\n",
@@ -110,7 +110,7 @@ static const struct error_case cases[] = {
      "5: listeners: is empty; write a list, each entry on a line that begins with \"- \""},
     {IF4 "listeners:\n  - coap://10.9.0.2\n",
      "6: listeners[0]: is a value; write a mapping with the keys uri, block_size, multicast, "
-     "keepalive or transmission"},
+     "keepalive, transmission or dtls"},
     {BASE6 "idle: poll\n", "7: idle: \"poll\" is not known; write adaptive or spin"},
     {BASE6 "memory:\n  huge_pages: yes\n",
      "8: memory.huge_pages: \"yes\" is not known; write auto, never or always"},

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "config/suite.h"
 #include "tests/unit/config_harness.h"
 
 #define EXAMPLE TESTS_DIR "/../config/coapgw.yaml"
@@ -33,6 +34,44 @@ static void assert_store_sound(const struct config_store *store)
                                                    : !store->host && !store->path);
     assert_true(!store->username || store->password);
     assert_true(store->prefix && store->service && store->timeout_ms >= 10 && store->save_freq);
+}
+
+static void assert_suites_sound(const struct config_suites *suites)
+{
+    assert_true(suites->count > 0 && suites->count <= CIPHER_SUITES_MAX);
+    for (unsigned i = 0; i < suites->count; i++)
+        assert_non_null(cipher_suite_name(suites->numbers[i]));
+}
+
+/* Whoever has coaps:// has what it takes, and nobody else has it. */
+static void assert_security_sound(const struct config *config)
+{
+    for (unsigned i = 0; i < config->listener_count; i++) {
+        const struct config_listener *l = &config->listeners[i];
+
+        assert_int_equal(l->transport == TRANSPORT_DTLS, l->dtls != NULL);
+        if (!l->dtls)
+            continue;
+        assert_true(l->dtls->psk || l->dtls->certificate.path);
+        assert_true(!l->dtls->certificate.path == !l->dtls->key.path && l->dtls->psk_hint);
+        assert_true(l->dtls->clients == CONFIG_CLIENTS_NONE || l->dtls->ca.path);
+        assert_suites_sound(&l->dtls->suites);
+    }
+    for (unsigned i = 0; i < config->upstream_count; i++) {
+        const struct config_upstream *u = &config->upstreams[i];
+
+        for (unsigned j = 0; j < u->server_count; j++)
+            assert_int_equal(u->servers[j].transport == TRANSPORT_DTLS, u->dtls != NULL);
+        if (u->dtls) {
+            assert_true(u->dtls->identity || u->dtls->ca.path);
+            assert_suites_sound(&u->dtls->suites);
+        }
+        assert_true(u->tell_client != CONFIG_TELL_QUERY || u->tell_query);
+        assert_true(u->tell_client != CONFIG_TELL_OPTION || u->tell_option >= 256);
+    }
+    for (unsigned i = 0; i < config->route_count; i++)
+        for (unsigned j = 0; j < config->routes[i].allow_count; j++)
+            assert_non_null(config->routes[i].allow[j]);
 }
 
 /* What holds of any text: a configuration whose references are all good, or errors of which each is
@@ -69,6 +108,7 @@ static void assert_sound(const char *text, size_t length)
     assert_store_sound(&config->store);
     assert_true(config->limits.assembly_bytes >= config->limits.body);
     assert_forward_sound(&config->forward);
+    assert_security_sound(config);
     config_free(config);
 }
 
