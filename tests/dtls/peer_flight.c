@@ -13,6 +13,13 @@ struct datagram {
     uint8_t bytes[PEER_RECORD_MAX];
 };
 
+/* Not the bytes: they are many. */
+static void datagram_begin(struct datagram *d, struct peer *p)
+{
+    d->peer = p;
+    d->length = 0;
+}
+
 static void datagram_end(struct datagram *d)
 {
     if (d->length)
@@ -100,11 +107,12 @@ void flight_change(struct peer *p)
 void flight_repeat(struct peer *p)
 {
     struct peer_handshake *h = p->handshake;
-    struct datagram d = {.peer = p};
+    struct datagram d;
     uint16_t epoch = 0;
     unsigned number = 0;
     size_t length;
 
+    datagram_begin(&d, p);
     for (size_t at = 0; at < h->flight.length; at += length, number++) {
         if (number == h->change_before) {
             datagram_put(&d, 0, PEER_CHANGE_CIPHER_SPEC, "\x01", 1);
@@ -128,9 +136,10 @@ void flight_begin(struct peer *p, uint64_t now_us)
 
 void flight_last(struct peer *p)
 {
-    struct datagram d = {.peer = p};
+    struct datagram d;
     uint8_t message[MESSAGE_HEADER + VERIFY_BYTES] = {FINISHED};
 
+    datagram_begin(&d, p);
     number_write(message + 1, VERIFY_BYTES, 3);
     number_write(message + 4, p->finished_sequence, 2);
     number_write(message + 9, VERIFY_BYTES, 3);

@@ -95,10 +95,22 @@ static int answer_done(struct peer *p, uint64_t now_us)
     return 0;
 }
 
+static int keep_ticket(struct peer *p, const uint8_t *ticket, size_t length)
+{
+    uint8_t *copy = malloc(length);
+
+    if (!copy)
+        return ALERT_INTERNAL_ERROR;
+    memcpy(copy, ticket, length);
+    free(p->ticket);
+    p->ticket = copy;
+    p->ticket_length = (uint16_t)length;
+    return 0;
+}
+
 static int take_ticket(struct peer *p, struct reader body)
 {
     struct reader ticket;
-    uint8_t *copy;
 
     reader_number(&body, 4); /* how long it lasts */
     ticket = reader_vector(&body, 2);
@@ -109,13 +121,23 @@ static int take_ticket(struct peer *p, struct reader body)
     p->handshake->ticket_promised = false;
     if (reader_left(&ticket) == 0)
         return 0; /* it has changed its mind (RFC 5077 3.3) */
-    copy = malloc(reader_left(&ticket));
-    if (!copy)
+    return keep_ticket(p, ticket.at, reader_left(&ticket));
+}
+
+/* Our side of an abbreviated handshake, which ends with it. */
+static int answer_finished(struct peer *p, const struct incoming *m)
+{
+    const struct peer_session *session = p->setup.session;
+
+    bytes_put(&p->handshake->transcript, m->body, MESSAGE_HEADER + m->length);
+    flight_clear(p);
+    if (finished_add(p) < 0)
         return ALERT_INTERNAL_ERROR;
-    memcpy(copy, ticket.at, reader_left(&ticket));
-    free(p->ticket);
-    p->ticket = copy;
-    p->ticket_length = (uint16_t)reader_left(&ticket);
+    if (!p->ticket && session->ticket_length && /* not renewed: the old one is still good */
+        keep_ticket(p, session->ticket, session->ticket_length))
+        return ALERT_INTERNAL_ERROR;
+    p->verify_length = VERIFY_BYTES;
+    flight_repeat(p);
     return 0;
 }
 
@@ -131,14 +153,8 @@ static int take_finished(struct peer *p, const struct incoming *m)
         return ALERT_INTERNAL_ERROR;
     if (CRYPTO_memcmp(expected, m->body + MESSAGE_HEADER, VERIFY_BYTES) != 0)
         return ALERT_DECRYPT_ERROR;
-    if (p->resumed) {
-        bytes_put(&p->handshake->transcript, m->body, MESSAGE_HEADER + m->length);
-        flight_clear(p);
-        if (finished_add(p) < 0)
-            return ALERT_INTERNAL_ERROR;
-        p->verify_length = VERIFY_BYTES;
-        flight_repeat(p);
-    }
+    if (p->resumed && answer_finished(p, m))
+        return ALERT_INTERNAL_ERROR;
     handshake_free(p);
     p->state = PEER_ESTABLISHED;
     if (p->setup.events->established)
