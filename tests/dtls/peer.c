@@ -28,7 +28,7 @@ int peer_init(struct peer *p, const struct peer_setup *setup)
     if (setup->fragment_bytes > PEER_CONTENT_MAX - MESSAGE_HEADER)
         return -EINVAL;
     for (unsigned i = 0; i < PEER_SUITES; i++)
-        if (setup->suites[i] && !suite_find(setup->suites[i]))
+        if (setup->suites[i] && !peer_suite_find(setup->suites[i]))
             return -EINVAL;
     *p = (struct peer){.setup = *setup, .due_us = UINT64_MAX};
     return 0;
@@ -36,7 +36,7 @@ int peer_init(struct peer *p, const struct peer_setup *setup)
 
 void peer_free(struct peer *p)
 {
-    handshake_free(p);
+    peer_handshake_free(p);
     free(p->ticket);
     OPENSSL_cleanse(p, sizeof(*p));
 }
@@ -46,7 +46,7 @@ int peer_start(struct peer *p, uint64_t now_us)
     if (p->state != PEER_IDLE)
         return -EALREADY;
     p->state = PEER_CONNECTING;
-    return handshake_begin(p, now_us);
+    return peer_handshake_begin(p, now_us);
 }
 
 void peer_random(struct peer *p, uint8_t *out, size_t length)
@@ -65,7 +65,7 @@ int peer_send(struct peer *p, uint16_t epoch, uint8_t type, const void *content,
 
     if (p->write_sequence[epoch] >= SEQUENCE_LIMIT)
         return -EOVERFLOW;
-    record_fill(p, epoch, type, content, length, &record);
+    peer_record_fill(p, epoch, type, content, length, &record);
     size = peer_seal(p, &record, out, sizeof(out));
     if (size < 0)
         return size;
@@ -85,7 +85,7 @@ void peer_fail(struct peer *p, int error, int alert)
 {
     p->error = error;
     p->state = PEER_FAILED;
-    handshake_free(p);
+    peer_handshake_free(p);
     if (alert) {
         p->alert_sent = (uint8_t)alert;
         send_alert(p, LEVEL_FATAL, (uint8_t)alert);
@@ -118,7 +118,7 @@ static void take_alert(struct peer *p, const uint8_t *content, size_t length)
 static void take_late_handshake(struct peer *p, const uint8_t *content, size_t length)
 {
     if (length >= MESSAGE_HEADER && content[0] == FINISHED && p->verify_length)
-        flight_last(p);
+        peer_flight_last(p);
     else
         refuse(p, PEER_REFUSED_STATE);
 }
@@ -129,11 +129,11 @@ static void take_content(struct peer *p, uint8_t type, uint8_t epoch, const uint
     if (type == PEER_ALERT)
         take_alert(p, content, length);
     else if (type == PEER_HANDSHAKE && p->state == PEER_CONNECTING)
-        handshake_take(p, content, length, epoch, now_us);
+        peer_handshake_take(p, content, length, epoch, now_us);
     else if (type == PEER_HANDSHAKE)
         take_late_handshake(p, content, length);
     else if (type == PEER_CHANGE_CIPHER_SPEC && epoch == 0 && length == 1 && content[0] == 1)
-        handshake_change(p, now_us);
+        peer_handshake_change(p, now_us);
     else if (type == PEER_APPLICATION && p->state == PEER_ESTABLISHED)
         p->setup.events->deliver(p->setup.context, content, length);
     else
@@ -146,10 +146,10 @@ static void take_clear(struct peer *p, const struct record_view *r, uint64_t now
         refuse(p, PEER_REFUSED_CID);
     } else if (p->state == PEER_ESTABLISHED) {
         refuse(p, PEER_REFUSED_EPOCH);
-    } else if (!window_is_new(&p->windows[0], r->sequence)) {
+    } else if (!peer_window_is_new(&p->windows[0], r->sequence)) {
         refuse(p, PEER_REFUSED_REPLAY);
     } else {
-        window_mark(&p->windows[0], r->sequence);
+        peer_window_mark(&p->windows[0], r->sequence);
         take_content(p, r->type, 0, r->fragment, r->length, now_us);
     }
 }
@@ -173,12 +173,12 @@ static void take_protected(struct peer *p, const struct record_view *r, uint64_t
         refuse(p, PEER_REFUSED_FORM);
     } else if (!cid_is_right(p, r)) {
         refuse(p, PEER_REFUSED_CID);
-    } else if (!window_is_new(&p->windows[1], r->sequence)) {
+    } else if (!peer_window_is_new(&p->windows[1], r->sequence)) {
         refuse(p, PEER_REFUSED_REPLAY);
-    } else if ((length = record_open(p, r, content, &type)) < 0) {
+    } else if ((length = peer_record_open(p, r, content, &type)) < 0) {
         refuse(p, PEER_REFUSED_TAG);
     } else {
-        window_mark(&p->windows[1], r->sequence);
+        peer_window_mark(&p->windows[1], r->sequence);
         if (length > PEER_CONTENT_MAX)
             refuse(p, PEER_REFUSED_FORM);
         else
@@ -192,7 +192,7 @@ void peer_receive(struct peer *p, const uint8_t *datagram, size_t length, uint64
     struct record_view r;
 
     while ((p->state == PEER_CONNECTING || p->state == PEER_ESTABLISHED) &&
-           record_next(&all, p->setup.cid_length, &r)) {
+           peer_record_next(&all, p->setup.cid_length, &r)) {
         if (r.version >> 8 != DTLS_1_2 >> 8)
             refuse(p, PEER_REFUSED_FORM);
         else if (r.epoch == 0)
@@ -216,7 +216,7 @@ void peer_advance(struct peer *p, uint64_t now_us)
     }
     h->timeout_us = h->timeout_us < RETRANSMIT_MAX_US / 2 ? 2 * h->timeout_us : RETRANSMIT_MAX_US;
     p->due_us = now_us + h->timeout_us;
-    flight_repeat(p);
+    peer_flight_repeat(p);
 }
 
 uint64_t peer_next_us(const struct peer *p)

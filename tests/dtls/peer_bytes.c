@@ -27,7 +27,7 @@ static bool make_room(struct bytes *b, size_t more)
     return true;
 }
 
-void bytes_put(struct bytes *b, const void *data, size_t length)
+void peer_bytes_put(struct bytes *b, const void *data, size_t length)
 {
     if (!make_room(b, length) || length == 0)
         return;
@@ -35,20 +35,20 @@ void bytes_put(struct bytes *b, const void *data, size_t length)
     b->length += length;
 }
 
-void bytes_put_number(struct bytes *b, uint64_t value, unsigned width)
+void peer_bytes_put_number(struct bytes *b, uint64_t value, unsigned width)
 {
     uint8_t number[8];
 
-    number_write(number, value, width);
-    bytes_put(b, number, width);
+    peer_number_write(number, value, width);
+    peer_bytes_put(b, number, width);
 }
 
-void bytes_clear(struct bytes *b)
+void peer_bytes_clear(struct bytes *b)
 {
     b->length = 0;
 }
 
-void bytes_free(struct bytes *b)
+void peer_bytes_free(struct bytes *b)
 {
     if (b->data)
         OPENSSL_cleanse(b->data, b->room);
@@ -56,13 +56,13 @@ void bytes_free(struct bytes *b)
     *b = (struct bytes){0};
 }
 
-void number_write(uint8_t *at, uint64_t value, unsigned width)
+void peer_number_write(uint8_t *at, uint64_t value, unsigned width)
 {
     for (unsigned i = 0; i < width; i++)
         at[i] = (uint8_t)(value >> 8 * (width - 1 - i));
 }
 
-uint64_t number_read(const uint8_t *at, unsigned width)
+uint64_t peer_number_read(const uint8_t *at, unsigned width)
 {
     uint64_t value = 0;
 
@@ -71,7 +71,7 @@ uint64_t number_read(const uint8_t *at, unsigned width)
     return value;
 }
 
-const uint8_t *reader_take(struct reader *r, size_t length)
+const uint8_t *peer_reader_take(struct reader *r, size_t length)
 {
     const uint8_t *at = r->at;
 
@@ -83,17 +83,17 @@ const uint8_t *reader_take(struct reader *r, size_t length)
     return at;
 }
 
-uint64_t reader_number(struct reader *r, unsigned width)
+uint64_t peer_reader_number(struct reader *r, unsigned width)
 {
-    const uint8_t *at = reader_take(r, width);
+    const uint8_t *at = peer_reader_take(r, width);
 
-    return at ? number_read(at, width) : 0;
+    return at ? peer_number_read(at, width) : 0;
 }
 
-struct reader reader_vector(struct reader *r, unsigned width)
+struct reader peer_reader_vector(struct reader *r, unsigned width)
 {
-    size_t length = reader_number(r, width);
-    const uint8_t *at = reader_take(r, length);
+    size_t length = peer_reader_number(r, width);
+    const uint8_t *at = peer_reader_take(r, length);
 
     if (!at)
         return (struct reader){.failed = true};

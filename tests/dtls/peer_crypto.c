@@ -23,7 +23,7 @@ struct peer_crypto {
     EVP_MD *digest;
 };
 
-const struct suite *suite_find(uint16_t id)
+const struct suite *peer_suite_find(uint16_t id)
 {
     for (unsigned i = 0; i < PEER_SUITES; i++)
         if (suites[i].id == id)
@@ -33,7 +33,7 @@ const struct suite *suite_find(uint16_t id)
 
 const char *peer_suite_name(uint16_t suite)
 {
-    const struct suite *found = suite_find(suite);
+    const struct suite *found = peer_suite_find(suite);
 
     return found ? found->name : NULL;
 }
@@ -107,8 +107,8 @@ static bool aead_begin(EVP_CIPHER_CTX *context, const struct suite *suite,
     return EVP_CipherUpdate(context, NULL, &n, call->aad, (int)call->aad_length) == 1;
 }
 
-int aead_seal(struct peer_crypto *crypto, const struct suite *suite, const struct aead_call *call,
-              const uint8_t *plain, size_t length, uint8_t *out)
+int peer_aead_seal(struct peer_crypto *crypto, const struct suite *suite,
+                   const struct aead_call *call, const uint8_t *plain, size_t length, uint8_t *out)
 {
     EVP_CIPHER_CTX *context = crypto->aead[suite->index][SEAL];
     uint8_t none[1] = {0};
@@ -122,8 +122,8 @@ int aead_seal(struct peer_crypto *crypto, const struct suite *suite, const struc
     return 0;
 }
 
-int aead_open(struct peer_crypto *crypto, const struct suite *suite, const struct aead_call *call,
-              const uint8_t *sealed, size_t length, uint8_t *out)
+int peer_aead_open(struct peer_crypto *crypto, const struct suite *suite,
+                   const struct aead_call *call, const uint8_t *sealed, size_t length, uint8_t *out)
 {
     EVP_CIPHER_CTX *context = crypto->aead[suite->index][OPEN];
     size_t plain;
@@ -141,8 +141,9 @@ int aead_open(struct peer_crypto *crypto, const struct suite *suite, const struc
     return 0;
 }
 
-int prf(struct peer_crypto *crypto, const uint8_t *secret, size_t secret_length, const char *label,
-        const uint8_t *seed, size_t seed_length, uint8_t *out, size_t length)
+int peer_prf(struct peer_crypto *crypto, const uint8_t *secret, size_t secret_length,
+             const char *label, const uint8_t *seed, size_t seed_length, uint8_t *out,
+             size_t length)
 {
     char digest[] = "SHA256";
     OSSL_PARAM parameters[] = {
@@ -160,13 +161,14 @@ int prf(struct peer_crypto *crypto, const uint8_t *secret, size_t secret_length,
     return EVP_KDF_derive(crypto->kdf, out, length, parameters) == 1 ? 0 : -EIO;
 }
 
-int hash(struct peer_crypto *crypto, const uint8_t *data, size_t length, uint8_t out[HASH_BYTES])
+int peer_hash(struct peer_crypto *crypto, const uint8_t *data, size_t length,
+              uint8_t out[HASH_BYTES])
 {
     return EVP_Digest(data, length, out, NULL, crypto->digest, NULL) == 1 ? 0 : -EIO;
 }
 
-void nonce_write(const struct suite *suite, const uint8_t *iv, uint64_t number,
-                 uint8_t nonce[PEER_IV_MAX])
+void peer_nonce_write(const struct suite *suite, const uint8_t *iv, uint64_t number,
+                      uint8_t nonce[PEER_IV_MAX])
 {
     memset(nonce, 0, PEER_IV_MAX);
     memcpy(nonce, iv, suite->iv_bytes);

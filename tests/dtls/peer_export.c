@@ -39,7 +39,7 @@ bool peer_session_get(const struct peer *p, struct peer_session *session)
 
 void peer_export(const struct peer *p, struct peer_export *out)
 {
-    const struct suite *suite = suite_find(p->suite);
+    const struct suite *suite = peer_suite_find(p->suite);
 
     *out = (struct peer_export){
         .suite = p->suite,

@@ -40,7 +40,7 @@ static void datagram_put(struct datagram *d, uint16_t epoch, uint8_t type, const
     struct peer_record record;
     int size;
 
-    record_fill(p, epoch, type, content, length, &record);
+    peer_record_fill(p, epoch, type, content, length, &record);
     size = peer_seal(p, &record, sealed, sizeof(sealed));
     if (size < 0)
         return;
@@ -65,46 +65,46 @@ static void message_put(struct datagram *d, uint16_t epoch, const uint8_t *messa
     do {
         part = body - offset < most ? body - offset : most;
         memcpy(fragment, message, MESSAGE_HEADER);
-        number_write(fragment + 6, offset, 3);
-        number_write(fragment + 9, part, 3);
+        peer_number_write(fragment + 6, offset, 3);
+        peer_number_write(fragment + 9, part, 3);
         memcpy(fragment + MESSAGE_HEADER, message + MESSAGE_HEADER + offset, part);
         datagram_put(d, epoch, PEER_HANDSHAKE, fragment, MESSAGE_HEADER + part);
         offset += part;
     } while (offset < body);
 }
 
-void flight_clear(struct peer *p)
+void peer_flight_clear(struct peer *p)
 {
-    bytes_clear(&p->handshake->flight);
+    peer_bytes_clear(&p->handshake->flight);
     p->handshake->change_before = NO_CHANGE;
     p->handshake->flight_count = 0;
     p->handshake->sent = 0;
 }
 
-void flight_add(struct peer *p, enum message_kind kind, const struct bytes *body)
+void peer_flight_add(struct peer *p, enum message_kind kind, const struct bytes *body)
 {
     struct peer_handshake *h = p->handshake;
     struct bytes *flight = &h->flight;
     size_t begin = flight->length;
 
-    bytes_put_number(flight, kind, 1);
-    bytes_put_number(flight, body->length, 3);
-    bytes_put_number(flight, h->next_out++, 2);
-    bytes_put_number(flight, 0, 3);
-    bytes_put_number(flight, body->length, 3);
-    bytes_put(flight, body->data, body->length);
+    peer_bytes_put_number(flight, kind, 1);
+    peer_bytes_put_number(flight, body->length, 3);
+    peer_bytes_put_number(flight, h->next_out++, 2);
+    peer_bytes_put_number(flight, 0, 3);
+    peer_bytes_put_number(flight, body->length, 3);
+    peer_bytes_put(flight, body->data, body->length);
     flight->failed |= body->failed;
     h->flight_count++;
     if (!flight->failed)
-        bytes_put(&h->transcript, flight->data + begin, flight->length - begin);
+        peer_bytes_put(&h->transcript, flight->data + begin, flight->length - begin);
 }
 
-void flight_change(struct peer *p)
+void peer_flight_change(struct peer *p)
 {
     p->handshake->change_before = p->handshake->flight_count;
 }
 
-void flight_repeat(struct peer *p)
+void peer_flight_repeat(struct peer *p)
 {
     struct peer_handshake *h = p->handshake;
     struct datagram d;
@@ -118,31 +118,31 @@ void flight_repeat(struct peer *p)
             datagram_put(&d, 0, PEER_CHANGE_CIPHER_SPEC, "\x01", 1);
             epoch = p->write_epoch = 1;
         }
-        length = MESSAGE_HEADER + number_read(h->flight.data + at + 1, 3);
+        length = MESSAGE_HEADER + peer_number_read(h->flight.data + at + 1, 3);
         message_put(&d, epoch, h->flight.data + at, length);
     }
     datagram_end(&d);
     h->sent++;
 }
 
-void flight_begin(struct peer *p, uint64_t now_us)
+void peer_flight_begin(struct peer *p, uint64_t now_us)
 {
     struct peer_handshake *h = p->handshake;
 
     h->timeout_us = p->setup.retransmit_us ? p->setup.retransmit_us : 1000000;
     p->due_us = now_us + h->timeout_us;
-    flight_repeat(p);
+    peer_flight_repeat(p);
 }
 
-void flight_last(struct peer *p)
+void peer_flight_last(struct peer *p)
 {
     struct datagram d;
     uint8_t message[MESSAGE_HEADER + VERIFY_BYTES] = {FINISHED};
 
     datagram_begin(&d, p);
-    number_write(message + 1, VERIFY_BYTES, 3);
-    number_write(message + 4, p->finished_sequence, 2);
-    number_write(message + 9, VERIFY_BYTES, 3);
+    peer_number_write(message + 1, VERIFY_BYTES, 3);
+    peer_number_write(message + 4, p->finished_sequence, 2);
+    peer_number_write(message + 9, VERIFY_BYTES, 3);
     memcpy(message + MESSAGE_HEADER, p->finished, VERIFY_BYTES);
     datagram_put(&d, 0, PEER_CHANGE_CIPHER_SPEC, "\x01", 1);
     message_put(&d, 1, message, sizeof(message));

@@ -12,19 +12,19 @@ static void hello_send(struct peer *p, uint64_t now_us)
     struct peer_handshake *h = p->handshake;
     struct bytes body = {0};
 
-    bytes_clear(
+    peer_bytes_clear(
         &h->transcript); /* neither hello before the cookie is part of it (RFC 6347 4.2.1) */
-    flight_clear(p);
-    hello_write(p, &body);
-    flight_add(p, CLIENT_HELLO, &body);
-    bytes_free(&body);
+    peer_flight_clear(p);
+    peer_hello_write(p, &body);
+    peer_flight_add(p, CLIENT_HELLO, &body);
+    peer_bytes_free(&body);
     if (h->flight.failed)
         peer_fail(p, -ENOMEM, 0);
     else
-        flight_begin(p, now_us);
+        peer_flight_begin(p, now_us);
 }
 
-int handshake_begin(struct peer *p, uint64_t now_us)
+int peer_handshake_begin(struct peer *p, uint64_t now_us)
 {
     const struct peer_session *session = p->setup.session;
 
@@ -43,13 +43,13 @@ int handshake_begin(struct peer *p, uint64_t now_us)
     return p->state == PEER_FAILED ? p->error : 0;
 }
 
-void handshake_free(struct peer *p)
+void peer_handshake_free(struct peer *p)
 {
     if (!p->handshake)
         return;
-    reassembly_free(p->handshake);
-    bytes_free(&p->handshake->transcript);
-    bytes_free(&p->handshake->flight);
+    peer_reassembly_free(p->handshake);
+    peer_bytes_free(&p->handshake->transcript);
+    peer_bytes_free(&p->handshake->flight);
     OPENSSL_cleanse(p->handshake, sizeof(*p->handshake));
     free(p->handshake);
     p->handshake = NULL;
@@ -60,15 +60,15 @@ void handshake_free(struct peer *p)
 static int finished_add(struct peer *p)
 {
     struct bytes body = {0};
-    int error = keys_finished(p, "client finished", p->finished);
+    int error = peer_keys_finished(p, "client finished", p->finished);
 
     if (error < 0)
         return error;
-    bytes_put(&body, p->finished, VERIFY_BYTES);
-    flight_change(p);
+    peer_bytes_put(&body, p->finished, VERIFY_BYTES);
+    peer_flight_change(p);
     p->finished_sequence = p->handshake->next_out;
-    flight_add(p, FINISHED, &body);
-    bytes_free(&body);
+    peer_flight_add(p, FINISHED, &body);
+    peer_bytes_free(&body);
     return p->handshake->flight.failed || p->handshake->transcript.failed ? -ENOMEM : 0;
 }
 
@@ -78,20 +78,20 @@ static int answer_done(struct peer *p, uint64_t now_us)
     struct bytes body = {0};
     int error;
 
-    bytes_put_number(&body, p->setup.identity_length, 2);
-    bytes_put(&body, p->setup.identity, p->setup.identity_length);
-    flight_clear(p);
-    flight_add(p, CLIENT_KEY_EXCHANGE, &body);
-    bytes_free(&body);
-    error = keys_master(p);
+    peer_bytes_put_number(&body, p->setup.identity_length, 2);
+    peer_bytes_put(&body, p->setup.identity, p->setup.identity_length);
+    peer_flight_clear(p);
+    peer_flight_add(p, CLIENT_KEY_EXCHANGE, &body);
+    peer_bytes_free(&body);
+    error = peer_keys_master(p);
     if (error == 0)
-        error = keys_expand(p);
+        error = peer_keys_expand(p);
     if (error == 0)
         error = finished_add(p);
     if (error < 0)
         return ALERT_INTERNAL_ERROR;
     p->handshake->step = STEP_FINISH;
-    flight_begin(p, now_us);
+    peer_flight_begin(p, now_us);
     return 0;
 }
 
@@ -112,8 +112,8 @@ static int take_ticket(struct peer *p, struct reader body)
 {
     struct reader ticket;
 
-    reader_number(&body, 4); /* how long it lasts */
-    ticket = reader_vector(&body, 2);
+    peer_reader_number(&body, 4); /* how long it lasts */
+    ticket = peer_reader_vector(&body, 2);
     if (body.failed || reader_left(&body))
         return ALERT_DECODE_ERROR;
     if (!p->handshake->ticket_promised)
@@ -129,15 +129,15 @@ static int answer_finished(struct peer *p, const struct incoming *m)
 {
     const struct peer_session *session = p->setup.session;
 
-    bytes_put(&p->handshake->transcript, m->body, MESSAGE_HEADER + m->length);
-    flight_clear(p);
+    peer_bytes_put(&p->handshake->transcript, m->body, MESSAGE_HEADER + m->length);
+    peer_flight_clear(p);
     if (finished_add(p) < 0)
         return ALERT_INTERNAL_ERROR;
     if (!p->ticket && session->ticket_length && /* not renewed: the old one is still good */
         keep_ticket(p, session->ticket, session->ticket_length))
         return ALERT_INTERNAL_ERROR;
     p->verify_length = VERIFY_BYTES;
-    flight_repeat(p);
+    peer_flight_repeat(p);
     return 0;
 }
 
@@ -149,13 +149,13 @@ static int take_finished(struct peer *p, const struct incoming *m)
         return ALERT_DECODE_ERROR;
     if (p->handshake->ticket_promised)
         return ALERT_UNEXPECTED_MESSAGE;
-    if (keys_finished(p, "server finished", expected) < 0)
+    if (peer_keys_finished(p, "server finished", expected) < 0)
         return ALERT_INTERNAL_ERROR;
     if (CRYPTO_memcmp(expected, m->body + MESSAGE_HEADER, VERIFY_BYTES) != 0)
         return ALERT_DECRYPT_ERROR;
     if (p->resumed && answer_finished(p, m))
         return ALERT_INTERNAL_ERROR;
-    handshake_free(p);
+    peer_handshake_free(p);
     p->state = PEER_ESTABLISHED;
     if (p->setup.events->established)
         p->setup.events->established(p->setup.context);
@@ -164,17 +164,17 @@ static int take_finished(struct peer *p, const struct incoming *m)
 
 static int take_hello(struct peer *p, struct reader body)
 {
-    int alert = hello_read(p, body);
+    int alert = peer_hello_read(p, body);
 
     if (alert)
         return alert;
     p->handshake->step = p->resumed ? STEP_FINISH : STEP_DONE;
-    return p->resumed && keys_expand(p) < 0 ? ALERT_INTERNAL_ERROR : 0;
+    return p->resumed && peer_keys_expand(p) < 0 ? ALERT_INTERNAL_ERROR : 0;
 }
 
 static int take_verify(struct peer *p, struct reader body, uint64_t now_us)
 {
-    int alert = hello_verify(p, body);
+    int alert = peer_hello_verify(p, body);
 
     if (alert)
         return alert;
@@ -186,7 +186,7 @@ static int take_verify(struct peer *p, struct reader body, uint64_t now_us)
 
 static int take_hint(struct reader body)
 {
-    reader_vector(&body, 2);
+    peer_reader_vector(&body, 2);
     return body.failed || reader_left(&body) ? ALERT_DECODE_ERROR : 0;
 }
 
@@ -203,7 +203,7 @@ static int take_message(struct peer *p, const struct incoming *m, uint64_t now_u
         return take_verify(p, body, now_us);
     if (m->kind == FINISHED && h->step == STEP_FINISH)
         return take_finished(p, m);
-    bytes_put(&h->transcript, m->body, MESSAGE_HEADER + m->length);
+    peer_bytes_put(&h->transcript, m->body, MESSAGE_HEADER + m->length);
     if (m->kind == SERVER_HELLO && h->step == STEP_HELLO)
         return take_hello(p, body);
     if (m->kind == SERVER_KEY_EXCHANGE && h->step == STEP_DONE)
@@ -220,31 +220,31 @@ static void take_messages(struct peer *p, uint64_t now_us)
     const struct incoming *m;
     int alert;
 
-    while (p->handshake && (m = reassembly_next(p->handshake))) {
+    while (p->handshake && (m = peer_reassembly_next(p->handshake))) {
         if (m->kind == FINISHED && !p->handshake->changed)
             return; /* overtook the ChangeCipherSpec, or is without one */
         alert = take_message(p, m, now_us);
         if (alert)
             peer_fail(p, -EPROTO, alert);
         else if (p->handshake)
-            reassembly_drop(p->handshake);
+            peer_reassembly_drop(p->handshake);
     }
 }
 
-void handshake_take(struct peer *p, const uint8_t *data, size_t length, uint8_t epoch,
-                    uint64_t now_us)
+void peer_handshake_take(struct peer *p, const uint8_t *data, size_t length, uint8_t epoch,
+                         uint64_t now_us)
 {
     int old;
 
-    if (!reassembly_take(p->handshake, data, length, epoch, &old))
+    if (!peer_reassembly_take(p->handshake, data, length, epoch, &old))
         p->refused[PEER_REFUSED_STATE]++;
     /* The server sends its flight once more: it lacks ours (RFC 6347 4.2.4). */
     if (old == SERVER_HELLO_DONE && p->handshake->step == STEP_FINISH)
-        flight_repeat(p);
+        peer_flight_repeat(p);
     take_messages(p, now_us);
 }
 
-void handshake_change(struct peer *p, uint64_t now_us)
+void peer_handshake_change(struct peer *p, uint64_t now_us)
 {
     p->handshake->changed = true;
     take_messages(p, now_us);

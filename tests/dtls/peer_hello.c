@@ -33,18 +33,18 @@ static void suites_write(const struct peer *p, struct bytes *body)
 
     while (count < PEER_SUITES && suites[count])
         count++;
-    bytes_put_number(body, 2 * (count + p->setup.scsv), 2);
+    peer_bytes_put_number(body, 2 * (count + p->setup.scsv), 2);
     for (unsigned i = 0; i < count; i++)
-        bytes_put_number(body, suites[i], 2);
+        peer_bytes_put_number(body, suites[i], 2);
     if (p->setup.scsv)
-        bytes_put_number(body, SUITE_SCSV, 2);
+        peer_bytes_put_number(body, SUITE_SCSV, 2);
 }
 
 static void extension_write(struct bytes *out, uint16_t type, const void *data, size_t length)
 {
-    bytes_put_number(out, type, 2);
-    bytes_put_number(out, length, 2);
-    bytes_put(out, data, length);
+    peer_bytes_put_number(out, type, 2);
+    peer_bytes_put_number(out, length, 2);
+    peer_bytes_put(out, data, length);
 }
 
 static void extensions_write(const struct peer *p, struct bytes *out)
@@ -65,35 +65,36 @@ static void extensions_write(const struct peer *p, struct bytes *out)
     }
 }
 
-void hello_write(struct peer *p, struct bytes *body)
+void peer_hello_write(struct peer *p, struct bytes *body)
 {
     struct peer_handshake *h = p->handshake;
     struct bytes extensions = {0};
 
-    bytes_put_number(body, DTLS_1_2, 2);
-    bytes_put(body, h->random, RANDOM_BYTES);
-    bytes_put_number(body, p->session_id_length, 1);
-    bytes_put(body, p->session_id, p->session_id_length);
-    bytes_put_number(body, h->cookie_length, 1);
-    bytes_put(body, h->cookie, h->cookie_length);
+    peer_bytes_put_number(body, DTLS_1_2, 2);
+    peer_bytes_put(body, h->random, RANDOM_BYTES);
+    peer_bytes_put_number(body, p->session_id_length, 1);
+    peer_bytes_put(body, p->session_id, p->session_id_length);
+    peer_bytes_put_number(body, h->cookie_length, 1);
+    peer_bytes_put(body, h->cookie, h->cookie_length);
     suites_write(p, body);
-    bytes_put(body, "\x01", 2); /* one compression method: null */
+    peer_bytes_put(body, "\x01", 2); /* one compression method: null */
     extensions_write(p, &extensions);
     if (extensions.length) {
-        bytes_put_number(body, extensions.length, 2);
-        bytes_put(body, extensions.data, extensions.length);
+        peer_bytes_put_number(body, extensions.length, 2);
+        peer_bytes_put(body, extensions.data, extensions.length);
     }
     body->failed |= extensions.failed;
-    bytes_free(&extensions);
+    peer_bytes_free(&extensions);
 }
 
-int hello_verify(struct peer *p, struct reader body)
+int peer_hello_verify(struct peer *p, struct reader body)
 {
     struct peer_handshake *h = p->handshake;
     struct reader cookie;
 
-    reader_number(&body, 2); /* DTLS 1.0 for compatibility: it decides nothing (RFC 6347 4.2.1) */
-    cookie = reader_vector(&body, 1);
+    peer_reader_number(&body,
+                       2); /* DTLS 1.0 for compatibility: it decides nothing (RFC 6347 4.2.1) */
+    cookie = peer_reader_vector(&body, 1);
     if (body.failed || reader_left(&body) || h->cookie_length)
         return body.failed ? ALERT_DECODE_ERROR : ALERT_UNEXPECTED_MESSAGE;
     h->cookie_length = (uint8_t)reader_left(&cookie);
@@ -104,7 +105,7 @@ int hello_verify(struct peer *p, struct reader body)
 
 static int cid_read(struct peer *p, struct reader data)
 {
-    struct reader cid = reader_vector(&data, 1);
+    struct reader cid = peer_reader_vector(&data, 1);
 
     if (!p->setup.offer_cid)
         return ALERT_UNSUPPORTED_EXTENSION;
@@ -153,10 +154,10 @@ static int extensions_read(struct peer *p, struct reader *body)
 
     if (reader_left(body) == 0)
         return 0;
-    all = reader_vector(body, 2);
+    all = peer_reader_vector(body, 2);
     while (!all.failed && reader_left(&all) && alert == 0) {
-        type = (uint16_t)reader_number(&all, 2);
-        one = reader_vector(&all, 2);
+        type = (uint16_t)peer_reader_number(&all, 2);
+        one = peer_reader_vector(&all, 2);
         if (all.failed)
             break;
         alert = extension_read(p, type, one);
@@ -191,14 +192,14 @@ static int resumption_read(struct peer *p, const struct reader *id)
     return 0;
 }
 
-int hello_read(struct peer *p, struct reader body)
+int peer_hello_read(struct peer *p, struct reader body)
 {
     struct peer_handshake *h = p->handshake;
-    uint16_t version = (uint16_t)reader_number(&body, 2);
-    const uint8_t *random = reader_take(&body, RANDOM_BYTES);
-    struct reader id = reader_vector(&body, 1);
-    uint16_t suite = (uint16_t)reader_number(&body, 2);
-    uint8_t compression = (uint8_t)reader_number(&body, 1);
+    uint16_t version = (uint16_t)peer_reader_number(&body, 2);
+    const uint8_t *random = peer_reader_take(&body, RANDOM_BYTES);
+    struct reader id = peer_reader_vector(&body, 1);
+    uint16_t suite = (uint16_t)peer_reader_number(&body, 2);
+    uint8_t compression = (uint8_t)peer_reader_number(&body, 1);
     int alert;
 
     if (body.failed || reader_left(&id) > PEER_SESSION_ID_MAX)

@@ -8,7 +8,7 @@
 
 #define KEY_BLOCK_MAX (2 * (PEER_KEY_MAX + PEER_IV_MAX))
 
-int keys_master(struct peer *p)
+int peer_keys_master(struct peer *p)
 {
     struct peer_handshake *h = p->handshake;
     struct bytes premaster = {0};
@@ -16,24 +16,24 @@ int keys_master(struct peer *p)
     size_t length = 2 * RANDOM_BYTES;
     int error = 0;
 
-    bytes_put_number(&premaster, p->setup.key_length, 2);
+    peer_bytes_put_number(&premaster, p->setup.key_length, 2);
     for (unsigned i = 0; i < p->setup.key_length; i++)
-        bytes_put_number(&premaster, 0, 1);
-    bytes_put_number(&premaster, p->setup.key_length, 2);
-    bytes_put(&premaster, p->setup.key, p->setup.key_length);
+        peer_bytes_put_number(&premaster, 0, 1);
+    peer_bytes_put_number(&premaster, p->setup.key_length, 2);
+    peer_bytes_put(&premaster, p->setup.key, p->setup.key_length);
     memcpy(seed, h->random, RANDOM_BYTES);
     memcpy(seed + RANDOM_BYTES, h->server_random, RANDOM_BYTES);
     if (p->extended) {
         length = HASH_BYTES;
-        error = hash(p->setup.crypto, h->transcript.data, h->transcript.length, seed);
+        error = peer_hash(p->setup.crypto, h->transcript.data, h->transcript.length, seed);
     }
     if (premaster.failed || h->transcript.failed)
         error = -ENOMEM;
     if (error == 0)
-        error = prf(p->setup.crypto, premaster.data, premaster.length,
-                    p->extended ? "extended master secret" : "master secret", seed, length,
-                    p->master, PEER_MASTER_BYTES);
-    bytes_free(&premaster);
+        error = peer_prf(p->setup.crypto, premaster.data, premaster.length,
+                         p->extended ? "extended master secret" : "master secret", seed, length,
+                         p->master, PEER_MASTER_BYTES);
+    peer_bytes_free(&premaster);
     return error;
 }
 
@@ -43,9 +43,9 @@ static const uint8_t *cut(const uint8_t *from, uint8_t *to, size_t length)
     return from + length;
 }
 
-int keys_expand(struct peer *p)
+int peer_keys_expand(struct peer *p)
 {
-    const struct suite *suite = suite_find(p->suite);
+    const struct suite *suite = peer_suite_find(p->suite);
     const uint8_t *random = p->handshake->random, *server_random = p->handshake->server_random;
     uint8_t seed[2 * RANDOM_BYTES], block[KEY_BLOCK_MAX];
     const uint8_t *at = block;
@@ -53,8 +53,8 @@ int keys_expand(struct peer *p)
 
     memcpy(seed, server_random, RANDOM_BYTES);
     memcpy(seed + RANDOM_BYTES, random, RANDOM_BYTES);
-    error = prf(p->setup.crypto, p->master, PEER_MASTER_BYTES, "key expansion", seed, sizeof(seed),
-                block, 2u * (suite->key_bytes + suite->iv_bytes));
+    error = peer_prf(p->setup.crypto, p->master, PEER_MASTER_BYTES, "key expansion", seed,
+                     sizeof(seed), block, 2u * (suite->key_bytes + suite->iv_bytes));
     if (error < 0)
         return error;
     at = cut(at, p->write.key, suite->key_bytes);
@@ -66,7 +66,7 @@ int keys_expand(struct peer *p)
     return 0;
 }
 
-int keys_finished(struct peer *p, const char *label, uint8_t out[VERIFY_BYTES])
+int peer_keys_finished(struct peer *p, const char *label, uint8_t out[VERIFY_BYTES])
 {
     struct bytes *transcript = &p->handshake->transcript;
     uint8_t digest[HASH_BYTES];
@@ -74,9 +74,9 @@ int keys_finished(struct peer *p, const char *label, uint8_t out[VERIFY_BYTES])
 
     if (transcript->failed)
         return -ENOMEM;
-    error = hash(p->setup.crypto, transcript->data, transcript->length, digest);
+    error = peer_hash(p->setup.crypto, transcript->data, transcript->length, digest);
     if (error < 0)
         return error;
-    return prf(p->setup.crypto, p->master, PEER_MASTER_BYTES, label, digest, HASH_BYTES, out,
-               VERIFY_BYTES);
+    return peer_prf(p->setup.crypto, p->master, PEER_MASTER_BYTES, label, digest, HASH_BYTES, out,
+                    VERIFY_BYTES);
 }

@@ -52,13 +52,13 @@ struct bytes {
     bool failed;
 };
 
-void bytes_put(struct bytes *b, const void *data, size_t length);
-void bytes_put_number(struct bytes *b, uint64_t value, unsigned width); /* big endian */
-void bytes_clear(struct bytes *b);                                      /* keeps the memory */
-void bytes_free(struct bytes *b);
+void peer_bytes_put(struct bytes *b, const void *data, size_t length);
+void peer_bytes_put_number(struct bytes *b, uint64_t value, unsigned width); /* big endian */
+void peer_bytes_clear(struct bytes *b);                                      /* keeps the memory */
+void peer_bytes_free(struct bytes *b);
 
-void number_write(uint8_t *at, uint64_t value, unsigned width);
-uint64_t number_read(const uint8_t *at, unsigned width);
+void peer_number_write(uint8_t *at, uint64_t value, unsigned width);
+uint64_t peer_number_read(const uint8_t *at, unsigned width);
 
 /* A cursor with a sticky error. */
 struct reader {
@@ -66,10 +66,10 @@ struct reader {
     bool failed;
 };
 
-const uint8_t *reader_take(struct reader *r, size_t length); /* NULL when it runs over */
-uint64_t reader_number(struct reader *r, unsigned width);
+const uint8_t *peer_reader_take(struct reader *r, size_t length); /* NULL when it runs over */
+uint64_t peer_reader_number(struct reader *r, unsigned width);
 /* What follows its own length of `width` bytes. */
-struct reader reader_vector(struct reader *r, unsigned width);
+struct reader peer_reader_vector(struct reader *r, unsigned width);
 static inline size_t reader_left(const struct reader *r)
 {
     return (size_t)(r->end - r->at);
@@ -83,7 +83,7 @@ struct suite {
     const char *name;
 };
 
-const struct suite *suite_find(uint16_t id); /* NULL: unknown */
+const struct suite *peer_suite_find(uint16_t id); /* NULL: unknown */
 
 struct aead_call {
     const uint8_t *key;
@@ -93,20 +93,23 @@ struct aead_call {
 };
 
 /* `out` gets `length` bytes and the whole tag. 0 or -EIO. */
-int aead_seal(struct peer_crypto *crypto, const struct suite *suite, const struct aead_call *call,
-              const uint8_t *plain, size_t length, uint8_t *out);
+int peer_aead_seal(struct peer_crypto *crypto, const struct suite *suite,
+                   const struct aead_call *call, const uint8_t *plain, size_t length, uint8_t *out);
 /* `length` counts the tag; the plaintext is shorter by it. 0 or -EBADMSG. */
-int aead_open(struct peer_crypto *crypto, const struct suite *suite, const struct aead_call *call,
-              const uint8_t *sealed, size_t length, uint8_t *out);
+int peer_aead_open(struct peer_crypto *crypto, const struct suite *suite,
+                   const struct aead_call *call, const uint8_t *sealed, size_t length,
+                   uint8_t *out);
 
 /* PRF of TLS 1.2 with SHA-256 (RFC 5246 5). 0 or -EIO. */
-int prf(struct peer_crypto *crypto, const uint8_t *secret, size_t secret_length, const char *label,
-        const uint8_t *seed, size_t seed_length, uint8_t *out, size_t length);
-int hash(struct peer_crypto *crypto, const uint8_t *data, size_t length, uint8_t out[HASH_BYTES]);
+int peer_prf(struct peer_crypto *crypto, const uint8_t *secret, size_t secret_length,
+             const char *label, const uint8_t *seed, size_t seed_length, uint8_t *out,
+             size_t length);
+int peer_hash(struct peer_crypto *crypto, const uint8_t *data, size_t length,
+              uint8_t out[HASH_BYTES]);
 
 /* Salt and explicit part, or the IV mixed with the number (RFC 7905 2). */
-void nonce_write(const struct suite *suite, const uint8_t *iv, uint64_t number,
-                 uint8_t nonce[PEER_IV_MAX]);
+void peer_nonce_write(const struct suite *suite, const uint8_t *iv, uint64_t number,
+                      uint8_t nonce[PEER_IV_MAX]);
 
 /* ---- peer_record.c ---- */
 
@@ -122,22 +125,22 @@ struct record_view {
 };
 
 /* Additional data of the AEAD: RFC 5246 6.2.3.3, or RFC 9146 5.3 for type PEER_CID. Its length. */
-size_t record_aad(const struct record_view *r, size_t plain_length, uint8_t aad[AAD_MAX]);
+size_t peer_record_aad(const struct record_view *r, size_t plain_length, uint8_t aad[AAD_MAX]);
 
 /* Takes one record off a datagram; false at its end or where it is no record. */
-bool record_next(struct reader *datagram, uint8_t cid_length, struct record_view *r);
+bool peer_record_next(struct reader *datagram, uint8_t cid_length, struct record_view *r);
 
 /* The content of a record of epoch 1: its length, and its real type; -EBADMSG. */
-int record_open(struct peer *p, const struct record_view *r, uint8_t *out, uint8_t *type);
+int peer_record_open(struct peer *p, const struct record_view *r, uint8_t *out, uint8_t *type);
 
 /* Sends a record of its own under the next sequence number of an epoch; its bytes for peer_seal().
  */
-void record_fill(const struct peer *p, uint16_t epoch, uint8_t type, const void *content,
-                 size_t length, struct peer_record *record);
+void peer_record_fill(const struct peer *p, uint16_t epoch, uint8_t type, const void *content,
+                      size_t length, struct peer_record *record);
 
 /* Whether a sequence number is new, and that it has been seen (RFC 6347 4.1.2.6). */
-bool window_is_new(const struct peer_window *w, uint64_t sequence);
-void window_mark(struct peer_window *w, uint64_t sequence);
+bool peer_window_is_new(const struct peer_window *w, uint64_t sequence);
+void peer_window_mark(struct peer_window *w, uint64_t sequence);
 
 /* ---- the handshake ---- */
 
@@ -169,41 +172,41 @@ struct peer_handshake {
 };
 
 /* peer_hello.c: ClientHello out; ServerHello and HelloVerifyRequest in. 0 or an alert to send. */
-void hello_write(struct peer *p, struct bytes *body);
-int hello_verify(struct peer *p, struct reader body);
-int hello_read(struct peer *p, struct reader body);
+void peer_hello_write(struct peer *p, struct bytes *body);
+int peer_hello_verify(struct peer *p, struct reader body);
+int peer_hello_read(struct peer *p, struct reader body);
 
 /* peer_keys.c. */
-int keys_master(struct peer *p); /* of a full handshake, with the ClientKeyExchange in it */
-int keys_expand(struct peer *p);
-int keys_finished(struct peer *p, const char *label, uint8_t out[VERIFY_BYTES]);
+int peer_keys_master(struct peer *p); /* of a full handshake, with the ClientKeyExchange in it */
+int peer_keys_expand(struct peer *p);
+int peer_keys_finished(struct peer *p, const char *label, uint8_t out[VERIFY_BYTES]);
 
 /* peer_flight.c */
-void flight_clear(struct peer *p);
+void peer_flight_clear(struct peer *p);
 /* Adds a message to the flight and, but for what the server forgets, to the transcript. */
-void flight_add(struct peer *p, enum message_kind kind, const struct bytes *body);
-void flight_change(struct peer *p); /* what is added later goes under epoch 1 */
-void flight_begin(struct peer *p, uint64_t now_us);
-void flight_repeat(struct peer *p);
+void peer_flight_add(struct peer *p, enum message_kind kind, const struct bytes *body);
+void peer_flight_change(struct peer *p); /* what is added later goes under epoch 1 */
+void peer_flight_begin(struct peer *p, uint64_t now_us);
+void peer_flight_repeat(struct peer *p);
 /* Our ChangeCipherSpec and Finished once more, after the handshake. */
-void flight_last(struct peer *p);
+void peer_flight_last(struct peer *p);
 
 /* peer_reassembly.c: takes what is in a handshake record. False when it is malformed. `old` is set
  * to the kind of a message that came again, else to -1. */
-bool reassembly_take(struct peer_handshake *h, const uint8_t *data, size_t length, uint8_t epoch,
-                     int *old);
-/* The next message in order, when it is whole; reassembly_drop() then goes on behind it. */
-struct incoming *reassembly_next(struct peer_handshake *h);
-void reassembly_drop(struct peer_handshake *h);
-void reassembly_free(struct peer_handshake *h);
+bool peer_reassembly_take(struct peer_handshake *h, const uint8_t *data, size_t length,
+                          uint8_t epoch, int *old);
+/* The next message in order, when it is whole; peer_reassembly_drop() then goes on behind it. */
+struct incoming *peer_reassembly_next(struct peer_handshake *h);
+void peer_reassembly_drop(struct peer_handshake *h);
+void peer_reassembly_free(struct peer_handshake *h);
 
 /* peer_handshake.c */
-int handshake_begin(struct peer *p, uint64_t now_us);
-void handshake_free(struct peer *p);
+int peer_handshake_begin(struct peer *p, uint64_t now_us);
+void peer_handshake_free(struct peer *p);
 /* What has come: a record of type handshake, or the ChangeCipherSpec. */
-void handshake_take(struct peer *p, const uint8_t *data, size_t length, uint8_t epoch,
-                    uint64_t now_us);
-void handshake_change(struct peer *p, uint64_t now_us);
+void peer_handshake_take(struct peer *p, const uint8_t *data, size_t length, uint8_t epoch,
+                         uint64_t now_us);
+void peer_handshake_change(struct peer *p, uint64_t now_us);
 
 /* peer.c */
 void peer_fail(struct peer *p, int error, int alert); /* alert 0: none is sent */

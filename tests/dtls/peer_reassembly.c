@@ -14,12 +14,12 @@ struct fragment {
 
 static bool fragment_read(struct reader *r, struct fragment *f)
 {
-    f->kind = (uint8_t)reader_number(r, 1);
-    f->whole = (uint32_t)reader_number(r, 3);
-    f->sequence = (uint16_t)reader_number(r, 2);
-    f->offset = (uint32_t)reader_number(r, 3);
-    f->length = (uint32_t)reader_number(r, 3);
-    f->data = reader_take(r, f->length);
+    f->kind = (uint8_t)peer_reader_number(r, 1);
+    f->whole = (uint32_t)peer_reader_number(r, 3);
+    f->sequence = (uint16_t)peer_reader_number(r, 2);
+    f->offset = (uint32_t)peer_reader_number(r, 3);
+    f->length = (uint32_t)peer_reader_number(r, 3);
+    f->data = peer_reader_take(r, f->length);
     return !r->failed && f->whole <= MESSAGE_MAX && f->offset + f->length <= f->whole;
 }
 
@@ -39,9 +39,9 @@ static bool incoming_begin(struct incoming *m, const struct fragment *f, uint8_t
     m->kind = f->kind;
     m->epoch = epoch;
     m->body[0] = f->kind; /* as if it had come in one piece (RFC 6347 4.2.6) */
-    number_write(m->body + 1, f->whole, 3);
-    number_write(m->body + 4, f->sequence, 2);
-    number_write(m->body + 9, f->whole, 3);
+    peer_number_write(m->body + 1, f->whole, 3);
+    peer_number_write(m->body + 4, f->sequence, 2);
+    peer_number_write(m->body + 9, f->whole, 3);
     return true;
 }
 
@@ -69,8 +69,8 @@ static bool fragment_take(struct peer_handshake *h, const struct fragment *f, ui
     return true;
 }
 
-bool reassembly_take(struct peer_handshake *h, const uint8_t *data, size_t length, uint8_t epoch,
-                     int *old)
+bool peer_reassembly_take(struct peer_handshake *h, const uint8_t *data, size_t length,
+                          uint8_t epoch, int *old)
 {
     struct reader r = {.at = data, .end = data + length};
     struct fragment f;
@@ -87,20 +87,20 @@ bool reassembly_take(struct peer_handshake *h, const uint8_t *data, size_t lengt
     return true;
 }
 
-struct incoming *reassembly_next(struct peer_handshake *h)
+struct incoming *peer_reassembly_next(struct peer_handshake *h)
 {
     struct incoming *m = &h->incoming[h->next_in % MESSAGES_AHEAD];
 
     return m->body && m->have == m->length ? m : NULL;
 }
 
-void reassembly_drop(struct peer_handshake *h)
+void peer_reassembly_drop(struct peer_handshake *h)
 {
     incoming_free(&h->incoming[h->next_in % MESSAGES_AHEAD]);
     h->next_in++;
 }
 
-void reassembly_free(struct peer_handshake *h)
+void peer_reassembly_free(struct peer_handshake *h)
 {
     for (unsigned i = 0; i < MESSAGES_AHEAD; i++)
         incoming_free(&h->incoming[i]);

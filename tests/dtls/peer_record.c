@@ -6,7 +6,7 @@
 
 #define WINDOW_BITS 64
 
-bool window_is_new(const struct peer_window *w, uint64_t sequence)
+bool peer_window_is_new(const struct peer_window *w, uint64_t sequence)
 {
     uint64_t behind;
 
@@ -16,7 +16,7 @@ bool window_is_new(const struct peer_window *w, uint64_t sequence)
     return behind < WINDOW_BITS && !(w->seen >> behind & 1);
 }
 
-void window_mark(struct peer_window *w, uint64_t sequence)
+void peer_window_mark(struct peer_window *w, uint64_t sequence)
 {
     uint64_t ahead;
 
@@ -29,41 +29,41 @@ void window_mark(struct peer_window *w, uint64_t sequence)
     w->top = sequence;
 }
 
-size_t record_aad(const struct record_view *r, size_t plain_length, uint8_t aad[AAD_MAX])
+size_t peer_record_aad(const struct record_view *r, size_t plain_length, uint8_t aad[AAD_MAX])
 {
     uint64_t number = (uint64_t)r->epoch << 48 | r->sequence;
 
     if (r->type != PEER_CID) {
-        number_write(aad, number, 8);
+        peer_number_write(aad, number, 8);
         aad[8] = r->type;
-        number_write(aad + 9, r->version, 2);
-        number_write(aad + 11, plain_length, 2);
+        peer_number_write(aad + 9, r->version, 2);
+        peer_number_write(aad + 11, plain_length, 2);
         return 13;
     }
     memset(aad, 0xff, 8);
     aad[8] = PEER_CID;
     aad[9] = r->cid_length;
     aad[10] = PEER_CID;
-    number_write(aad + 11, r->version, 2);
-    number_write(aad + 13, number, 8);
+    peer_number_write(aad + 11, r->version, 2);
+    peer_number_write(aad + 13, number, 8);
     if (r->cid_length)
         memcpy(aad + 21, r->cid, r->cid_length);
-    number_write(aad + 21 + r->cid_length, plain_length, 2);
+    peer_number_write(aad + 21 + r->cid_length, plain_length, 2);
     return 23u + r->cid_length;
 }
 
-bool record_next(struct reader *datagram, uint8_t cid_length, struct record_view *r)
+bool peer_record_next(struct reader *datagram, uint8_t cid_length, struct record_view *r)
 {
     if (reader_left(datagram) == 0)
         return false;
-    r->type = (uint8_t)reader_number(datagram, 1);
-    r->version = (uint16_t)reader_number(datagram, 2);
-    r->epoch = (uint16_t)reader_number(datagram, 2);
-    r->sequence = reader_number(datagram, 6);
+    r->type = (uint8_t)peer_reader_number(datagram, 1);
+    r->version = (uint16_t)peer_reader_number(datagram, 2);
+    r->epoch = (uint16_t)peer_reader_number(datagram, 2);
+    r->sequence = peer_reader_number(datagram, 6);
     r->cid_length = r->type == PEER_CID ? cid_length : 0;
-    r->cid = reader_take(datagram, r->cid_length);
-    r->length = reader_number(datagram, 2);
-    r->fragment = reader_take(datagram, r->length);
+    r->cid = peer_reader_take(datagram, r->cid_length);
+    r->length = peer_reader_number(datagram, 2);
+    r->fragment = peer_reader_take(datagram, r->length);
     return !datagram->failed;
 }
 
@@ -78,9 +78,9 @@ static int inner_strip(const uint8_t *plain, int length, uint8_t *type)
     return length - 1;
 }
 
-int record_open(struct peer *p, const struct record_view *r, uint8_t *out, uint8_t *type)
+int peer_record_open(struct peer *p, const struct record_view *r, uint8_t *out, uint8_t *type)
 {
-    const struct suite *suite = suite_find(p->suite);
+    const struct suite *suite = peer_suite_find(p->suite);
     uint64_t number = (uint64_t)r->epoch << 48 | r->sequence;
     uint8_t aad[AAD_MAX];
     struct aead_call call = {.key = p->read.key, .aad = aad};
@@ -91,20 +91,20 @@ int record_open(struct peer *p, const struct record_view *r, uint8_t *out, uint8
         return -EBADMSG;
     plain = r->length - overhead;
     if (suite->explicit_bytes)
-        number = number_read(r->fragment, 8);
-    nonce_write(suite, p->read.iv, number, call.nonce);
-    call.aad_length = record_aad(r, plain, aad);
-    if (aead_open(p->setup.crypto, suite, &call, r->fragment + suite->explicit_bytes,
-                  r->length - suite->explicit_bytes, out) < 0)
+        number = peer_number_read(r->fragment, 8);
+    peer_nonce_write(suite, p->read.iv, number, call.nonce);
+    call.aad_length = peer_record_aad(r, plain, aad);
+    if (peer_aead_open(p->setup.crypto, suite, &call, r->fragment + suite->explicit_bytes,
+                       r->length - suite->explicit_bytes, out) < 0)
         return -EBADMSG;
     *type = r->type;
     return r->type == PEER_CID ? inner_strip(out, (int)plain, type) : (int)plain;
 }
 
-void record_fill(const struct peer *p, uint16_t epoch, uint8_t type, const void *content,
-                 size_t length, struct peer_record *record)
+void peer_record_fill(const struct peer *p, uint16_t epoch, uint8_t type, const void *content,
+                      size_t length, struct peer_record *record)
 {
-    const struct suite *suite = suite_find(p->suite);
+    const struct suite *suite = peer_suite_find(p->suite);
     bool cid = epoch == 1 && p->server_cid_length > 0;
 
     *record = (struct peer_record){
@@ -128,7 +128,7 @@ void record_fill(const struct peer *p, uint16_t epoch, uint8_t type, const void 
 void peer_record(const struct peer *p, uint8_t type, const void *content, size_t length,
                  struct peer_record *record)
 {
-    record_fill(p, p->write_epoch, type, content, length, record);
+    peer_record_fill(p, p->write_epoch, type, content, length, record);
 }
 
 /* Content, real type and zeros, where it is in CID form; otherwise the content. */
@@ -158,11 +158,11 @@ static int body_seal(const struct peer *p, const struct peer_record *record,
     uint8_t *body = out + suite->explicit_bytes;
     int error;
 
-    call.aad_length = record_aad(&view, length, aad);
-    nonce_write(suite, record->keys.iv, record->nonce, call.nonce);
+    call.aad_length = peer_record_aad(&view, length, aad);
+    peer_nonce_write(suite, record->keys.iv, record->nonce, call.nonce);
     if (suite->explicit_bytes)
-        number_write(out, record->nonce, 8);
-    error = aead_seal(p->setup.crypto, suite, &call, body, length, body);
+        peer_number_write(out, record->nonce, 8);
+    error = peer_aead_seal(p->setup.crypto, suite, &call, body, length, body);
     if (error < 0)
         return error;
     return (int)(suite->explicit_bytes + length + record->tag_bytes);
@@ -170,7 +170,7 @@ static int body_seal(const struct peer *p, const struct peer_record *record,
 
 int peer_seal(const struct peer *p, const struct peer_record *record, uint8_t *out, size_t room)
 {
-    const struct suite *suite = suite_find(p->suite);
+    const struct suite *suite = peer_suite_find(p->suite);
     size_t cid = record->outer_type == PEER_CID ? record->cid_length : 0;
     uint8_t *body = out + RECORD_HEADER + cid;
     int length;
@@ -180,15 +180,15 @@ int peer_seal(const struct peer *p, const struct peer_record *record, uint8_t *o
     if (PEER_RECORD_ROOM(record->length) > room)
         return -EMSGSIZE;
     out[0] = record->outer_type;
-    number_write(out + 1, record->version, 2);
-    number_write(out + 3, record->epoch, 2);
-    number_write(out + 5, record->sequence, 6);
+    peer_number_write(out + 1, record->version, 2);
+    peer_number_write(out + 3, record->epoch, 2);
+    peer_number_write(out + 5, record->sequence, 6);
     memcpy(out + 11, record->cid, cid);
     length = (int)inner_write(record, body + (record->protect ? suite->explicit_bytes : 0));
     if (record->protect)
         length = body_seal(p, record, suite, body, (size_t)length);
     if (length < 0)
         return length;
-    number_write(body - 2, (uint64_t)(length + record->length_error), 2);
+    peer_number_write(body - 2, (uint64_t)(length + record->length_error), 2);
     return (int)(body - out) + length;
 }

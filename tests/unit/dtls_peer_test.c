@@ -74,7 +74,7 @@ static void prf_vector(void **state)
     (void)state;
     from_hex("9bbe436ba940f017b17652849a71db35", secret);
     from_hex("a0ba9f936cda311827a6f796ffd5198c", seed);
-    assert_int_equal(prf(crypto, secret, 16, "test label", seed, 16, out, sizeof(out)), 0);
+    assert_int_equal(peer_prf(crypto, secret, 16, "test label", seed, 16, out, sizeof(out)), 0);
     assert_bytes(out, sizeof(out),
                  "e3f229ba727be17b8d122620557cd453c2aab21d07c3d495329b52d4e61edb5a6b301791e90d35c9"
                  "c9a46b4e14baf9af0fa022f7077def17abfd3797c0564bab4fbc91666e9def9b97fce34f796789ba"
@@ -109,7 +109,7 @@ static const struct aead_vector {
 
 static void check_vector(const struct aead_vector *v)
 {
-    const struct suite *suite = suite_find(v->suite);
+    const struct suite *suite = peer_suite_find(v->suite);
     uint8_t key[32], aad[64], plain[TEXT_MAX], out[TEXT_MAX + 16], back[TEXT_MAX];
     struct aead_call call = {.key = key, .aad = aad};
     size_t length = from_hex(v->plain, plain), sealed = length + suite->tag_bytes;
@@ -117,17 +117,17 @@ static void check_vector(const struct aead_vector *v)
     assert_int_equal(from_hex(v->key, key), suite->key_bytes);
     assert_int_equal(from_hex(v->nonce, call.nonce), PEER_IV_MAX);
     call.aad_length = from_hex(v->aad, aad);
-    assert_int_equal(aead_seal(crypto, suite, &call, plain, length, out), 0);
+    assert_int_equal(peer_aead_seal(crypto, suite, &call, plain, length, out), 0);
     assert_bytes(out, sealed, v->sealed);
     for (size_t i = 0; i < sealed; i++) {
         out[i] ^= 0x10;
-        assert_int_equal(aead_open(crypto, suite, &call, out, sealed, back), -EBADMSG);
+        assert_int_equal(peer_aead_open(crypto, suite, &call, out, sealed, back), -EBADMSG);
         out[i] ^= 0x10;
     }
-    assert_int_equal(aead_open(crypto, suite, &call, out, sealed, back), 0);
+    assert_int_equal(peer_aead_open(crypto, suite, &call, out, sealed, back), 0);
     assert_memory_equal(back, plain, length);
     aad[0] ^= 1;
-    assert_int_equal(aead_open(crypto, suite, &call, out, sealed, back), -EBADMSG);
+    assert_int_equal(peer_aead_open(crypto, suite, &call, out, sealed, back), -EBADMSG);
 }
 
 static void aead(void **state)
@@ -145,10 +145,10 @@ static void nonces(void **state)
 
     (void)state;
     /* RFC 6655 3 and RFC 5288 3: salt, and epoch with sequence number. */
-    nonce_write(suite_find(PEER_SUITE_CCM8), iv, 0x0001a0b0c0d0e0f0, nonce);
+    peer_nonce_write(peer_suite_find(PEER_SUITE_CCM8), iv, 0x0001a0b0c0d0e0f0, nonce);
     assert_bytes(nonce, PEER_IV_MAX, "01020304 0001a0b0c0d0e0f0");
     /* RFC 7905 2: the IV, mixed with it on the right. */
-    nonce_write(suite_find(PEER_SUITE_CHACHA), iv, 0x0001a0b0c0d0e0f0, nonce);
+    peer_nonce_write(peer_suite_find(PEER_SUITE_CHACHA), iv, 0x0001a0b0c0d0e0f0, nonce);
     assert_bytes(nonce, PEER_IV_MAX, "01020304 0507a7b8c9daebfc");
 }
 
@@ -159,11 +159,11 @@ static void additional_data(void **state)
     uint8_t aad[AAD_MAX];
 
     (void)state;
-    assert_bytes(aad, record_aad(&r, 0x1ff, aad), "0001123456789abc 17 fefd 01ff");
+    assert_bytes(aad, peer_record_aad(&r, 0x1ff, aad), "0001123456789abc 17 fefd 01ff");
     r.type = PEER_CID;
     r.cid = (const uint8_t *)"\xc1\xd0\xee";
     r.cid_length = 3;
-    assert_bytes(aad, record_aad(&r, 0x1ff, aad),
+    assert_bytes(aad, peer_record_aad(&r, 0x1ff, aad),
                  "ffffffffffffffff 19 03 19 fefd 0001123456789abc c1d0ee 01ff");
 }
 
@@ -379,21 +379,21 @@ static void window(void **state)
     struct peer_window w = {0};
 
     (void)state;
-    assert_true(window_is_new(&w, 0));
-    window_mark(&w, 0);
-    assert_false(window_is_new(&w, 0));
-    window_mark(&w, 63);
-    assert_false(window_is_new(&w, 0));
-    assert_true(window_is_new(&w, 1));
-    window_mark(&w, 1);
-    assert_false(window_is_new(&w, 1));
-    window_mark(&w, 64);
-    assert_false(window_is_new(&w, 0)); /* behind it */
-    assert_false(window_is_new(&w, 1));
-    assert_true(window_is_new(&w, 2));
-    window_mark(&w, 1ull << 40);
-    assert_true(window_is_new(&w, (1ull << 40) - 63));
-    assert_false(window_is_new(&w, (1ull << 40) - 64));
+    assert_true(peer_window_is_new(&w, 0));
+    peer_window_mark(&w, 0);
+    assert_false(peer_window_is_new(&w, 0));
+    peer_window_mark(&w, 63);
+    assert_false(peer_window_is_new(&w, 0));
+    assert_true(peer_window_is_new(&w, 1));
+    peer_window_mark(&w, 1);
+    assert_false(peer_window_is_new(&w, 1));
+    peer_window_mark(&w, 64);
+    assert_false(peer_window_is_new(&w, 0)); /* behind it */
+    assert_false(peer_window_is_new(&w, 1));
+    assert_true(peer_window_is_new(&w, 2));
+    peer_window_mark(&w, 1ull << 40);
+    assert_true(peer_window_is_new(&w, (1ull << 40) - 63));
+    assert_false(peer_window_is_new(&w, (1ull << 40) - 64));
 }
 
 /* RFC 5246 7.2.1: a close_notify is answered, and ends it. */

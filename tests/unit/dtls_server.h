@@ -191,7 +191,7 @@ static size_t translate(struct line *l, const struct record_view *r, uint8_t *ou
     struct peer m = up ? mirror(l) : l->peer;
     struct peer_record record;
     uint8_t type;
-    int length = record_open(&m, r, content, &type);
+    int length = peer_record_open(&m, r, content, &type);
 
     if (length < 0)
         return 0;
@@ -199,7 +199,7 @@ static size_t translate(struct line *l, const struct record_view *r, uint8_t *ou
     m.server_cid_length = up ? 0 : l->setup.cid_length;
     memcpy(m.server_cid, l->setup.cid, m.server_cid_length);
     m.write_sequence[1] = r->sequence;
-    record_fill(&m, 1, type, content, (size_t)length, &record);
+    peer_record_fill(&m, 1, type, content, (size_t)length, &record);
     record.nonce = (uint64_t)r->epoch << 48 | r->sequence;
     length = peer_seal(&m, &record, sealed, sizeof(sealed));
     memcpy(out, sealed, (size_t)length);
@@ -210,10 +210,10 @@ static size_t clear_record(struct line *l, uint8_t type, const uint8_t *content,
                            uint8_t *out)
 {
     out[0] = type;
-    number_write(out + 1, DTLS_1_2, 2);
-    number_write(out + 3, 0, 2);
-    number_write(out + 5, l->clear_sequence++, 6);
-    number_write(out + 11, length, 2);
+    peer_number_write(out + 1, DTLS_1_2, 2);
+    peer_number_write(out + 3, 0, 2);
+    peer_number_write(out + 5, l->clear_sequence++, 6);
+    peer_number_write(out + 11, length, 2);
     memcpy(out + RECORD_HEADER, content, length);
     return RECORD_HEADER + length;
 }
@@ -221,14 +221,14 @@ static size_t clear_record(struct line *l, uint8_t type, const uint8_t *content,
 /* A handshake message in pieces, each a datagram; they get their record numbers later. */
 static void break_up(struct line *l, const uint8_t *message)
 {
-    size_t whole = number_read(message + 1, 3), at = 0, part;
+    size_t whole = peer_number_read(message + 1, 3), at = 0, part;
     uint8_t piece[LINE_BYTES], out[LINE_BYTES];
 
     do {
         part = whole - at < l->pieces ? whole - at : l->pieces;
         memcpy(piece, message, MESSAGE_HEADER);
-        number_write(piece + 6, at, 3);
-        number_write(piece + 9, part, 3);
+        peer_number_write(piece + 6, at, 3);
+        peer_number_write(piece + 9, part, 3);
         memcpy(piece + MESSAGE_HEADER, message + MESSAGE_HEADER + at, part);
         queue_put(&l->down, out,
                   clear_record(l, PEER_HANDSHAKE, piece, MESSAGE_HEADER + part, out));
@@ -264,7 +264,7 @@ static void server_flush(struct line *l)
     struct record_view view;
     const uint8_t *begin = r.at;
 
-    while (record_next(&r, 0, &view)) {
+    while (peer_record_next(&r, 0, &view)) {
         down_record(l, &view, begin);
         begin = r.at;
     }
@@ -279,7 +279,7 @@ static void server_take(struct line *l, const uint8_t *datagram, size_t length)
     const uint8_t *begin = datagram;
     int n;
 
-    while (record_next(&r, l->cid ? (uint8_t)strlen(l->cid) : 0, &view)) {
+    while (peer_record_next(&r, l->cid ? (uint8_t)strlen(l->cid) : 0, &view)) {
         size_t size = (size_t)(r.at - begin);
 
         memcpy(record, begin, size);
@@ -311,8 +311,8 @@ static void mix(struct line *l)
         free(swap);
     }
     for (unsigned i = 0; i < q->count; i++) /* repeated pieces in records of their own */
-        if (l->pieces && number_read(q->datagrams[i].bytes + 3, 2) == 0)
-            number_write(q->datagrams[i].bytes + 5, l->clear_sequence++, 6);
+        if (l->pieces && peer_number_read(q->datagrams[i].bytes + 3, 2) == 0)
+            peer_number_write(q->datagrams[i].bytes + 5, l->clear_sequence++, 6);
 }
 
 /* ---- the whole of it ---- */
