@@ -6,7 +6,6 @@
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
-#include <openssl/sha.h>
 
 #include "gateway/security/record.h"
 
@@ -14,7 +13,6 @@
 #define CLIENT_HELLO    1u
 #define VERIFY_REQUEST  3u
 #define SESSION_ID_MAX  32u
-#define BLOCK_BYTES     SHA256_CBLOCK
 #define COMPRESSION_NO  0u
 #define MESSAGE_SEQ_MAX 1u
 
@@ -137,14 +135,17 @@ enum hello_verdict hello_parse(const uint8_t *data, size_t length, struct hello 
 
 /* ---- secrets ---- */
 
-/* HMAC (RFC 2104) by two digests: EVP_MAC's HMAC allocates for each message, a digest's context
- * that is used again does not. */
+/* SipHash-2-4 with 128 bits, as a MAC. Not HMAC, which RFC 6347 names as an example: OpenSSL 3.0
+ * allocates for each digest that it begins, and this is done for anyone who sends a packet. */
+#define KEY_BYTES 16u
+_Static_assert(HELLO_COOKIE_BYTES == KEY_BYTES, "a secret is a MAC, too");
+_Static_assert(HELLO_SEED_BYTES == 2 * KEY_BYTES, "one half is the key of secrets");
+
 struct hello_secrets {
-    EVP_MD *digest;
-    EVP_MD_CTX *context;
+    EVP_MAC_CTX *context;
     uint8_t seed[HELLO_SEED_BYTES];
-    uint64_t turn;                           /* number of `secret[0]` */
-    uint8_t secret[2][SHA256_DIGEST_LENGTH]; /* the present one, and the one before */
+    uint64_t turn;                /* number of `secret[0]` */
+    uint8_t secret[2][KEY_BYTES]; /* the present one, and the one before */
 };
 
 struct part {
@@ -152,40 +153,25 @@ struct part {
     size_t length;
 };
 
-static bool pad_begin(struct hello_secrets *s, const uint8_t *key, size_t key_length, uint8_t with)
+/* False when OpenSSL fails. */
+static bool write_mac(struct hello_secrets *s, const uint8_t key[KEY_BYTES],
+                      const struct part *parts, unsigned count, uint8_t out[HELLO_COOKIE_BYTES])
 {
-    uint8_t block[BLOCK_BYTES];
-    bool done;
-
-    memset(block, with, sizeof(block));
-    for (size_t i = 0; i < key_length; i++)
-        block[i] ^= key[i];
-    done = EVP_DigestInit_ex(s->context, s->digest, NULL) == 1 &&
-           EVP_DigestUpdate(s->context, block, sizeof(block)) == 1;
-    OPENSSL_cleanse(block, sizeof(block));
-    return done;
-}
-
-/* False when OpenSSL fails. The key has one block at most. */
-static bool write_mac(struct hello_secrets *s, const uint8_t *key, size_t key_length,
-                      const struct part *parts, unsigned count, uint8_t out[SHA256_DIGEST_LENGTH])
-{
-    bool done = pad_begin(s, key, key_length, 0x36);
+    bool done = EVP_MAC_init(s->context, key, KEY_BYTES, NULL) == 1;
+    size_t length = 0;
 
     for (unsigned i = 0; i < count; i++)
-        done = done && EVP_DigestUpdate(s->context, parts[i].at, parts[i].length) == 1;
-    return done && EVP_DigestFinal_ex(s->context, out, NULL) == 1 &&
-           pad_begin(s, key, key_length, 0x5c) &&
-           EVP_DigestUpdate(s->context, out, SHA256_DIGEST_LENGTH) == 1 &&
-           EVP_DigestFinal_ex(s->context, out, NULL) == 1;
+        done = done && EVP_MAC_update(s->context, parts[i].at, parts[i].length) == 1;
+    return done && EVP_MAC_final(s->context, out, &length, HELLO_COOKIE_BYTES) == 1 &&
+           length == HELLO_COOKIE_BYTES;
 }
 
 /* The secret of a turn. */
-static bool write_secret(struct hello_secrets *s, uint64_t turn, uint8_t out[SHA256_DIGEST_LENGTH])
+static bool write_secret(struct hello_secrets *s, uint64_t turn, uint8_t out[KEY_BYTES])
 {
-    const struct part part = {&turn, sizeof(turn)};
+    const struct part parts[] = {{s->seed + KEY_BYTES, KEY_BYTES}, {&turn, sizeof(turn)}};
 
-    return write_mac(s, s->seed, sizeof(s->seed), &part, 1, out);
+    return write_mac(s, s->seed, parts, 2, out);
 }
 
 /* The present secret and the one before it, whenever that was last asked. */
@@ -202,14 +188,18 @@ static bool turn_to(struct hello_secrets *s, uint64_t turn)
 struct hello_secrets *hello_create(const uint8_t seed[HELLO_SEED_BYTES])
 {
     struct hello_secrets *s = calloc(1, sizeof(*s));
+    EVP_MAC *mac = EVP_MAC_fetch(NULL, "SIPHASH", NULL);
 
-    if (!s)
+    if (s && mac)
+        s->context = EVP_MAC_CTX_new(mac);
+    EVP_MAC_free(mac);
+    if (!s || !s->context) {
+        hello_destroy(s);
         return NULL;
-    s->digest = EVP_MD_fetch(NULL, "SHA256", NULL);
-    s->context = EVP_MD_CTX_new();
+    }
     s->turn = UINT64_MAX;
     memcpy(s->seed, seed, sizeof(s->seed));
-    if (!s->digest || !s->context || !turn_to(s, 0)) {
+    if (!turn_to(s, 0)) {
         hello_destroy(s);
         return NULL;
     }
@@ -220,8 +210,7 @@ void hello_destroy(struct hello_secrets *s)
 {
     if (!s)
         return;
-    EVP_MD_CTX_free(s->context);
-    EVP_MD_free(s->digest);
+    EVP_MAC_CTX_free(s->context);
     OPENSSL_cleanse(s, sizeof(*s));
     free(s);
 }
@@ -238,12 +227,8 @@ static bool write_cookie(struct hello_secrets *s, unsigned which, const struct f
         {hello->front, hello->front_length},
         {hello->back, hello->back_length},
     };
-    uint8_t mac[SHA256_DIGEST_LENGTH];
 
-    if (!write_mac(s, s->secret[which], sizeof(s->secret[which]), parts, 3, mac))
-        return false;
-    memcpy(out, mac, HELLO_COOKIE_BYTES);
-    return true;
+    return write_mac(s, s->secret[which], parts, 3, out);
 }
 
 static bool is_ours(struct hello_secrets *s, const struct flow *wire, const struct hello *hello)
