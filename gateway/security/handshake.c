@@ -121,8 +121,6 @@ void handshake_free(struct handshake *h)
 static void finish(struct handshake *h)
 {
     handshake_settle(h);
-    if (h->state == HANDSHAKE_FAILED)
-        return;
     if (!handshake_key(h)) {
         handshake_fail(h, ALERT_HANDSHAKE_FAILURE, "no keys");
         return;

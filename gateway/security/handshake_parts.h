@@ -2,7 +2,7 @@
  *
  *   bio.c              between OpenSSL and here: one record in, datagrams out
  *   handshake_flight.c what OpenSSL wrote, as plaintext: numbered, sealed, sent, sent again
- *   handshake_ssl.c    what OpenSSL asks for: keys by identity, extension 54, tickets
+ *   handshake_ssl.c    what OpenSSL asks for: keys by identity, extension 54; who the peer is
  *   handshake_key.c    a client's ClientKeyExchange, before OpenSSL gets it
  *   handshake.c        life, records of the peer, time */
 #ifndef COAPGW_GATEWAY_SECURITY_HANDSHAKE_PARTS_H
@@ -154,7 +154,7 @@ void flight_alert(struct handshake *h, enum alert alert);
 
 /* A new SSL object. NULL when memory is short. */
 SSL *handshake_ssl_create(struct handshake *h, SSL_CTX *context);
-/* Whether the peer's certificate, if it has shown one, is one that may go on. */
+/* Who the peer is, as soon as its certificate or its ticket says it, and whether it may go on. */
 void handshake_certify(struct handshake *h);
 /* Reads off all that handshake_outcome() tells. */
 void handshake_settle(struct handshake *h);

@@ -112,60 +112,6 @@ static int read_cid(SSL *ssl, unsigned int type, unsigned int where, const unsig
     return 1;
 }
 
-/* ---- tickets: who the client is goes with them ---- */
-
-static void peer_of(const struct handshake *h, struct principal *out)
-{
-    const struct exchange *e = &h->exchange;
-
-    if (h->principal.kind != PRINCIPAL_NONE)
-        *out = h->principal;
-    else if (!e->given || principal_set(out, PRINCIPAL_PSK, e->bytes + 2, e->identity_length) != 0)
-        memset(out, 0, sizeof(*out));
-}
-
-static int write_ticket(SSL *ssl, void *context)
-{
-    const struct handshake *h = SSL_get_app_data(ssl);
-    struct principal peer;
-
-    (void)context;
-    peer_of(h, &peer);
-    return SSL_SESSION_set1_ticket_appdata(SSL_get_session(ssl), &peer, sizeof(peer));
-}
-
-/* Who is not admitted any more goes through a whole handshake, and gets the alert that belongs to
- * it. */
-static bool ticket_admits(struct handshake *h, SSL_SESSION *session)
-{
-    struct principal peer;
-    size_t length;
-    void *data;
-
-    if (SSL_SESSION_get0_ticket_appdata(session, &data, &length) != 1 || length != sizeof(peer))
-        return false;
-    memcpy(&peer, data, sizeof(peer));
-    if (peer.kind != PRINCIPAL_NONE && !credentials_admit(h->side, &peer))
-        return false;
-    h->principal = peer;
-    return true;
-}
-
-static SSL_TICKET_RETURN read_ticket(SSL *ssl, SSL_SESSION *session, const unsigned char *key_name,
-                                     size_t key_name_length, SSL_TICKET_STATUS status,
-                                     void *context)
-{
-    struct handshake *h = SSL_get_app_data(ssl);
-
-    (void)key_name;
-    (void)key_name_length;
-    (void)context;
-    if ((status != SSL_TICKET_SUCCESS && status != SSL_TICKET_SUCCESS_RENEW) ||
-        !ticket_admits(h, session))
-        return SSL_TICKET_RETURN_IGNORE_RENEW;
-    return status == SSL_TICKET_SUCCESS ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_USE_RENEW;
-}
-
 /* ---- contexts and objects ---- */
 
 int handshake_prepare(SSL_CTX *context)
@@ -175,8 +121,7 @@ int handshake_prepare(SSL_CTX *context)
     SSL_CTX_set_cookie_verify_cb(context, accept_cookie);
     SSL_CTX_set_psk_server_callback(context, give_server_key);
     SSL_CTX_set_psk_client_callback(context, give_client_key);
-    if (SSL_CTX_set_session_ticket_cb(context, write_ticket, read_ticket, NULL) == 1 &&
-        SSL_CTX_add_custom_ext(context, EXTENSION_CID,
+    if (SSL_CTX_add_custom_ext(context, EXTENSION_CID,
                                SSL_EXT_CLIENT_HELLO | SSL_EXT_TLS1_2_SERVER_HELLO, write_cid, NULL,
                                NULL, read_cid, NULL) == 1)
         return 0;
@@ -200,33 +145,39 @@ SSL *handshake_ssl_create(struct handshake *h, SSL_CTX *context)
     return ssl;
 }
 
-void handshake_certify(struct handshake *h)
-{
-    const X509 *certificate = h->client || h->certified ? NULL : SSL_get0_peer_certificate(h->ssl);
+/* ---- who the peer is ---- */
 
-    if (!certificate || SSL_session_reused(h->ssl))
-        return;
-    h->certified = true;
-    if (SSL_get_verify_result(h->ssl) != X509_V_OK)
-        handshake_fail(h, ALERT_BAD_CERTIFICATE, "the certificate was not verified");
-    else if (principal_of_certificate(certificate, &h->principal) != 0)
-        handshake_fail(h, ALERT_BAD_CERTIFICATE, "the certificate has no name, or too long a one");
-    else if (!credentials_admit(h->side, &h->principal))
-        handshake_fail(h, ALERT_ACCESS_DENIED, "the certificate's name is not admitted");
+static void name_by_identity(struct handshake *h, const char *identity)
+{
+    if (identity)
+        (void)principal_set(&h->principal, PRINCIPAL_PSK, identity, strlen(identity));
 }
 
-/* A client that was shown a certificate has verified it, whatever the context says. */
-static void settle_server(struct handshake *h)
+static void name_by_certificate(struct handshake *h, const X509 *certificate)
+{
+    if (SSL_get_verify_result(h->ssl) != X509_V_OK)
+        handshake_fail(h, ALERT_BAD_CERTIFICATE, "the certificate was not verified");
+    else if (principal_of_certificate(certificate, &h->principal) != 0 && !h->client)
+        handshake_fail(h, ALERT_BAD_CERTIFICATE, "the certificate has no name, or too long a one");
+}
+
+/* A session that is resumed has the identity or the certificate of the handshake that it is of. */
+void handshake_certify(struct handshake *h)
 {
     const X509 *certificate = SSL_get0_peer_certificate(h->ssl);
+    bool resumed = SSL_session_reused(h->ssl);
 
-    memset(&h->principal, 0, sizeof(h->principal));
-    if (!certificate)
+    if (h->certified || (!certificate && !resumed))
         return;
-    if (SSL_get_verify_result(h->ssl) != X509_V_OK)
-        handshake_fail(h, ALERT_BAD_CERTIFICATE, "the server's certificate was not verified");
-    else
-        (void)principal_of_certificate(certificate, &h->principal);
+    h->certified = true;
+    if (certificate)
+        name_by_certificate(h, certificate);
+    else if (!h->client)
+        name_by_identity(h, SSL_get_psk_identity(h->ssl));
+    if (h->state == HANDSHAKE_FAILED || h->client || credentials_admit(h->side, &h->principal))
+        return;
+    handshake_fail(h, certificate ? ALERT_ACCESS_DENIED : ALERT_UNKNOWN_PSK_IDENTITY,
+                   "the name is not admitted");
 }
 
 void handshake_settle(struct handshake *h)
@@ -234,10 +185,6 @@ void handshake_settle(struct handshake *h)
     h->resumed = SSL_session_reused(h->ssl);
     h->extended_master_secret = SSL_get_extms_support(h->ssl) == 1;
     h->last_is_ours = h->client == h->resumed;
-    if (!h->resumed && !h->certified)
-        memset(&h->principal, 0, sizeof(h->principal)); /* of a ticket that was not used */
-    if (h->client)
-        settle_server(h);
-    else if (!h->resumed)
-        peer_of(h, &h->principal);
+    if (!h->certified && !h->client)
+        name_by_identity(h, SSL_get_psk_identity(h->ssl));
 }
