@@ -33,8 +33,8 @@ static const char help[] =
     "missed\n"
     "is no failure: it stands beside the figure.\n";
 
-static const struct micro_case *const groups[] = {micro_codec, micro_wheel, micro_sessions,
-                                                  micro_memory, micro_frames};
+static const struct micro_case *const groups[] = {micro_codec,  micro_wheel,  micro_sessions,
+                                                  micro_memory, micro_frames, micro_records};
 
 #define GROUPS (sizeof(groups) / sizeof(groups[0]))
 

@@ -28,7 +28,7 @@ struct micro_case {
 
 /* A table of cases; the last one has no name. */
 extern const struct micro_case micro_codec[], micro_wheel[], micro_sessions[], micro_memory[],
-    micro_frames[];
+    micro_frames[], micro_records[];
 
 /* What it points to, or its value, is unknown to the compiler from here on: nothing is computed
  * before it is measured. */

@@ -164,7 +164,7 @@ uint64_t suite_forgery_limit(enum suite suite)
 /* A context that has all but a key. */
 static bool place_make(struct place *place, EVP_CIPHER *cipher)
 {
-    place->slot = AEAD_NO_SLOT;
+    *place = (struct place){.slot = AEAD_NO_SLOT, .suite = SUITE_COUNT};
     place->context = EVP_CIPHER_CTX_new();
     return place->context &&
            EVP_CipherInit_ex(place->context, cipher, NULL, NULL, NULL, true) == 1 &&
@@ -212,21 +212,29 @@ void aead_destroy(struct aead *aead)
     free(aead);
 }
 
-/* CCM asks for the tag's length before the key: its first block says it (RFC 3610 2.2). */
-static bool place_key(struct place *place, const struct suite_row *suite, const uint8_t *key)
+/* Keys a context, and begins a job with it: `nonce` NULL for none yet. CCM asks for the tag's
+ * length before the key: its first block says it (RFC 3610 2.2). */
+static bool place_key(struct place *place, enum suite suite, const uint8_t *key,
+                      const uint8_t *nonce, bool sealing)
 {
-    return (!suite->ccm || EVP_CIPHER_CTX_ctrl(place->context, EVP_CTRL_AEAD_SET_TAG,
-                                               suite->tag_bytes, NULL) == 1) &&
-           EVP_CipherInit_ex(place->context, NULL, NULL, key, NULL, place->sealing) == 1;
+    const struct suite_row *row = &suites[suite];
+    bool known = place->suite == suite;
+
+    place->slot = AEAD_NO_SLOT;
+    place->suite = (uint8_t)suite;
+    place->sealing = sealing;
+    return (!row->ccm || known ||
+            EVP_CIPHER_CTX_ctrl(place->context, EVP_CTRL_AEAD_SET_TAG, row->tag_bytes, NULL) ==
+                1) &&
+           EVP_CipherInit_ex(place->context, NULL, NULL, key, nonce, sealing) == 1;
 }
 
 /* Another key over the one that is there. */
-static void place_wipe(struct place *place, const struct suite_row *suite)
+static void place_wipe(struct place *place, enum suite suite)
 {
     static const uint8_t zeros[AEAD_KEY_MAX];
 
-    place->slot = AEAD_NO_SLOT;
-    place_key(place, suite, zeros);
+    place_key(place, suite, zeros, NULL, true);
 }
 
 int aead_prepare(struct aead *aead, enum suite suite)
@@ -246,7 +254,7 @@ int aead_prepare(struct aead *aead, enum suite suite)
             return -ENOMEM;
         }
     aead->places[kind] = places;
-    place_wipe(&aead->spare[kind], &suites[suite]); /* which served every slot until now */
+    place_wipe(&aead->spare[kind], suite); /* which served every slot until now */
     return 0;
 }
 
@@ -262,23 +270,20 @@ void aead_forget(struct aead *aead, uint64_t slot, enum suite suite)
     struct place *place = place_of(aead, slot, suites[suite].kind);
 
     if (slot != AEAD_NO_SLOT && place->slot == slot)
-        place_wipe(place, &suites[suite]);
+        place_wipe(place, suite);
 }
 
-/* The place that has the key of a job now; NULL when OpenSSL fails. */
+/* The place that has key and nonce of a job now; NULL when OpenSSL fails. */
 static struct place *place_take(struct aead *aead, const struct aead_job *job, bool sealing)
 {
-    const struct suite_row *suite = &suites[job->key->suite];
-    struct place *place = place_of(aead, job->slot, suite->kind);
+    enum suite suite = job->key->suite;
+    struct place *place = place_of(aead, job->slot, suites[suite].kind);
 
-    if (__builtin_expect(place->slot == job->slot && place->sealing == sealing &&
-                             place->suite == job->key->suite && job->slot != AEAD_NO_SLOT,
-                         true))
-        return place;
-    place->slot = AEAD_NO_SLOT;
-    place->suite = job->key->suite;
-    place->sealing = sealing;
-    if (!place_key(place, suite, job->key->key))
+    if (place->slot == job->slot && place->sealing == sealing && place->suite == suite &&
+        job->slot != AEAD_NO_SLOT)
+        return EVP_CipherInit_ex(place->context, NULL, NULL, NULL, job->nonce, -1) == 1 ? place
+                                                                                        : NULL;
+    if (!place_key(place, suite, job->key->key, job->nonce, sealing))
         return NULL;
     place->slot = job->slot;
     return place;
@@ -288,19 +293,18 @@ static struct place *place_take(struct aead *aead, const struct aead_job *job, b
 static bool place_leave(struct place *place, const struct aead_job *job, bool done)
 {
     if (place && job->slot == AEAD_NO_SLOT)
-        place_wipe(place, &suites[job->key->suite]);
+        place_wipe(place, job->key->suite);
     if (!done)
         ERR_clear_error();
     return done;
 }
 
-/* Nonce and additional data. CCM has to know the length of the text before all else. */
+/* Additional data. CCM has to know the length of the text before all else. */
 static bool job_begin(const struct aead_job *job, bool ccm, EVP_CIPHER_CTX *context, size_t length)
 {
     int taken;
 
-    return EVP_CipherInit_ex(context, NULL, NULL, NULL, job->nonce, -1) == 1 &&
-           (!ccm || EVP_CipherUpdate(context, NULL, &taken, NULL, (int)length) == 1) &&
+    return (!ccm || EVP_CipherUpdate(context, NULL, &taken, NULL, (int)length) == 1) &&
            EVP_CipherUpdate(context, NULL, &taken, job->additional, job->additional_length) == 1;
 }
 
