@@ -346,6 +346,14 @@ static void put_store(const struct scrape *s)
     put_one(out, "coapgw_store_foreign_total", "counter", "records of other listeners", st.foreign);
     put_one(out, "coapgw_store_connects_total", "counter", "connections made to the store",
             st.connects);
+    put_one(out, "coapgw_store_keys_found_total", "counter", "pre-shared keys that were found",
+            st.keys_found);
+    put_one(out, "coapgw_store_keys_unknown_total", "counter",
+            "identities without a pre-shared key", st.keys_unknown);
+    put_one(out, "coapgw_store_keys_bad_total", "counter", "values that are no pre-shared key",
+            st.keys_bad);
+    put_one(out, "coapgw_store_keys_failed_total", "counter",
+            "pre-shared keys that were not answered, or too late", st.keys_failed);
     put_one(out, "coapgw_store_under_way", "gauge", "commands without a reply yet", st.under_way);
 }
 

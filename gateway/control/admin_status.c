@@ -41,6 +41,10 @@ void admin_get_store(struct ask *ask)
                        (json_int_t)s.timeouts, "read", (json_int_t)s.read, "rejected",
                        (json_int_t)s.rejected, "foreign", (json_int_t)s.foreign, "connects",
                        (json_int_t)s.connects, "under_way", (json_int_t)s.under_way));
+    json_object_update_new(
+        row, json_pack("{s:I, s:I, s:I, s:I}", "keys_found", (json_int_t)s.keys_found,
+                       "keys_unknown", (json_int_t)s.keys_unknown, "keys_bad",
+                       (json_int_t)s.keys_bad, "keys_failed", (json_int_t)s.keys_failed));
     ask_reply_json(ask, MHD_HTTP_OK, row);
 }
 

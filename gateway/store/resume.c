@@ -1,7 +1,8 @@
 /* Records out of Redis: names with SCAN, then each with HGETALL, a bounded number at a time; first
- * all resources, then all relations.
+ * all resources, then all associations, then all relations.
  *
- * A record goes to the worker that owns its flow; a resource to every worker. When there is no room
+ * A record goes to the worker that owns its flow; a resource to every worker. A relation over DTLS
+ * has no flow of its own: it goes where its association went. When there is no room
  * in a worker's ring, or no parcel, the record is asked for again a little later: what is waiting
  * are names only. Names of one answer to SCAN are worked off before the next one is asked for. */
 #include <stdlib.h>
@@ -98,25 +99,25 @@ static void set_aside_done(redisAsyncContext *ac, void *answer, void *argument)
 }
 
 /* Under another name, for who wants to know what it was. */
-static void set_aside(struct store *s, const struct entry *e)
+void reading_set_aside(struct store *s, const char *name, size_t length)
 {
     static const char mark[] = "rejected:";
     const size_t tag = s->service.tag_length;
-    const size_t length = e->length + strlen(mark);
-    char *name = malloc(length);
+    const size_t room = length + strlen(mark);
+    char *aside = malloc(room);
 
     store_count(&s->counts.rejected);
     s->reading.rejected++;
-    if (!name)
+    if (!aside)
         return;
     s->reading.renamed = true;
-    memcpy(name, e->name, tag);
-    memcpy(name + tag, mark, strlen(mark));
-    memcpy(name + tag + strlen(mark), e->name + tag, e->length - tag);
+    memcpy(aside, name, tag);
+    memcpy(aside + tag, mark, strlen(mark));
+    memcpy(aside + tag + strlen(mark), name + tag, length - tag);
     (void)redis_command(&s->redis, set_aside_done, NULL, 3,
-                        (const char *const[]){"RENAME", e->name, name},
-                        (const size_t[]){strlen("RENAME"), e->length, length});
-    free(name);
+                        (const char *const[]){"RENAME", name, aside},
+                        (const size_t[]){strlen("RENAME"), length, room});
+    free(aside);
 }
 
 static bool parse(const struct store *s, const struct entry *e, const redisReply *reply,
@@ -138,20 +139,58 @@ static bool parse(const struct store *s, const struct entry *e, const redisReply
                         (unsigned)reply->elements) == 0;
 }
 
-/* The flow of a relation; false when it is of another listener. */
-static bool flow_of(const struct config *config, const struct store_relation *relation,
-                    struct flow *flow)
+/* The listener of a record; NULL when it is another gateway's. */
+static const struct config_listener *listener_of(const struct config *config,
+                                                 const struct endpoint *listen,
+                                                 enum transport transport)
 {
     for (unsigned i = 0; i < config->listener_count; i++) {
         const struct config_listener *l = &config->listeners[i];
 
-        if (l->port == relation->listen.port && l->transport == relation->transport &&
-            address_equal(&config->locals[l->local].address, &relation->listen.address)) {
-            *flow = flow_make(l->local, l->port, &relation->peer, l->transport);
-            return true;
-        }
+        if (l->port == listen->port && l->transport == transport &&
+            address_equal(&config->locals[l->local].address, &listen->address))
+            return l;
     }
-    return false;
+    return NULL;
+}
+
+static unsigned owner_of(const struct store *s, const struct config_listener *l,
+                         const struct endpoint *peer)
+{
+    const struct flow flow = flow_make(l->local, l->port, peer, TRANSPORT_UDP);
+
+    return s->setup.worker_of(s->setup.context, &flow);
+}
+
+/* The worker of an association: packets with its Connection ID are steered by the first byte of
+ * that, others by their addresses. */
+static unsigned association_owner(const struct store *s, const struct config_listener *l,
+                                  const struct store_association *a)
+{
+    return a->cid ? a->id[0] % s->workers : owner_of(s, l, &a->peer);
+}
+
+static unsigned relation_owner(const struct store *s, const struct config_listener *l,
+                               const struct store_relation *relation)
+{
+    const uint8_t *id = record_dtls_id(relation);
+    unsigned worker;
+
+    if (!id)
+        return owner_of(s, l, &relation->peer);
+    return owners_find(&s->reading.owners, id, &worker) ? worker : id[0] % s->workers;
+}
+
+void reading_learn(struct store *s, unsigned worker, const struct record *record)
+{
+    const uint8_t *id = NULL;
+
+    if (record->what == STORE_ASSOCIATION)
+        id = record->association.id;
+    else if (record->what == STORE_RELATION)
+        id = record_dtls_id(&record->relation);
+    if (id && s->reading.on)
+        owners_set(&s->reading.owners, id, worker);
 }
 
 static bool give(struct store *s, unsigned worker, const struct record *record, bool verify)
@@ -176,21 +215,45 @@ static bool give(struct store *s, unsigned worker, const struct record *record, 
     return false;
 }
 
-/* False: there is no room now. */
+static bool set_foreign(struct store *s)
+{
+    store_count(&s->counts.foreign);
+    s->reading.foreign++;
+    return true;
+}
+
+static bool set_given(struct store *s, const struct record *record)
+{
+    store_count(&s->counts.read);
+    s->reading.counts[record->what]++;
+    return true;
+}
+
+/* False, here and below: there is no room now. */
 static bool give_relation(struct store *s, const struct record *record, bool verify)
 {
-    struct flow flow;
+    const struct store_relation *relation = &record->relation;
+    const struct config_listener *l =
+        listener_of(s->config, &relation->listen, (enum transport)relation->transport);
 
-    if (!flow_of(s->config, &record->relation, &flow)) {
-        store_count(&s->counts.foreign);
-        s->reading.foreign++;
-        return true;
-    }
-    if (!give(s, s->setup.worker_of(s->setup.context, &flow), record, verify))
+    if (!l)
+        return set_foreign(s);
+    return give(s, relation_owner(s, l, relation), record, verify) && set_given(s, record);
+}
+
+static bool give_association(struct store *s, const struct record *record, bool verify)
+{
+    const struct store_association *a = &record->association;
+    const struct config_listener *l = listener_of(s->config, &a->listen, TRANSPORT_DTLS);
+    unsigned worker;
+
+    if (!l)
+        return set_foreign(s);
+    worker = association_owner(s, l, a);
+    if (!give(s, worker, record, verify))
         return false;
-    store_count(&s->counts.read);
-    s->reading.counts[STORE_RELATION]++;
-    return true;
+    owners_set(&s->reading.owners, a->id, worker);
+    return set_given(s, record);
 }
 
 static bool give_resource(struct store *s, struct entry *e, const struct record *record,
@@ -199,9 +262,19 @@ static bool give_resource(struct store *s, struct entry *e, const struct record 
     for (; e->worker < s->workers; e->worker++)
         if (!give(s, e->worker, record, verify))
             return false;
-    store_count(&s->counts.read);
-    s->reading.counts[STORE_RESOURCE]++;
-    return true;
+    return set_given(s, record);
+}
+
+static bool give_record(struct store *s, struct entry *e, const struct record *record, bool verify)
+{
+    switch (record->what) {
+    case STORE_RELATION:
+        return give_relation(s, record, verify);
+    case STORE_RESOURCE:
+        return give_resource(s, e, record, verify);
+    default:
+        return give_association(s, record, verify);
+    }
 }
 
 /* One that does not fit into the whole pool would be tried for ever. */
@@ -221,7 +294,7 @@ static bool use(struct store *s, struct entry *e, const redisReply *reply)
     if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 0)
         return true; /* deleted meanwhile */
     if (!parse(s, e, reply, &record)) {
-        set_aside(s, e);
+        reading_set_aside(s, e->name, e->length);
         return true;
     }
     if (is_too_long(s, &record)) {
@@ -231,8 +304,7 @@ static bool use(struct store *s, struct entry *e, const redisReply *reply)
     }
     /* What this process knows of, or was given before, it may have ended since. */
     verify = atomic_load(&s->resumed) || seen_has(&s->seen, e->name + tag, e->length - tag);
-    if (record.what == STORE_RELATION ? !give_relation(s, &record, verify)
-                                      : !give_resource(s, e, &record, verify))
+    if (!give_record(s, e, &record, verify))
         return false;
     if (!verify)
         seen_add(&s->seen, e->name + tag, e->length - tag);
@@ -286,10 +358,11 @@ static bool fetch(struct store *s)
 static void say_resumed(const struct reading *r)
 {
     fprintf(stderr,
-            "coapgw: store: read back: %llu observe relations, %llu resources; %llu relations of "
-            "other listeners, %llu records set aside\n",
+            "coapgw: store: read back: %llu observe relations, %llu resources, %llu associations; "
+            "%llu records of other listeners, %llu set aside\n",
             (unsigned long long)r->counts[STORE_RELATION],
-            (unsigned long long)r->counts[STORE_RESOURCE], (unsigned long long)r->foreign,
+            (unsigned long long)r->counts[STORE_RESOURCE],
+            (unsigned long long)r->counts[STORE_ASSOCIATION], (unsigned long long)r->foreign,
             (unsigned long long)r->rejected);
 }
 
@@ -299,6 +372,7 @@ static void end_reading(struct store *s)
     bool first = !atomic_load(&s->resumed);
 
     r->on = false;
+    owners_clear(&r->owners);
     if (first) {
         say_resumed(r);
         atomic_store(&s->resumed, true);
@@ -323,7 +397,8 @@ void reading_start(struct store *s)
     reading_stop(s);
     r->on = true;
     r->pause_until_ms = 0;
-    r->counts[0] = r->counts[1] = r->foreign = r->rejected = 0;
+    memset(r->counts, 0, sizeof(r->counts));
+    r->foreign = r->rejected = 0;
     r->renamed = false;
     r->puts_before = atomic_load(&s->counts.puts);
     begin_phase(r, STORE_RESOURCE);
@@ -336,6 +411,7 @@ void reading_stop(struct store *s)
 
     r->on = false;
     r->generation++;
+    owners_clear(&r->owners);
     while ((e = STAILQ_FIRST(&r->names)) != NULL) {
         STAILQ_REMOVE_HEAD(&r->names, link);
         free(e);
@@ -364,6 +440,8 @@ void reading_advance(struct store *s)
             scan(s);
     } else if (r->names_count == 0 && r->flying == 0) {
         if (r->phase == STORE_RESOURCE)
+            begin_phase(r, STORE_ASSOCIATION);
+        else if (r->phase == STORE_ASSOCIATION)
             begin_phase(r, STORE_RELATION);
         else
             end_reading(s);

@@ -474,6 +474,7 @@ int service_init(struct store *s)
     if (getrandom(&number, sizeof(number), 0) != (ssize_t)sizeof(number) ||
         getrandom(&s->seen.seed, sizeof(s->seen.seed), 0) != (ssize_t)sizeof(s->seen.seed))
         return -EIO;
+    s->reading.owners.seed = s->seen.seed;
     snprintf(v->identity, sizeof(v->identity), "%.64s %016" PRIx64, s->config->instance, number);
     if (asprintf(&v->tag, "{%s:%s}:", s->config->store.prefix, s->config->store.service) < 0) {
         v->tag = NULL;
@@ -485,9 +486,11 @@ int service_init(struct store *s)
     v->secret_key = make_key(v->tag, "secret");
     v->patterns[STORE_RELATION] = make_pattern(v->tag, "observe:");
     v->patterns[STORE_RESOURCE] = make_pattern(v->tag, "resource:");
-    return v->owner_key && v->counter_key && v->secret_key && v->patterns[0] && v->patterns[1]
-               ? 0
-               : -ENOMEM;
+    v->patterns[STORE_ASSOCIATION] = make_pattern(v->tag, "association:");
+    for (unsigned i = 0; i < STORE_WHAT_COUNT; i++)
+        if (!v->patterns[i])
+            return -ENOMEM;
+    return v->owner_key && v->counter_key && v->secret_key ? 0 : -ENOMEM;
 }
 
 void service_fini(struct store *s)
@@ -498,6 +501,6 @@ void service_fini(struct store *s)
     free(v->owner_key);
     free(v->counter_key);
     free(v->secret_key);
-    free(v->patterns[0]);
-    free(v->patterns[1]);
+    for (unsigned i = 0; i < STORE_WHAT_COUNT; i++)
+        free(v->patterns[i]);
 }

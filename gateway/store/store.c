@@ -65,6 +65,7 @@ static uint64_t sleep_us(const struct store *s)
     uint64_t due = earliest(earliest(redis_due_ms(&s->redis), service_due_ms(s)),
                             earliest(writes_due_ms(s), reading_due_ms(s)));
 
+    due = earliest(due, keys_due_ms(s));
     if (due <= s->now_ms)
         return 0;
     return earliest(due - s->now_ms, SLEEP_LONGEST_MS) * 1000;
@@ -123,6 +124,7 @@ static void *run(void *argument)
         redis_advance(&s->redis, s->now_ms);
         service_advance(s);
         writes_advance(s);
+        keys_advance(s);
         reading_advance(s);
         told_all = service_tell(s); /* what has come out of all before */
         worked = writes_take(s);
@@ -159,6 +161,8 @@ static int make_parts(struct store *s)
         err = service_init(s);
     if (!err)
         err = writes_init(s);
+    if (!err)
+        err = keys_init(s);
     reading_init(s);
     s->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (!err && s->bell < 0)
@@ -229,6 +233,7 @@ void store_destroy(struct store *s)
         for (unsigned i = 0; s->channels && i < s->workers; i++)
             channel_fini(&s->channels[i], s->setup.parcels);
         writes_fini(s);
+        keys_fini(s);
         service_fini(s);
         seen_clear(&s->seen);
         free(s->channels);
@@ -268,6 +273,10 @@ void store_status(const struct store *s, struct store_status *status)
         .rejected = atomic_load(&c->rejected),
         .foreign = atomic_load(&c->foreign),
         .connects = atomic_load(&c->connects),
+        .keys_found = atomic_load(&c->keys_found),
+        .keys_unknown = atomic_load(&c->keys_unknown),
+        .keys_bad = atomic_load(&c->keys_bad),
+        .keys_failed = atomic_load(&c->keys_failed),
         .under_way = atomic_load(&s->redis.under_way),
     };
     pthread_mutex_lock(lock);
@@ -296,4 +305,8 @@ void store_print(const struct store *s, FILE *out)
             "store: %" PRIu64 " read back, %" PRIu64 " rejected, %" PRIu64 " foreign; %" PRIu64
             " connects\n",
             status.read, status.rejected, status.foreign, status.connects);
+    fprintf(out,
+            "store: %" PRIu64 " keys found, %" PRIu64 " unknown, %" PRIu64 " bad, %" PRIu64
+            " failed\n",
+            status.keys_found, status.keys_unknown, status.keys_bad, status.keys_failed);
 }

@@ -4,6 +4,7 @@
  *   write.c     records to Redis, and the answers
  *   service.c   what belongs to the service: owner, mark, secret; up and down
  *   resume.c    records from Redis
+ *   keys.c      pre-shared keys from Redis
  *   redis.c     the connection      channel.c   rings      record.c   forms of records
  *
  * But for the rings and the atomics, all is the thread's own once it runs. */
@@ -16,6 +17,7 @@
 
 #include "gateway/pool.h"
 #include "gateway/store/channel.h"
+#include "gateway/store/owners.h"
 #include "gateway/store/record.h"
 #include "gateway/store/redis.h"
 #include "gateway/store/seen.h"
@@ -39,19 +41,31 @@ struct writes {
     size_t name_room;
 };
 
+struct question;
+TAILQ_HEAD(question_list, question);
+
+struct keys {
+    struct pool pool;             /* of struct question */
+    struct question_list waiting; /* not answered, the oldest deadline first */
+    char *name;                   /* a key: the tag, and room for an identity */
+    size_t tag_length;            /* of "{PREFIX}:psk:" */
+    bool said;                    /* that a value was no key */
+};
+
 struct entry; /* a record that is being read back */
 STAILQ_HEAD(entry_list, entry);
 
 struct reading {
     bool on;
-    enum store_what phase; /* resources come before relations */
+    enum store_what phase; /* resources first, then associations, then relations */
     bool scanning, scanned;
     unsigned generation; /* answers to an earlier reading's questions do not count */
     char cursor[24];
     struct entry_list names; /* that have been found and not asked for */
     unsigned names_count, flying;
     uint64_t pause_until_ms;
-    uint64_t counts[2], foreign, rejected; /* of this reading */
+    uint64_t counts[STORE_WHAT_COUNT], foreign, rejected; /* of this reading */
+    struct owners owners;                                 /* while it is on */
     bool renamed;
     uint64_t puts_before;
 };
@@ -65,7 +79,7 @@ struct reading {
 struct service {
     char *tag; /* "{PREFIX:SERVICE}:", what all keys begin with */
     size_t tag_length;
-    char *patterns[2]; /* for SCAN, by enum store_what */
+    char *patterns[STORE_WHAT_COUNT]; /* for SCAN */
     char *owner_key, *counter_key, *secret_key;
     char identity[128]; /* in `owner`: the instance and a random number */
     char secret[33];    /* hexadecimal; "" when it is not known */
@@ -93,6 +107,7 @@ struct service {
 
 struct counts {
     atomic_ullong puts, deletes, confirmed, failed, timeouts, read, rejected, foreign, connects;
+    atomic_ullong keys_found, keys_unknown, keys_bad, keys_failed;
 };
 
 struct store {
@@ -104,6 +119,7 @@ struct store {
     struct redis redis;
     struct service service;
     struct writes writes;
+    struct keys keys;
     struct reading reading;
     struct seen seen;
     uint64_t now_ms;       /* CLOCK_MONOTONIC */
@@ -187,5 +203,23 @@ void reading_start(struct store *s);
 void reading_stop(struct store *s);
 void reading_advance(struct store *s);
 uint64_t reading_due_ms(const struct store *s);
+
+/* A worker puts this record: the relations of its association belong there. */
+void reading_learn(struct store *s, unsigned worker, const struct record *record);
+
+/* Renames a record that cannot be understood. `name` is the whole key. */
+void reading_set_aside(struct store *s, const char *name, size_t length);
+
+/* ---- keys.c ---- */
+
+int keys_init(struct store *s);
+void keys_fini(struct store *s);
+
+/* Takes over a STORE_KEY_ASK, with a head. `full`: no more can be said to Redis now. */
+void keys_take(struct store *s, unsigned worker, struct parcel *parcel, bool full);
+
+/* Answers what Redis has not answered in time. */
+void keys_advance(struct store *s);
+uint64_t keys_due_ms(const struct store *s);
 
 #endif

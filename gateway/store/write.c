@@ -231,6 +231,8 @@ static void take_record(struct store *s, unsigned worker, struct parcel *parcel,
     /* Until all has been read back: what is touched here is not of before the start. */
     if (!atomic_load_explicit(&s->resumed, memory_order_relaxed))
         seen_add(&s->seen, s->writes.name + tag, length - tag);
+    if (parcel->type == STORE_PUT)
+        reading_learn(s, worker, &record);
     if (verdict == TAKE_WRITE && say(s, worker, parcel, &record, length)) {
         parcel_free(s->setup.parcels, parcel);
         return;
@@ -242,6 +244,17 @@ static void take_record(struct store *s, unsigned worker, struct parcel *parcel,
     answer_at_once(s, worker, parcel, verdict == TAKE_FULL ? -ENOSPC : -ENOTCONN);
 }
 
+/* No more than a deletion is done about one that finds the store down: it comes again. */
+static void reject_record(struct store *s, struct parcel *parcel, enum verdict verdict)
+{
+    struct record record;
+    size_t length = verdict == TAKE_WRITE ? read_parcel(s, parcel, &record) : 0;
+
+    if (length)
+        reading_set_aside(s, s->writes.name, length);
+    parcel_free(s->setup.parcels, parcel);
+}
+
 static void take_parcel(struct store *s, unsigned worker, struct parcel *parcel,
                         enum verdict verdict)
 {
@@ -250,6 +263,14 @@ static void take_parcel(struct store *s, unsigned worker, struct parcel *parcel,
     if (parcel->kind == PARCEL_RECORD && parcel_read(parcel, 0, &head, sizeof(head))) {
         if (parcel->type == STORE_PUT || parcel->type == STORE_DELETE) {
             take_record(s, worker, parcel, verdict);
+            return;
+        }
+        if (parcel->type == STORE_KEY_ASK) {
+            keys_take(s, worker, parcel, verdict == TAKE_FULL);
+            return;
+        }
+        if (parcel->type == STORE_REJECT) {
+            reject_record(s, parcel, verdict);
             return;
         }
         if (parcel->type == STORE_MARK_ASK && head.mark > s->service.asked) {

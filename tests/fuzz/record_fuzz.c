@@ -2,7 +2,8 @@
  *
  *   0x00  a worker's bytes      0x01  a worker's bytes for a deletion
  *   0x02  a relation's fields   0x03  a resource's fields
- *   0x06  0x07  the same, with the checksum that belongs to them
+ *   0x0a  an association's fields
+ *   0x06  0x07  0x0e  the same, with the checksum that belongs to them
  *
  * What is accepted can be written again: the same name, and fields that are accepted, too, and say
  * the same. The checksum is computed here in another way. */
@@ -63,6 +64,16 @@ static void check_relation(const struct record *r)
     require(message_parse(r->packet, r->relation.packet_length, &m) == VERDICT_OK, "a message");
 }
 
+static void check_association(const struct record *r)
+{
+    static const uint8_t none[STORE_ID_BYTES];
+
+    require(memcmp(r->association.id, none, sizeof(none)) != 0, "an id");
+    require(r->association.cid <= 1, "a flag");
+    require(r->association.sealed_length && r->association.sealed_length <= STORE_SEALED_MAX,
+            "something sealed");
+}
+
 static void check_resource(const struct record *r)
 {
     require(r->resource.name_length && r->name[0] == '/', "a path");
@@ -76,6 +87,14 @@ static void require_same(const struct record *a, const struct record *b)
     if (a->what == STORE_RELATION) {
         require(memcmp(a->packet, b->packet, a->relation.packet_length) == 0, "the same packet");
         require(a->relation.created_us == b->relation.created_us, "the same time");
+        require(a->relation.transport == b->relation.transport, "the same transport");
+        return;
+    }
+    if (a->what == STORE_ASSOCIATION) {
+        require(memcmp(&a->association, &b->association, offsetof(struct store_association, cid)) ==
+                    0,
+                "the same association");
+        require(memcmp(a->sealed, b->sealed, a->association.sealed_length) == 0, "sealed the same");
         return;
     }
     require(memcmp(a->name, b->name, a->resource.name_length) == 0, "the same name");
@@ -127,8 +146,10 @@ static void accept(const struct record *r, const char *name, size_t name_length)
 {
     if (r->what == STORE_RELATION)
         check_relation(r);
-    else
+    else if (r->what == STORE_RESOURCE)
         check_resource(r);
+    else
+        check_association(r);
     through_a_parcel(r);
     through_redis(r, name, name_length);
 }
@@ -210,16 +231,17 @@ static int find_field(const struct words *w, const char *name)
 }
 
 /* Puts the right checksum into the field of this name, if there is one. */
-static void mend_check(struct words *w, bool relation)
+static void mend_check(struct words *w, enum store_what what)
 {
-    static const char *const fields[2][6] = {
-        {"v", "format", "etag", "payload", "version", NULL},
-        {"v", "listen", "peer", "transport", "packet", "created"}};
+    static const char *const fields[STORE_WHAT_COUNT][6] = {
+        [STORE_RELATION] = {"v", "listen", "peer", "transport", "packet", "created"},
+        [STORE_RESOURCE] = {"v", "format", "etag", "payload", "version"},
+        [STORE_ASSOCIATION] = {"v", "listen", "peer", "cid", "sealed"}};
     uint32_t check = crc_span(UINT32_MAX, w->words[0], w->lengths[0]);
     int at = find_field(w, "check");
 
-    for (unsigned i = 0; i < 6 && fields[relation][i]; i++) {
-        int field = find_field(w, fields[relation][i]);
+    for (unsigned i = 0; i < 6 && fields[what][i]; i++) {
+        int field = find_field(w, fields[what][i]);
 
         if (field < 0)
             return;
@@ -242,7 +264,7 @@ static void redis_fields(const uint8_t *data, size_t size, enum store_what what,
     split(&w, data, size);
     if (w.count) {
         if (mend)
-            mend_check(&w, what == STORE_RELATION);
+            mend_check(&w, what);
         if (record_parse(&r, what, w.words[0], w.lengths[0], (const char *const *)w.words + 1,
                          w.lengths + 1, w.count - 1) == 0)
             accept(&r, w.words[0], w.lengths[0]);
@@ -256,7 +278,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size == 0 || size > TEXT_MAX)
         return 0;
     if (*data & 2)
-        redis_fields(data + 1, size - 1, *data & 1 ? STORE_RESOURCE : STORE_RELATION, *data & 4);
+        redis_fields(data + 1, size - 1,
+                     *data & 8   ? STORE_ASSOCIATION
+                     : *data & 1 ? STORE_RESOURCE
+                                 : STORE_RELATION,
+                     *data & 4);
     else
         workers_bytes(data + 1, size - 1, !(*data & 1));
     return 0;

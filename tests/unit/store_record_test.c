@@ -8,6 +8,7 @@
 
 #include <errno.h>
 
+#include "gateway/store/owners.h"
 #include "gateway/store/record.h"
 #include "gateway/store/seen.h"
 
@@ -47,6 +48,30 @@ static struct record a_resource(const char *name, const char *payload)
                                         .etag = {0xab, 0x01}},
                            .name = (const uint8_t *)name,
                            .payload = (const uint8_t *)payload};
+}
+
+static const uint8_t sealed[] = {0x00, 0xff, 'x', 0x80, 0x0a};
+
+static struct record an_association(void)
+{
+    return (struct record){.what = STORE_ASSOCIATION,
+                           .association = {.id = {0x03, 0xab, 1, 2, 3, 4, 5, 0xff},
+                                           .listen = endpoint_of("10.99.0.2", 5684),
+                                           .peer = endpoint_of("10.99.0.1", 40000),
+                                           .cid = 1,
+                                           .sealed_length = sizeof(sealed)},
+                           .sealed = sealed};
+}
+
+/* A relation over it. */
+static struct record a_dtls_relation(void)
+{
+    struct record r = a_relation();
+
+    r.relation.transport = TRANSPORT_DTLS;
+    r.relation.listen.port = 5684;
+    r.relation.peer = endpoint_of("100::3ab:102:304:5ff", 1);
+    return r;
 }
 
 /* A record as Redis has it, with its own copies of all, so that it can be damaged. */
@@ -155,6 +180,47 @@ static void resources_are_readable(void **state)
     assert_memory_equal(back.resource.etag, r.resource.etag, 8);
 }
 
+static void associations_are_readable(void **state)
+{
+    struct record r = an_association(), back;
+    struct kept k = keep(&r);
+
+    (void)state;
+    assert_int_equal(k.name_length, strlen("association:03ab0102030405ff"));
+    assert_memory_equal(k.name, "association:03ab0102030405ff", k.name_length);
+    assert_string_equal(word_of(&k, "v"), "1");
+    assert_string_equal(word_of(&k, "listen"), "10.99.0.2:5684");
+    assert_string_equal(word_of(&k, "peer"), "10.99.0.1:40000");
+    assert_string_equal(word_of(&k, "cid"), "1");
+    assert_string_equal(word_of(&k, "check"), "2603a519");
+    assert_int_equal(parse(&k, STORE_ASSOCIATION, &back), 0);
+    assert_memory_equal(&back.association, &r.association, sizeof(back.association));
+    assert_memory_equal(back.sealed, sealed, sizeof(sealed));
+    r.association.cid = 0;
+    k = keep(&r);
+    assert_string_equal(word_of(&k, "cid"), "0");
+    assert_int_equal(parse(&k, STORE_ASSOCIATION, &back), 0);
+    assert_int_equal(back.association.cid, 0);
+}
+
+static void relations_over_dtls_name_their_association(void **state)
+{
+    const struct record r = a_dtls_relation(), udp = a_relation();
+    const struct kept k = keep(&r);
+    const char *name = "observe:10.99.0.2:5684|dtls-03ab0102030405ff|0a0bff";
+    struct record back;
+
+    (void)state;
+    assert_int_equal(k.name_length, strlen(name));
+    assert_memory_equal(k.name, name, k.name_length);
+    assert_string_equal(word_of(&k, "peer"), "dtls-03ab0102030405ff");
+    assert_string_equal(word_of(&k, "transport"), "dtls");
+    assert_int_equal(parse(&k, STORE_RELATION, &back), 0);
+    assert_memory_equal(&back.relation, &r.relation, sizeof(back.relation));
+    assert_memory_equal(record_dtls_id(&back.relation), an_association().association.id, 8);
+    assert_null(record_dtls_id(&udp.relation));
+}
+
 static void resources_at_their_limits(void **state)
 {
     static const int32_t formats[] = {-1, 0, 65535};
@@ -201,7 +267,8 @@ static void flip(char *bytes, size_t bit)
 /* Each bit of each word, and of the name. A field whose own name is damaged is missing. */
 static void every_damage_is_noticed(void **state)
 {
-    const struct record records[] = {a_relation(), a_resource("/shared/a", "payload")};
+    const struct record records[] = {a_relation(), a_resource("/shared/a", "payload"),
+                                     an_association(), a_dtls_relation()};
 
     (void)state;
     for (size_t n = 0; n < COUNT(records); n++) {
@@ -270,6 +337,84 @@ static void wrong_values_are_refused(void **state)
     assert_int_equal(parse_as(&s, "resource:/shared/a"), -EBADMSG);
 }
 
+static void wrong_associations_are_refused(void **state)
+{
+    static const char name[] = "association:03ab0102030405ff";
+    static const uint8_t longest[STORE_SEALED_MAX + 1];
+    struct record r = an_association();
+
+    (void)state;
+    assert_int_equal(parse_as(&r, name), 0);
+    assert_int_equal(parse_as(&r, "association:03ab0102030405f"), -EBADMSG);
+    assert_int_equal(parse_as(&r, "association:03ab0102030405ff0"), -EBADMSG);
+    assert_int_equal(parse_as(&r, "association:03AB0102030405FF"), -EBADMSG);
+    assert_int_equal(parse_as(&r, "association:0000000000000000"), -EBADMSG);
+    assert_int_equal(parse_as(&r, "association:"), -EBADMSG);
+    assert_int_equal(parse_as(&r, "assoc"), -EBADMSG);
+    assert_int_equal(parse_as(&r, "resource:03ab0102030405ff"), -EBADMSG);
+    r.association.sealed_length = 0;
+    assert_int_equal(parse_as(&r, name), -EBADMSG);
+    r.sealed = longest;
+    r.association.sealed_length = STORE_SEALED_MAX;
+    assert_int_equal(parse_as(&r, name), 0);
+    r.association.sealed_length = STORE_SEALED_MAX + 1;
+    assert_int_equal(parse_as(&r, name), -EBADMSG);
+}
+
+/* CRC-32C, bit by bit, over the length and the bytes. */
+static uint32_t crc_span(uint32_t crc, const char *bytes, size_t length)
+{
+    const uint64_t n = length;
+
+    for (size_t i = 0; i < sizeof(n) + length; i++) {
+        crc ^= i < sizeof(n) ? (uint8_t)(n >> 8 * i) : (uint8_t)bytes[i - sizeof(n)];
+        for (unsigned bit = 0; bit < 8; bit++)
+            crc = crc >> 1 ^ (crc & 1 ? UINT32_C(0x82f63b78) : 0);
+    }
+    return crc;
+}
+
+/* The fields are in order, and the last one is the checksum. */
+static void mend(struct kept *k)
+{
+    uint32_t crc = crc_span(UINT32_MAX, k->name, k->name_length);
+
+    for (unsigned i = 1; i + 2 < k->count; i += 2)
+        crc = crc_span(crc, k->words[i], k->lengths[i]);
+    snprintf(k->words[k->count - 1], 9, "%08x", crc);
+}
+
+/* What a field of this name holds is replaced, and the checksum mended. */
+static int parse_with(const struct record *r, const char *field, const char *value)
+{
+    struct kept k = keep(r);
+    struct record back;
+
+    set_word(&k, field, value);
+    mend(&k);
+    return parse(&k, r->what, &back);
+}
+
+/* The peer is an address or an association, as the transport says. */
+static void peers_are_of_their_transport(void **state)
+{
+    const struct record udp = a_relation(), dtls = a_dtls_relation(), a = an_association();
+
+    (void)state;
+    assert_int_equal(parse_with(&udp, "peer", "10.99.0.1:40000"), 0);
+    assert_int_equal(parse_with(&dtls, "peer", "dtls-03ab0102030405ff"), 0);
+    assert_int_equal(parse_with(&udp, "transport", "dtls"), -EBADMSG);
+    assert_int_equal(parse_with(&dtls, "transport", "udp"), -EBADMSG);
+    assert_int_equal(parse_with(&dtls, "peer", "[100::3ab:102:304:5ff]:1"), -EBADMSG);
+    assert_int_equal(parse_with(&dtls, "peer", "dtls-0000000000000000"), -EBADMSG);
+    assert_int_equal(parse_with(&dtls, "peer", "dtls-03ab0102030405fe"), -EBADMSG);
+    assert_int_equal(parse_with(&dtls, "peer", "dtls-"), -EBADMSG);
+    assert_int_equal(parse_with(&a, "cid", "1"), 0);
+    assert_int_equal(parse_with(&a, "cid", "2"), -EBADMSG);
+    assert_int_equal(parse_with(&a, "cid", ""), -EBADMSG);
+    assert_int_equal(parse_with(&a, "peer", "dtls-03ab0102030405ff"), -EBADMSG);
+}
+
 static void later_fields_are_passed_over(void **state)
 {
     const struct record r = a_relation();
@@ -295,6 +440,11 @@ static size_t bytes_of(const struct record *r, uint8_t *bytes)
         memcpy(bytes + sizeof(r->relation), r->packet, r->relation.packet_length);
         return sizeof(r->relation) + r->relation.packet_length;
     }
+    if (r->what == STORE_ASSOCIATION) {
+        memcpy(bytes, &r->association, sizeof(r->association));
+        memcpy(bytes + sizeof(r->association), r->sealed, r->association.sealed_length);
+        return sizeof(r->association) + r->association.sealed_length;
+    }
     memcpy(bytes, &r->resource, sizeof(r->resource));
     at = sizeof(r->resource);
     memcpy(bytes + at, r->name, r->resource.name_length);
@@ -319,7 +469,8 @@ static int read_bytes(uint8_t what, const uint8_t *bytes, size_t length, bool wh
 
 static void workers_records_are_checked(void **state)
 {
-    const struct record records[] = {a_relation(), a_resource("/shared/a", "payload")};
+    const struct record records[] = {a_relation(), a_resource("/shared/a", "payload"),
+                                     an_association(), a_dtls_relation()};
     uint8_t bytes[512];
 
     (void)state;
@@ -330,7 +481,7 @@ static void workers_records_are_checked(void **state)
         assert_int_equal(read_bytes((uint8_t)records[n].what, bytes, length, true), 0);
         for (size_t less = 0; less < length; less++)
             assert_int_equal(read_bytes((uint8_t)records[n].what, bytes, less, true), -EBADMSG);
-        assert_int_equal(read_bytes(2, bytes, length, true), -EBADMSG);
+        assert_int_equal(read_bytes(STORE_WHAT_COUNT, bytes, length, true), -EBADMSG);
     }
 }
 
@@ -352,6 +503,74 @@ static void deletions_name_a_record(void **state)
     back.relation.packet_length = 6;
     memcpy(bytes, &back.relation, sizeof(back.relation));
     assert_int_equal(record_from_bytes(&back, STORE_RELATION, bytes, length - 1, false), -EBADMSG);
+}
+
+/* The id is enough to delete an association; none at all is not. */
+static void deletions_name_an_association(void **state)
+{
+    struct record r = an_association(), back;
+    uint8_t bytes[256];
+    char name[256];
+    size_t length;
+
+    (void)state;
+    r.association = (struct store_association){.id = {9}};
+    length = bytes_of(&r, bytes);
+    assert_int_equal(read_bytes(STORE_ASSOCIATION, bytes, length, true), -EBADMSG);
+    assert_int_equal(record_from_bytes(&back, STORE_ASSOCIATION, bytes, length, false), 0);
+    assert_int_equal(record_name(&back, name), strlen("association:0900000000000000"));
+    assert_memory_equal(name, "association:0900000000000000", 28);
+    r.association.id[0] = 0;
+    length = bytes_of(&r, bytes);
+    assert_int_equal(read_bytes(STORE_ASSOCIATION, bytes, length, false), -EBADMSG);
+}
+
+static void workers_associations_are_checked(void **state)
+{
+    struct record r = an_association();
+    uint8_t bytes[256];
+    size_t length = bytes_of(&r, bytes);
+
+    (void)state;
+    assert_int_equal(read_bytes(STORE_ASSOCIATION, bytes, length, true), 0);
+    r.association.cid = 2;
+    (void)bytes_of(&r, bytes);
+    assert_int_equal(read_bytes(STORE_ASSOCIATION, bytes, length, true), -EBADMSG);
+    r = a_dtls_relation();
+    r.relation.peer.port = 2;
+    length = bytes_of(&r, bytes);
+    assert_int_equal(read_bytes(STORE_RELATION, bytes, length, true), -EBADMSG);
+    r = a_dtls_relation();
+    r.relation.peer.address.bytes[7] = 1;
+    length = bytes_of(&r, bytes);
+    assert_int_equal(read_bytes(STORE_RELATION, bytes, length, true), -EBADMSG);
+}
+
+static void owners_are_remembered(void **state)
+{
+    struct owners owners = {.seed = 42};
+    uint8_t id[STORE_ID_BYTES] = {0};
+    unsigned worker = 99;
+
+    (void)state;
+    id[7] = 1;
+    assert_false(owners_find(&owners, id, &worker));
+    for (unsigned i = 1; i <= 10000; i++) {
+        memcpy(id, &i, sizeof(i));
+        owners_set(&owners, id, i % 5);
+        owners_set(&owners, id, i % 7);
+    }
+    assert_int_equal(owners.count, 10000);
+    for (unsigned i = 1; i <= 10000; i++) {
+        memcpy(id, &i, sizeof(i));
+        assert_true(owners_find(&owners, id, &worker));
+        assert_int_equal(worker, i % 7);
+    }
+    id[7] = 2;
+    assert_false(owners_find(&owners, id, &worker));
+    owners_clear(&owners);
+    id[7] = 1;
+    assert_false(owners_find(&owners, id, &worker));
 }
 
 static void seen_names_are_remembered(void **state)
@@ -381,13 +600,20 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(relations_are_readable),
         cmocka_unit_test(resources_are_readable),
+        cmocka_unit_test(associations_are_readable),
+        cmocka_unit_test(relations_over_dtls_name_their_association),
         cmocka_unit_test(resources_at_their_limits),
         cmocka_unit_test(ipv6_and_long_tokens),
         cmocka_unit_test(every_damage_is_noticed),
         cmocka_unit_test(wrong_values_are_refused),
+        cmocka_unit_test(wrong_associations_are_refused),
+        cmocka_unit_test(peers_are_of_their_transport),
         cmocka_unit_test(later_fields_are_passed_over),
         cmocka_unit_test(workers_records_are_checked),
         cmocka_unit_test(deletions_name_a_record),
+        cmocka_unit_test(deletions_name_an_association),
+        cmocka_unit_test(workers_associations_are_checked),
+        cmocka_unit_test(owners_are_remembered),
         cmocka_unit_test(seen_names_are_remembered),
     };
 
