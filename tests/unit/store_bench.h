@@ -23,6 +23,7 @@ struct told {
     unsigned ups, downs, overs, resumed, marks, dones, resources, relations, verifies;
     uint64_t mark, floor;
     unsigned relations_before_resources, records_while_down, marks_missing;
+    unsigned associations, relations_before_associations, associations_before_resources;
     bool up, marked;
     uint8_t events[BENCH_EVENTS]; /* all but STORE_DONE and STORE_RECORD */
     unsigned event_count;
@@ -44,6 +45,11 @@ struct bench {
     uint8_t *secret;     /* where it is to be read into; NULL: it is not */
     bool deaf;           /* workers take nothing */
     uint64_t now_us;
+    /* For associations and what is over them, and for keys; each may be NULL. */
+    void (*record_told)(struct bench *b, unsigned worker, const struct store_head *head,
+                        const struct record *record);
+    void (*key_told)(struct bench *b, unsigned worker, const struct store_head *head,
+                     const uint8_t *key, uint32_t length);
 };
 
 static inline uint64_t bench_clock_ms(void)
@@ -182,6 +188,19 @@ static inline void bench_relation_told(struct bench *b, unsigned worker,
         assert_true(bench_say(b, STORE_DELETE, 0, n));
 }
 
+static inline void bench_hooked_told(struct bench *b, unsigned worker,
+                                     const struct store_head *head, const struct parcel *parcel)
+{
+    uint8_t bytes[sizeof(struct store_association) + STORE_SEALED_MAX];
+    uint32_t length = parcel->length - (uint32_t)sizeof(*head);
+    struct record record;
+
+    assert_true(length <= sizeof(bytes));
+    assert_true(parcel_read(parcel, sizeof(*head), bytes, length));
+    assert_int_equal(record_from_bytes(&record, head->what, bytes, length, true), 0);
+    b->record_told(b, worker, head, &record);
+}
+
 static inline void bench_record_told(struct bench *b, unsigned worker,
                                      const struct store_head *head, const struct parcel *parcel)
 {
@@ -192,10 +211,19 @@ static inline void bench_record_told(struct bench *b, unsigned worker,
     if (head->what == STORE_RESOURCE) {
         t->resources++;
         t->relations_before_resources += t->relations;
+        t->associations_before_resources += t->associations;
         return;
     }
-    t->relations++;
-    bench_relation_told(b, worker, head, parcel);
+    if (head->what == STORE_ASSOCIATION) {
+        t->associations++;
+        t->relations_before_associations += t->relations;
+    } else {
+        t->relations++;
+    }
+    if (b->record_told)
+        bench_hooked_told(b, worker, head, parcel);
+    else
+        bench_relation_told(b, worker, head, parcel);
 }
 
 static inline void bench_done_told(struct bench *b, const struct store_head *head)
@@ -204,6 +232,18 @@ static inline void bench_done_told(struct bench *b, const struct store_head *hea
     assert_int_equal(b->done[head->cookie], NOT_DONE); /* each is answered once */
     b->done[head->cookie] = head->error;
     b->answered++;
+}
+
+static inline void bench_key_told(struct bench *b, unsigned worker, const struct store_head *head,
+                                  const struct parcel *parcel)
+{
+    uint8_t key[STORE_KEY_MAX];
+    uint32_t length = parcel->length - (uint32_t)sizeof(*head);
+
+    assert_non_null(b->key_told);
+    assert_true(length <= sizeof(key));
+    assert_true(parcel_read(parcel, sizeof(*head), key, length));
+    b->key_told(b, worker, head, key, length);
 }
 
 static inline void bench_state_told(struct told *t, enum store_type type,
@@ -255,6 +295,8 @@ static inline unsigned bench_take(struct bench *b, unsigned worker)
             bench_done_told(b, &head);
         else if (parcel->type == STORE_RECORD)
             bench_record_told(b, worker, &head, parcel);
+        else if (parcel->type == STORE_KEY)
+            bench_key_told(b, worker, &head, parcel);
         else
             bench_state_told(&b->told[worker], (enum store_type)parcel->type, &head);
         parcel_free(b->parcels, parcel);
@@ -266,7 +308,7 @@ static inline void bench_turn(struct bench *b)
 {
     unsigned n = 0;
 
-    for (unsigned i = 0; i < BENCH_WORKERS && !b->deaf; i++)
+    for (unsigned i = 0; i < b->config.workers && !b->deaf; i++)
         n += bench_take(b, i);
     if (n == 0)
         nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
