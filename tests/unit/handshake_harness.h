@@ -171,8 +171,19 @@ struct packet {
     uint8_t bytes[PACKET_MAX];
 };
 
-/* One end; `side` and `setup` are of ours alone, `ssl` and `in` of OpenSSL's. */
+struct end;
+
+/* An end that is neither ours nor OpenSSL's. */
+struct other {
+    void (*begin)(struct end *);
+    void (*work)(struct end *, const struct packet *);
+    uint64_t (*due_us)(const struct end *);
+    void (*fire)(struct end *);
+};
+
+/* One end; `side` and `cid` are of ours alone, `ssl` and `in` of OpenSSL's. */
 struct end {
+    const struct other *other;
     struct net *net;
     int self;
     bool established, failed;
@@ -603,6 +614,8 @@ static uint64_t end_due_us(const struct end *e)
 
     if (e->failed)
         return NEVER;
+    if (e->other)
+        return e->other->due_us(e);
     if (e->established && e->self == CLIENT && !e->heard)
         return e->said_us;
     if (e->h)
@@ -616,7 +629,9 @@ static void end_fire(struct end *e)
 {
     if (e->failed)
         return;
-    if (e->established && e->self == CLIENT && !e->heard)
+    if (e->other)
+        e->other->fire(e);
+    else if (e->established && e->self == CLIENT && !e->heard)
         say(e, "ping");
     else if (e->h && !e->established)
         ours_settle(e, NULL, handshake_timeout(e->h, now_us));
@@ -665,7 +680,9 @@ static void net_step(struct net *n)
     struct packet p = n->packets[n->head++ % PACKETS];
     struct end *e = &n->ends[p.to];
 
-    if (e->ssl) {
+    if (e->other) {
+        e->other->work(e, &p);
+    } else if (e->ssl) {
         e->in = &p;
         if (!e->failed)
             openssl_work(e);
@@ -680,7 +697,9 @@ static inline void net_run(struct net *n)
 {
     uint64_t end_us = now_us + WAIT_MAX_US;
 
-    if (n->ends[CLIENT].ssl)
+    if (n->ends[CLIENT].other)
+        n->ends[CLIENT].other->begin(&n->ends[CLIENT]);
+    else if (n->ends[CLIENT].ssl)
         openssl_work(&n->ends[CLIENT]);
     else
         ours_connect(n);
