@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/random.h>
 #include <time.h>
 
 #include <rte_errno.h>
@@ -49,15 +48,16 @@ static uint16_t reta_size(const struct config *config)
     return RETA_DEFAULT;
 }
 
-static int make_steer(struct plant *p)
+static int make_steer(struct plant *p, const uint8_t *secret)
 {
     struct steer_setup setup = {.workers = p->config->workers,
                                 .port_base = p->config->upstream_port_base,
                                 .port_shift = p->config->upstream_port_shift,
                                 .reta_size = reta_size(p->config)};
+    int err = steer_seed(secret, setup.seed);
 
-    if (getrandom(setup.seed, sizeof(setup.seed), 0) != (ssize_t)sizeof(setup.seed))
-        return fail("no random numbers", errno);
+    if (err)
+        return fail("the key of steering", err);
     p->shared.steer = steer_create(&setup);
     return p->shared.steer ? 0 : fail("steering", errno);
 }
@@ -224,7 +224,7 @@ int plant_start(struct plant *p, const struct config *config, const struct plant
     err = eal_start(config);
     if (err)
         return err;
-    err = make_steer(p);
+    err = make_steer(p, links->secret);
     if (!err)
         err = make_pool(p);
     if (!err)

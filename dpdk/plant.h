@@ -19,6 +19,7 @@ struct plant_links {
     struct lcore_office store, control;
     struct modules *modules;              /* see worker_setup */
     uint64_t mid_key, life, number_floor; /* the same */
+    uint8_t secret[STEER_SECRET_BYTES];   /* the service's: who owns a flow follows from it */
     const struct journal *journal;        /* the same */
     uint64_t clock_us; /* the latest time that is known of before the start; 0: none */
 };

@@ -320,7 +320,7 @@ static int init_membership(struct stack *s)
                                   .context = s,
                                   .transmit = transmit_report};
 
-    memcpy(ms.seed, steer_key(s->setup.steer), sizeof(ms.seed)); /* random at each start */
+    memcpy(ms.seed, steer_key(s->setup.steer), sizeof(ms.seed)); /* secret */
     s->membership = membership_create(&ms, s->now);
     return s->membership ? 0 : -ENOMEM;
 }

@@ -3,9 +3,14 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
 
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <rte_byteorder.h>
 #include <rte_errno.h>
+#include <rte_random.h>
 #include <rte_thash.h>
 
 /* A tuple as it stands in a packet: addresses, source port, destination port.
@@ -31,6 +36,34 @@ struct steer {
 };
 
 /* ---- start ---- */
+
+int steer_seed(const uint8_t secret[STEER_SECRET_BYTES], uint8_t seed[STEER_KEY_BYTES])
+{
+    static const char label[] = "coapgw steering 1"; /* its zero counts */
+    uint8_t digest[EVP_MAX_MD_SIZE];
+    unsigned length = 0;
+
+    if (!HMAC(EVP_sha512(), secret, STEER_SECRET_BYTES, (const uint8_t *)label, sizeof(label),
+              digest, &length) ||
+        length < STEER_KEY_BYTES)
+        return -EIO;
+    memcpy(seed, digest, STEER_KEY_BYTES);
+    OPENSSL_cleanse(digest, sizeof(digest));
+    return 0;
+}
+
+/* DPDK mixes its own random numbers into the key where the helpers need it. They come from its
+ * generator, which is set so that they follow from the seed, and to something random afterwards. */
+static void set_generator(const uint8_t *seed)
+{
+    uint64_t word;
+
+    if (seed)
+        memcpy(&word, seed, sizeof(word));
+    else if (getrandom(&word, sizeof(word), 0) != (ssize_t)sizeof(word))
+        word = rte_rand();
+    rte_srand(word);
+}
 
 /* The context changes the key so that a port can be found for a wanted hash:
  * the key is taken from it afterwards, and that one is what NICs get. */
@@ -77,7 +110,9 @@ struct steer *steer_create(const struct steer_setup *setup)
     s->reta_bits = (uint8_t)__builtin_ctz(setup->reta_size);
     for (unsigned i = 0; i < s->reta_size; i++)
         s->reta[i] = (uint8_t)(i % s->workers);
+    set_generator(setup->seed);
     err = make_key(s, setup->seed);
+    set_generator(NULL);
     if (err) {
         steer_destroy(s);
         errno = -err;

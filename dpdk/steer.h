@@ -5,8 +5,12 @@
  *   - A packet to one of our upstream ports belongs to the worker whose block the port is in:
  *     owner = (port - base) >> shift.
  *   - Any other packet belongs to reta[toeplitz(source address, destination address, source port,
- *     destination port) % reta_size], with a random key, as a NIC with RSS computes it.
+ *     destination port) % reta_size], with a secret key, as a NIC with RSS computes it.
  *   - Packets without ports (fragments, ICMP) have no owner by this function: see stack.h.
+ *
+ * The key follows from the service's secret. Where a store has that, it is the same after a
+ * restart, and a flow finds the worker that it had, as long as there are as many workers and the
+ * NIC's table has the same size: what belongs to a flow and is read back goes there.
  *
  * A steer is made once at start and read by all workers; nothing in it changes afterwards. */
 #ifndef COAPGW_DPDK_STEER_H
@@ -34,12 +38,19 @@ struct steer_setup {
     uint16_t port_base;            /* first upstream port */
     uint8_t port_shift;            /* a block has 1 << shift ports */
     uint16_t reta_size;            /* a power of two, 64 to STEER_RETA_MAX */
-    uint8_t seed[STEER_KEY_BYTES]; /* random; the key is derived from it */
+    uint8_t seed[STEER_KEY_BYTES]; /* secret; the key is derived from it, the same for the same
+                                      workers and size */
 };
+
+#define STEER_SECRET_BYTES 16
+
+/* The seed that follows from the service's secret. 0, or -EIO: OpenSSL fails. */
+int steer_seed(const uint8_t secret[STEER_SECRET_BYTES], uint8_t seed[STEER_KEY_BYTES]);
 
 struct steer;
 
-/* NULL with errno set: EINVAL when the blocks do not fit below port 65,536. */
+/* Reseeds DPDK's generator of random numbers: to be called before anything runs that needs them.
+ * NULL with errno set: EINVAL when the blocks do not fit below port 65,536. */
 struct steer *steer_create(const struct steer_setup *setup);
 void steer_destroy(struct steer *steer);
 

@@ -151,6 +151,7 @@ static int make_store(struct service *s, const struct config *config, struct pla
         return err;
     }
     memcpy(&links->mid_key, secret, sizeof(links->mid_key));
+    memcpy(links->secret, secret, sizeof(links->secret));
     past = store_past(s->store);
     links->life = past.life;
     links->clock_us = past.clock_us;

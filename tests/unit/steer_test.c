@@ -4,6 +4,7 @@
 
 #include <rte_dev.h>
 #include <rte_ethdev.h>
+#include <rte_random.h>
 #include <rte_thash.h>
 
 #include "dpdk/port.h"
@@ -84,6 +85,70 @@ static struct steer_tuple random_tuple(struct random *r, bool v4)
     t.source_port = (uint16_t)random_u64(r);
     t.destination_port = (uint16_t)random_u64(r);
     return t;
+}
+
+/* What belongs to a flow is given to its worker after a restart: the same seed, workers and size
+ * make the same steer, whatever DPDK has drawn in between, and another secret makes another one. */
+static void the_same_secret_makes_the_same_steer(void **state)
+{
+    static const uint8_t secrets[2][STEER_SECRET_BYTES] = {{1, 2, 3}, {1, 2, 4}};
+    struct steer_setup setup = {
+        .workers = 3, .port_base = 40000, .port_shift = 8, .reta_size = 128};
+    struct steer *first, *again, *other;
+    unsigned differ = 0;
+    struct random r;
+
+    (void)state;
+    random_seed(&r, (uint8_t[RANDOM_SEED_BYTES]){7});
+    assert_int_equal(steer_seed(secrets[0], setup.seed), 0);
+    first = steer_create(&setup);
+    for (unsigned i = 0; i < 1000; i++)
+        (void)rte_rand();
+    assert_int_equal(steer_seed(secrets[0], setup.seed), 0);
+    again = steer_create(&setup);
+    assert_int_equal(steer_seed(secrets[1], setup.seed), 0);
+    other = steer_create(&setup);
+    assert_true(first && again && other);
+    assert_memory_equal(steer_key(first), steer_key(again), STEER_KEY_BYTES);
+    assert_memory_not_equal(steer_key(first), steer_key(other), STEER_KEY_BYTES);
+    for (unsigned i = 0; i < 10000; i++) {
+        struct steer_tuple t = random_tuple(&r, i % 2);
+
+        assert_int_equal(steer_worker_of(first, &t), steer_worker_of(again, &t));
+        differ += steer_worker_of(first, &t) != steer_worker_of(other, &t);
+    }
+    assert_true(differ > 3000);
+    steer_destroy(first);
+    steer_destroy(again);
+    steer_destroy(other);
+}
+
+/* Making a steer does not make DPDK's random numbers known. */
+static void the_generator_is_random_afterwards(void **state)
+{
+    uint64_t drawn[2];
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct steer *s = make(2, 40000, 8, 128);
+
+        assert_non_null(s);
+        drawn[i] = rte_rand();
+        steer_destroy(s);
+    }
+    assert_true(drawn[0] != drawn[1]);
+}
+
+/* The seed is of its own kind: not the beginning of the secret. */
+static void the_seed_follows_from_the_secret(void **state)
+{
+    static const uint8_t secret[STEER_SECRET_BYTES] = {0xaa, 1, 2, 3};
+    static const uint8_t first[] = {0x67, 0xf7, 0x3e, 0xa9, 0xef, 0xba, 0xb5, 0x99};
+    uint8_t seed[STEER_KEY_BYTES];
+
+    (void)state;
+    assert_int_equal(steer_seed(secret, seed), 0);
+    assert_memory_equal(seed, first, sizeof(first)); /* must never change: records lie by it */
 }
 
 static unsigned wire_bytes(const struct steer_tuple *t, uint8_t out[36])
@@ -256,8 +321,13 @@ static void a_device_with_less(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_published_vectors), cmocka_unit_test(owners_by_hash_and_by_port),
-        cmocka_unit_test(upstream_ports),        cmocka_unit_test(a_nic_agrees),
+        cmocka_unit_test(the_published_vectors),
+        cmocka_unit_test(the_same_secret_makes_the_same_steer),
+        cmocka_unit_test(the_generator_is_random_afterwards),
+        cmocka_unit_test(the_seed_follows_from_the_secret),
+        cmocka_unit_test(owners_by_hash_and_by_port),
+        cmocka_unit_test(upstream_ports),
+        cmocka_unit_test(a_nic_agrees),
         cmocka_unit_test(a_device_with_less),
     };
 
