@@ -308,12 +308,75 @@ static void anything_can_be_parsed(void **state)
     assert_true(accepted > 10000);
 }
 
+/* ---- what each function sees to itself ---- */
+
+/* A header, whatever it says; its length is all that there is. */
+static int parse_header(uint8_t type, uint16_t version, uint16_t epoch, size_t length,
+                        uint8_t cid_length)
+{
+    static uint8_t bytes[DATAGRAM_MAX];
+    size_t header = RECORD_HEADER_BYTES + (type == RECORD_CID ? cid_length : 0);
+    struct record_view view;
+
+    bytes[0] = type;
+    bytes[1] = (uint8_t)(version >> 8);
+    bytes[2] = (uint8_t)version;
+    bytes[3] = (uint8_t)(epoch >> 8);
+    bytes[4] = (uint8_t)epoch;
+    bytes[header - 2] = (uint8_t)(length >> 8);
+    bytes[header - 1] = (uint8_t)length;
+    return record_next(bytes, header + length, cid_length, &view);
+}
+
+static void the_parser_knows_its_limits(void **state)
+{
+    const int body = RECORD_BODY_MAX, plain = RECORD_PLAIN_MAX;
+
+    (void)state;
+    assert_int_equal(parse_header(23, 0xfefd, 1, RECORD_BODY_MAX, 0), 13 + body);
+    assert_int_equal(parse_header(23, 0xfefd, 1, RECORD_BODY_MAX + 1, 0), -EBADMSG);
+    assert_int_equal(parse_header(25, 0xfefd, 1, RECORD_BODY_MAX, 8), 21 + body);
+    assert_int_equal(parse_header(25, 0xfefd, 1, RECORD_BODY_MAX + 1, 8), -EBADMSG);
+    assert_int_equal(parse_header(22, 0xfefd, 0, RECORD_PLAIN_MAX, 0), 13 + plain);
+    assert_int_equal(parse_header(22, 0xfefd, 0, RECORD_PLAIN_MAX + 1, 0), -EBADMSG);
+    assert_int_equal(parse_header(22, 0xfefd, 0, 0, 0), -EBADMSG);
+    assert_int_equal(parse_header(22, 0xfeff, 0, 50, 0), 63);
+    assert_int_equal(parse_header(22, 0xfeff, 1, 50, 0), -EBADMSG);
+    assert_int_equal(parse_header(22, 0xfefc, 0, 50, 0), -EBADMSG);
+    assert_int_equal(parse_header(25, 0xfefd, 0, 50, 8), -EBADMSG);
+    assert_int_equal(parse_header(25, 0xfefd, 1, 50, 0), -EBADMSG);
+    assert_int_equal(parse_header(24, 0xfefd, 1, 50, 8), -EBADMSG);
+}
+
+/* Epoch 0 has no keys, and version 1.0 none of ours: also where a view says so that is authentic.
+ */
+static void only_this_version_is_opened_and_no_epoch_0(void **state)
+{
+    struct record_view view;
+    uint8_t out[128], type;
+    struct sample s;
+
+    (void)state;
+    sample_make(&s, SUITE_AES_128_GCM, 0);
+    assert_true(record_next(s.bytes, s.length, 0, &view) > 0);
+    assert_int_equal(record_open(aead, AEAD_NO_SLOT, &s.key, &view, out, &type), PLAIN);
+    view.epoch = 0;
+    assert_int_equal(record_open(aead, AEAD_NO_SLOT, &s.key, &view, out, &type), -EBADMSG);
+    view.epoch = 1;
+    view.version = RECORD_VERSION_1_0;
+    assert_int_equal(record_open(aead, AEAD_NO_SLOT, &s.key, &view, out, &type), -EBADMSG);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_table_of_records),   cmocka_unit_test(every_bit_counts),
-        cmocka_unit_test(every_length_counts),    cmocka_unit_test(nothing_can_be_added),
+        cmocka_unit_test(the_table_of_records),
+        cmocka_unit_test(every_bit_counts),
+        cmocka_unit_test(every_length_counts),
+        cmocka_unit_test(nothing_can_be_added),
         cmocka_unit_test(anything_can_be_parsed),
+        cmocka_unit_test(the_parser_knows_its_limits),
+        cmocka_unit_test(only_this_version_is_opened_and_no_epoch_0),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);
