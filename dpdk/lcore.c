@@ -16,6 +16,7 @@
 
 #include "dpdk/eal.h"
 #include "dpdk/lcore_parts.h"
+#include "gateway/security/credentials.h"
 
 /* Idle turns that only pause, before the first sleep; then sleeps grow to the longest. The first
  * packet after a silence waits that long at the most. A worker that hands a packet over wakes the
@@ -300,6 +301,7 @@ static int make_parts(struct lcore *l)
     struct lcore_shared *shared = l->shared;
     struct worker_setup ws = {.config = shared->config,
                               .modules = shared->modules,
+                              .credentials = credentials_take(shared->credentials),
                               .index = l->index,
                               .count = shared->config->workers,
                               .shared_key = shared->shared_key,

@@ -20,6 +20,7 @@
 #include "gateway/vitals.h"
 #include "gateway/worker.h"
 
+struct credentials;
 struct journal;
 struct modules;
 struct resolver;
@@ -53,6 +54,7 @@ struct lcore_shared {
     struct lcore_office store, control;
     struct rte_mempool *parcels;
     struct modules *modules;              /* see worker_setup */
+    struct credentials *credentials;      /* the same; each worker gets a reference of its own */
     uint64_t mid_key, life, number_floor; /* see worker_setup */
     const struct journal *journal;        /* the same */
     uint64_t clock_us;  /* time has been so late before the start: it goes on behind that */

@@ -216,6 +216,7 @@ int plant_start(struct plant *p, const struct config *config, const struct plant
     p->shared.store = links->store;
     p->shared.control = links->control;
     p->shared.modules = links->modules;
+    p->shared.credentials = links->credentials;
     p->shared.mid_key = links->mid_key;
     p->shared.life = links->life;
     p->shared.journal = links->journal;

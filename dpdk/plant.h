@@ -18,6 +18,7 @@ struct plant_links {
     struct lcore_resolver resolver;
     struct lcore_office store, control;
     struct modules *modules;              /* see worker_setup */
+    struct credentials *credentials;      /* the same; each worker gets a reference of its own */
     uint64_t mid_key, life, number_floor; /* the same */
     uint8_t secret[STEER_SECRET_BYTES];   /* the service's: who owns a flow follows from it */
     const struct journal *journal;        /* the same */

@@ -33,13 +33,29 @@ uint16_t stack_first_local(const struct stack *s, uint16_t interface, bool v4)
     return NO_LOCAL;
 }
 
+/* A record with a Connection ID (RFC 9146) says itself whose it is, wherever it comes from: the
+ * first byte of ours is the worker's index (gateway/security/association.h). False: it is none. */
+static bool owner_by_cid(const struct stack *s, const struct frame *f, unsigned *owner)
+{
+    enum { TYPE_CID = 25, CID_AT = 11 };
+
+    if (!s->coaps[f->destination_port] || f->group || f->payload_bytes <= CID_AT ||
+        f->payload[0] != TYPE_CID)
+        return false;
+    *owner = f->payload[CID_AT] % s->setup.count;
+    return true;
+}
+
 static unsigned owner_of(const struct stack *s, const struct rte_mbuf *mbuf, const struct frame *f,
                          uint16_t local, bool hashed)
 {
     struct steer_tuple tuple;
+    unsigned owner;
 
     if (s->setup.count == 1)
         return 0;
+    if (s->coaps && owner_by_cid(s, f, &owner))
+        return owner;
     tuple = (struct steer_tuple){.source = f->source,
                                  .destination = f->destination,
                                  .source_port = f->source_port,
@@ -338,6 +354,22 @@ static int init_groups(struct stack *s)
     return s->setup.index == MEMBERSHIP_WORKER ? init_membership(s) : 0;
 }
 
+static int init_coaps(struct stack *s)
+{
+    const struct config *c = s->setup.config;
+
+    for (unsigned i = 0; s->setup.count > 1 && i < c->listener_count; i++) {
+        if (c->listeners[i].transport != TRANSPORT_DTLS)
+            continue;
+        if (!s->coaps)
+            s->coaps = calloc(UINT16_MAX + 1, sizeof(*s->coaps));
+        if (!s->coaps)
+            return -ENOMEM;
+        s->coaps[c->listeners[i].port] = true;
+    }
+    return 0;
+}
+
 struct stack *stack_create(const struct stack_setup *setup, uint64_t now)
 {
     struct stack *s = calloc(1, sizeof(*s));
@@ -349,7 +381,7 @@ struct stack *stack_create(const struct stack_setup *setup, uint64_t now)
     s->announce_us = UINT64_MAX;
     memcpy(&s->fragment_seed, steer_key(setup->steer), sizeof(s->fragment_seed));
     s->fragments = fragments_create(s->setup.counters);
-    if (!s->fragments || stack_out_init(s) != 0 || init_groups(s) != 0) {
+    if (!s->fragments || stack_out_init(s) != 0 || init_groups(s) != 0 || init_coaps(s) != 0) {
         stack_destroy(s);
         errno = ENOMEM;
         return NULL;
@@ -370,6 +402,7 @@ void stack_destroy(struct stack *s)
     for (unsigned i = 0; s->groups && i < s->setup.config->interface_count; i++)
         groups_fini(&s->groups[i]);
     free(s->groups);
+    free(s->coaps);
     fragments_destroy(s->fragments);
     stack_out_fini(s);
     free(s);

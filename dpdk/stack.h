@@ -15,7 +15,7 @@
  * Where a packet goes: a fragment to the worker that its (source, destination, identification,
  * protocol) hashes to, which reassembles, and from there like a whole packet; an ICMP error to the
  * owner of the flow that it quotes; UDP to steer_worker_of(). A packet is handed over at most
- * twice.
+ * twice. Records of DTLS that carry a Connection ID of ours go to the worker that it names.
  *
  * Groups: each stack takes packets to those that the interface is in (groups.h); that of worker 0
  * announces them, and gets the queries that come to the others. */

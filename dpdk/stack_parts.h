@@ -45,6 +45,8 @@ struct stack {
     struct membership *membership; /* of MEMBERSHIP_WORKER; NULL for the others */
     struct neighbours *neighbours;
     struct fragments *fragments;
+    bool *coaps;            /* by local port: a listener there has DTLS; NULL: none has, or there is
+                               one worker */
     uint64_t fragment_seed; /* the same for all workers */
     uint64_t now;
     uint64_t announce_us;  /* when our addresses are announced next; UINT64_MAX: never */

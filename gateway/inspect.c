@@ -51,6 +51,7 @@ static uint32_t check_of(const struct page *page, const struct session *s)
 static bool matches(const struct page *page, const struct session *s)
 {
     const struct inspect_question *q = page->q;
+    struct endpoint peer;
 
     switch ((enum inspect_match)q->match) {
     case INSPECT_ALL:
@@ -58,13 +59,12 @@ static bool matches(const struct page *page, const struct session *s)
     case INSPECT_ONE:
         return session_index(&page->m->sessions, s) == q->index && check_of(page, s) == q->check;
     case INSPECT_ENDPOINT:
-        if (s->flow.peer_port != q->peer.port)
-            return false;
-        break;
     case INSPECT_PEER:
         break;
     }
-    return address_equal(&s->flow.peer, &q->peer.address);
+    peer = messaging_peer(page->m, &s->flow);
+    return address_equal(&peer.address, &q->peer.address) &&
+           (q->match == INSPECT_PEER || peer.port == q->peer.port);
 }
 
 /* The session that a question names; NULL when it has gone. */
@@ -81,7 +81,10 @@ static struct session *named_session(const struct page *page)
 
 static struct inspect_name name_of(const struct page *page, const struct session *s)
 {
-    return (struct inspect_name){session_index(&page->m->sessions, s), check_of(page, s), s->flow};
+    return (struct inspect_name){.index = session_index(&page->m->sessions, s),
+                                 .check = check_of(page, s),
+                                 .flow = s->flow,
+                                 .peer = messaging_peer(page->m, &s->flow)};
 }
 
 static uint32_t count_relations(struct page *page, const struct session *s)
@@ -101,11 +104,27 @@ static const struct transmission *inherited(const struct page *page, const struc
                                      : s->gate.shared->transmission;
 }
 
+/* What its association is, over DTLS. */
+static void put_association(const struct page *page, const struct session *s,
+                            struct inspect_session *row)
+{
+    const struct association *a = security_find(page->m->security, &s->flow);
+
+    if (!a)
+        return;
+    row->secured = 1;
+    row->suite = a->suite;
+    row->own_cid = a->own_cid;
+    row->peer_cid = a->cid_length != 0;
+    row->resumed = a->resumed;
+    row->principal = a->principal;
+}
+
 static bool add_session(struct page *page, const struct session *s)
 {
     const bool upstream = s->role == SESSION_UPSTREAM;
     const struct gate *gate = upstream ? &s->gate.shared->gate : &s->gate.own;
-    const struct inspect_session row = {
+    struct inspect_session row = {
         .name = name_of(page, s),
         .silent_us = since(page, s->seen_us),
         .transmission = *s->transmission,
@@ -120,6 +139,7 @@ static bool add_session(struct page *page, const struct session *s)
         .users = upstream ? s->side.upstream.users : 0,
     };
 
+    put_association(page, s, &row);
     return add_row(page, &row, sizeof(row));
 }
 

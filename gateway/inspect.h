@@ -22,6 +22,7 @@
 
 #include "gateway/net.h"
 #include "gateway/parcel.h"
+#include "gateway/security/principal.h"
 #include "gateway/session/loss.h"
 #include "gateway/session/transmission.h"
 #include "gateway/worker.h"
@@ -84,22 +85,30 @@ struct inspect_head {
 struct inspect_name {
     uint32_t index, check;
     struct flow flow;
+    struct endpoint peer; /* the address that it has now: over DTLS the flow does not say it */
+    uint8_t zero[6];
 };
 
 struct inspect_session {
     struct inspect_name name;
     uint64_t silent_us; /* since something was last received, or an own request sent */
     struct transmission transmission;
-    uint8_t upstream; /* 1: of ours to an origin; 0: a client's */
-    uint8_t proven;   /* the peer receives what is sent to its address */
-    uint8_t own;      /* the parameters are its own, not those of its listener */
-    uint8_t zero;
+    uint8_t upstream;     /* 1: of ours to an origin; 0: a client's */
+    uint8_t proven;       /* the peer receives what is sent to its address */
+    uint8_t own;          /* the parameters are its own, not those of its listener */
+    uint8_t secured;      /* 1: over DTLS, and there is an association: */
     uint16_t exchanges;   /* requests that are being worked on */
     uint16_t remembered;  /* message IDs remembered for deduplication */
     uint16_t outstanding; /* messages of ours that wait for their end; upstream: of the server */
     uint16_t waiting;     /* the same that wait for NSTART */
     uint32_t relations;   /* INSPECT_COUNT at the most */
     uint32_t users;       /* upstream: requests and observations that need it */
+    uint8_t suite;        /* enum suite */
+    uint8_t own_cid;      /* 1: the peer's records carry our Connection ID */
+    uint8_t peer_cid;     /* 1: ours carry the peer's */
+    uint8_t resumed;      /* 1: by a session ticket */
+    struct principal principal;
+    uint8_t zero[2];
 };
 
 /* Followed by `token_length` bytes of the token and `options_length` bytes of the options that the

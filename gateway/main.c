@@ -16,6 +16,7 @@
 #include "gateway/control/journal_file.h"
 #include "gateway/control/loader.h"
 #include "gateway/control/resolver.h"
+#include "gateway/security/credentials.h"
 #include "gateway/store/store.h"
 
 struct command {
@@ -87,8 +88,9 @@ struct service {
     struct resolver *resolver;     /* NULL without a forward proxy */
     struct admin *admin;           /* NULL with "admin: none" */
     struct store *store;
-    struct journal_file *journal; /* NULL: there is none */
-    bool up;                      /* the plant */
+    struct journal_file *journal;    /* NULL: there is none */
+    struct credentials *credentials; /* of DTLS; NULL: there is none */
+    bool up;                         /* the plant */
 };
 
 static void print_service(void *context, FILE *out)
@@ -137,11 +139,20 @@ static struct parcel *take_from_store(void *store, unsigned worker)
     return store_take(store, worker);
 }
 
+/* Tickets that were given before a restart are good after it. */
+static int make_credentials(struct service *s, const struct config *config, const uint8_t *secret)
+{
+    if (!credentials_wanted(config))
+        return 0;
+    s->credentials = credentials_load(config, secret, stderr); /* says what is wrong */
+    return s->credentials ? 0 : -EINVAL;
+}
+
 /* The store says what message IDs follow from: the same as before the restart. */
 static int make_store(struct service *s, const struct config *config, struct plant_links *links)
 {
+    uint8_t secret[CREDENTIALS_SECRET_BYTES];
     struct store_past past;
-    uint8_t secret[16];
     int err;
 
     s->store = store_create(config);
@@ -157,7 +168,9 @@ static int make_store(struct service *s, const struct config *config, struct pla
     links->clock_us = past.clock_us;
     links->number_floor = past.floor;
     links->store = (struct lcore_office){s->store, tell_store, take_from_store};
-    return 0;
+    err = make_credentials(s, config, secret);
+    links->credentials = s->credentials;
+    return err;
 }
 
 static unsigned worker_of(void *context, const struct flow *flow)
@@ -278,6 +291,7 @@ static void stop(struct service *s)
     if (s->up)
         plant_stop(&s->plant);
     journal_file_close(s->journal);
+    credentials_drop(s->credentials);
 }
 
 static int serve(const struct config *config, struct modules *modules)

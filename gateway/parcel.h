@@ -28,6 +28,9 @@ enum parcel_kind {
     PARCEL_RECORD,   /* gateway/store/store.h: between a worker and the store */
     PARCEL_RESOURCE, /* gateway/serve/resource.h: between workers */
     PARCEL_INSPECT,  /* gateway/inspect.h: between the control thread and a worker */
+    /* From the control thread: the pointer to a struct credentials, with the reference that the
+     * worker takes over. */
+    PARCEL_CREDENTIALS,
     PARCEL_KIND_COUNT
 };
 

@@ -7,6 +7,8 @@
 #include "gateway/memory.h"
 #include "gateway/proxy/part.h"
 #include "gateway/proxy/proxy.h"
+#include "gateway/security/credentials.h"
+#include "gateway/security/security.h"
 #include "gateway/serve/discovery.h"
 #include "gateway/serve/module.h"
 #include "gateway/serve/representation.h"
@@ -18,6 +20,10 @@
 /* Flows spread over the workers by a hash: a worker's share of the sessions has a margin, so that
  * the configured number is reached before one worker is full. */
 #define SHARE_MARGIN_PERCENT 112
+
+/* How long a worker that is to end goes on before it takes leave of its peers over DTLS, whatever
+ * is open. */
+#define FAREWELL_AFTER_US 500000
 
 /* Functions of modules that are called in one turn for new states. */
 #define MODULE_CALLS_PER_TURN 32
@@ -34,6 +40,8 @@ struct worker {
     struct discovery *discovery;
     struct representation *fixed; /* by route; prepared for `respond` routes */
     struct module_host *modules;  /* NULL: no route is a module's */
+    struct security *security;    /* NULL: there is no DTLS */
+    uint64_t farewell_us;         /* draining: when peers are told at the latest; 0: not yet */
     const struct config *config;
     bool has_messaging, has_proxy;
     struct counters counters;
@@ -152,6 +160,39 @@ static void on_event(void *context, struct session *s, enum session_event event)
     module_on_session(w->modules, s, event, w->messaging.event_mid);
 }
 
+/* ---- what happens to associations ---- */
+
+static void receive(struct worker *w, const struct datagram *burst, unsigned n);
+
+static void on_plain(void *context, const struct datagram *burst, unsigned n)
+{
+    receive(context, burst, n);
+}
+
+static struct session *session_of(const struct worker *w, const struct flow *flow)
+{
+    const struct session_table *sessions = &w->messaging.sessions;
+
+    return session_find(sessions, flow, session_hash(sessions, flow));
+}
+
+/* Nothing can be sent to its client any more. */
+static void on_association_ended(void *context, const struct flow *flow)
+{
+    struct worker *w = context;
+    struct session *s = session_of(w, flow);
+
+    if (s)
+        messaging_drop_session(&w->messaging, s);
+}
+
+static bool on_is_busy(void *context, const struct flow *flow)
+{
+    const struct session *s = session_of(context, flow);
+
+    return s && !session_is_unused(s);
+}
+
 /* ---- start and end ---- */
 
 static int prepare_fixed(struct worker *w)
@@ -189,15 +230,53 @@ static int start_modules(struct worker *w, const struct worker_setup *setup)
     return setup->modules ? module_host_create(&ms, &w->modules) : -EINVAL;
 }
 
-static uint32_t session_share(const struct worker_setup *setup)
+/* A worker's part of a limit that holds for all of them together. */
+static uint32_t share_of(const struct worker_setup *setup, uint64_t total)
 {
-    uint64_t total = setup->config->limits.sessions;
     uint64_t share;
 
     if (setup->count <= 1)
         return (uint32_t)total;
     share = (total + setup->count - 1) / setup->count * SHARE_MARGIN_PERCENT / 100 + 1;
     return (uint32_t)(share < total ? share : total);
+}
+
+static int start_security(struct worker *w, const struct worker_setup *setup, uint64_t now)
+{
+    struct messaging *m = &w->messaging;
+    uint8_t seed[RANDOM_SEED_BYTES];
+    struct security_setup ss = {
+        .config = setup->config,
+        .io = setup->io,
+        .ops = {.context = w,
+                .deliver = on_plain,
+                .ended = on_association_ended,
+                .is_busy = on_is_busy},
+        .credentials = setup->credentials,
+        .counters = &w->counters,
+        .wheel = &m->wheel,
+        .index = setup->index,
+        .count = setup->count,
+        .associations = share_of(setup, setup->config->limits.associations),
+        .now = now,
+        .seed = seed,
+    };
+
+    if (!security_wanted(setup->config))
+        return 0;
+    if (!setup->credentials)
+        return -EINVAL;
+    for (unsigned i = 0; i < sizeof(seed); i += 8) {
+        uint64_t word = random_u64(&m->random);
+
+        memcpy(seed + i, &word, 8);
+    }
+    w->security = security_create(&ss);
+    if (!w->security)
+        return -errno;
+    m->security = w->security;
+    m->io = security_io(w->security);
+    return 0;
 }
 
 static int worker_init(struct worker *w, const struct worker_setup *setup, uint64_t now)
@@ -214,7 +293,7 @@ static int worker_init(struct worker *w, const struct worker_setup *setup, uint6
                 .session_closed = on_session_closed,
                 .event = on_event},
         .counters = &w->counters,
-        .sessions = session_share(setup),
+        .sessions = share_of(setup, setup->config->limits.sessions),
         .seed = setup->seed,
         .shared_key = setup->shared_key,
         .mids = {.key = setup->mid_key, .life = setup->life},
@@ -227,6 +306,8 @@ static int worker_init(struct worker *w, const struct worker_setup *setup, uint6
     if ((err = messaging_init(&w->messaging, &ms, now)))
         return err;
     w->has_messaging = true;
+    if ((err = start_security(w, setup, now)))
+        return err;
     if ((err = proxy_init(&w->proxy, &w->messaging)))
         return err;
     w->has_proxy = true;
@@ -273,6 +354,7 @@ void worker_destroy(struct worker *w)
     resources_destroy(w->resources);
     if (w->has_proxy)
         proxy_fini(&w->proxy);
+    security_destroy(w->security);
     if (w->has_messaging)
         messaging_fini(&w->messaging);
     memory_release(w, sizeof(*w));
@@ -286,7 +368,7 @@ static void set_now(struct worker *w, uint64_t now)
         w->messaging.now = now;
 }
 
-unsigned worker_receive(struct worker *w, const struct datagram *burst, unsigned n, uint64_t now)
+static void receive(struct worker *w, const struct datagram *burst, unsigned n)
 {
     struct messaging *m = &w->messaging;
     const struct flow *flows[WORKER_BURST];
@@ -294,22 +376,54 @@ unsigned worker_receive(struct worker *w, const struct datagram *burst, unsigned
     uint32_t hashes[WORKER_BURST];
 
     if (n == 0)
-        return 0;
-    set_now(w, now);
+        return;
     for (unsigned i = 0; i < n; i++)
         flows[i] = &burst[i].flow;
     session_find_burst(&m->sessions, flows, hashes, n, found);
     m->sessions.changed = false;
     for (unsigned i = 0; i < n; i++)
         messaging_receive(m, &burst[i], found[i], hashes[i]);
+}
+
+static bool messaging_is_quiet(const struct worker *w)
+{
+    const struct messaging *m = &w->messaging;
+
+    return pool_used(&m->exchanges) == 0 && pool_used(&m->outbound) == m->pings &&
+           pool_used(&m->leisure) == 0;
+}
+
+unsigned worker_receive(struct worker *w, const struct datagram *burst, unsigned n, uint64_t now)
+{
+    set_now(w, now);
+    if (w->security)
+        security_receive(w->security, burst, n, w->messaging.now);
+    else
+        receive(w, burst, n);
     return n;
+}
+
+/* Handshakes, and leave of those who are there when the worker is to end: once what was in flight
+ * has its answers. */
+static unsigned advance_security(struct worker *w)
+{
+    struct messaging *m = &w->messaging;
+
+    if (!w->security)
+        return 0;
+    if (w->farewell_us && (messaging_is_quiet(w) || m->now >= w->farewell_us)) {
+        w->farewell_us = 0;
+        security_drain(w->security, !w->config->security.persist);
+    }
+    return security_advance(w->security, m->now);
 }
 
 unsigned worker_advance(struct worker *w, uint64_t now)
 {
     set_now(w, now);
-    return messaging_advance(&w->messaging) + module_advance(w->modules, MODULE_CALLS_PER_TURN) +
-           proxy_advance(&w->proxy) + resources_advance(w->resources, RESOURCES_PER_TURN);
+    return advance_security(w) + messaging_advance(&w->messaging) +
+           module_advance(w->modules, MODULE_CALLS_PER_TURN) + proxy_advance(&w->proxy) +
+           resources_advance(w->resources, RESOURCES_PER_TURN);
 }
 
 uint64_t worker_next_us(const struct worker *w)
@@ -317,7 +431,7 @@ uint64_t worker_next_us(const struct worker *w)
     uint64_t timer = messaging_next_us(&w->messaging), sweep = persist_next_us(&w->proxy);
 
     if (proxy_has_work(&w->proxy) || resources_has_work(w->resources) ||
-        module_has_work(w->modules))
+        module_has_work(w->modules) || (w->security && security_has_work(w->security)))
         return w->messaging.now;
     return timer < sweep ? timer : sweep;
 }
@@ -331,8 +445,13 @@ void worker_resolved(struct worker *w, const struct resolved *answer, uint64_t n
 void worker_unreachable(struct worker *w, const struct flow *flow, const uint8_t *quoted,
                         size_t length, uint64_t now)
 {
+    struct flow session;
+
     set_now(w, now);
-    messaging_unreachable(&w->messaging, flow, quoted, length);
+    if (w->security && security_unreachable(w->security, flow, quoted, length, &session))
+        messaging_unreachable(&w->messaging, &session, NULL, 0); /* what it quotes is sealed */
+    else
+        messaging_unreachable(&w->messaging, flow, quoted, length);
 }
 
 void worker_changed(struct worker *w, const uint64_t *uris, unsigned n, uint64_t now)
@@ -343,13 +462,14 @@ void worker_changed(struct worker *w, const uint64_t *uris, unsigned n, uint64_t
 }
 
 /* The store's: a relation of before a restart is taken up as a request. */
-static void told_record(struct worker *w, const struct parcel *parcel)
+static void told_record(struct worker *w, struct parcel *parcel)
 {
     uint8_t buffer[MESSAGE_MAX_BYTES];
     struct message message;
     struct request rq;
 
-    if (resources_stored(w->resources, parcel))
+    if ((w->security && security_told(w->security, parcel)) ||
+        resources_stored(w->resources, parcel))
         return;
     if (parcel->type != STORE_RECORD) {
         persist_told(&w->proxy, parcel);
@@ -357,6 +477,19 @@ static void told_record(struct worker *w, const struct parcel *parcel)
         on_request(w, &rq); /* which may have put another message into it */
         persist_handled(&w->proxy, parcel, rq.session, &message);
     }
+}
+
+/* What handshakes are made with from now on. */
+static void told_credentials(struct worker *w, const struct parcel *parcel)
+{
+    struct credentials *credentials;
+
+    if (!parcel_read(parcel, 0, &credentials, sizeof(credentials)))
+        return;
+    if (w->security)
+        security_renew(w->security, credentials);
+    else
+        credentials_drop(credentials);
 }
 
 void worker_told(struct worker *w, struct parcel *parcel, uint64_t now)
@@ -373,6 +506,9 @@ void worker_told(struct worker *w, struct parcel *parcel, uint64_t now)
     case PARCEL_RESOURCE:
         resources_told(w->resources, parcel); /* takes it over */
         return;
+    case PARCEL_CREDENTIALS:
+        told_credentials(w, parcel);
+        break;
     case PARCEL_KIND_COUNT:
         break;
     }
@@ -389,14 +525,14 @@ void worker_drain(struct worker *w)
 {
     w->proxy.draining = true;
     module_drain(w->modules);
+    if (w->security)
+        w->farewell_us = w->messaging.now + FAREWELL_AFTER_US;
 }
 
 bool worker_is_quiet(const struct worker *w)
 {
-    const struct messaging *m = &w->messaging;
-
-    return pool_used(&m->exchanges) == 0 && pool_used(&m->outbound) == m->pings &&
-           pool_used(&m->leisure) == 0;
+    return messaging_is_quiet(w) && w->farewell_us == 0 &&
+           (!w->security || security_is_quiet(w->security));
 }
 
 const struct counters *worker_counters(const struct worker *w)
@@ -407,6 +543,17 @@ const struct counters *worker_counters(const struct worker *w)
 struct counters *worker_counters_mutable(struct worker *w)
 {
     return &w->counters;
+}
+
+static void use_security(const struct security *security, struct worker_usage *usage)
+{
+    struct security_usage own;
+
+    security_usage(security, &own);
+    usage->associations = own.associations;
+    usage->associations_max = own.associations_max;
+    usage->handshakes = own.handshakes;
+    usage->handshakes_max = own.handshakes_max;
 }
 
 void worker_usage(const struct worker *w, struct worker_usage *usage)
@@ -444,4 +591,6 @@ void worker_usage(const struct worker *w, struct worker_usage *usage)
         .async_max = m->config->limits.async,
         .timers = m->wheel.armed,
     };
+    if (w->security)
+        use_security(w->security, usage);
 }

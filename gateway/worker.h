@@ -17,14 +17,17 @@
 #include "gateway/datagram.h"
 #include "gateway/random.h"
 
+struct credentials;
 struct journal;
 struct modules;
 
 struct worker_setup {
-    const struct config *config; /* shared by all workers, not changed while they run */
-    struct modules *modules;     /* shared, too; NULL when no route is a module's */
-    struct worker_io io;         /* copied */
-    unsigned index, count;       /* this worker and how many there are */
+    const struct config *config;     /* shared by all workers, not changed while they run */
+    struct modules *modules;         /* shared, too; NULL when no route is a module's */
+    struct worker_io io;             /* copied */
+    struct credentials *credentials; /* for DTLS: a reference that the worker takes over; NULL
+                                        where the configuration has none */
+    unsigned index, count;           /* this worker and how many there are */
     uint8_t seed[RANDOM_SEED_BYTES];
     uint64_t
         shared_key;   /* secret, the same for all workers: names of resources are hashed with it */
@@ -103,6 +106,8 @@ struct worker_usage {
     uint64_t assembly_bytes, assembly_bytes_max; /* bodies that are not in the cache */
     uint32_t destinations, destinations_max;     /* of the forward proxy */
     uint32_t async, async_max;                   /* requests that modules answer later */
+    uint32_t associations, associations_max;     /* of DTLS */
+    uint32_t handshakes, handshakes_max;         /* under way, or just done */
     uint64_t timers;                             /* armed ones */
 };
 void worker_usage(const struct worker *w, struct worker_usage *usage);

@@ -135,6 +135,8 @@ static int sessions(struct ctl *ctl)
                                             {"ROLE", "role"},
                                             {"PEER", "peer"},
                                             {"LOCAL", "local"},
+                                            {"TRANSPORT", "transport"},
+                                            {"PRINCIPAL", "principal"},
                                             {"SILENT", "silent"},
                                             {"EXCHANGES", "exchanges"},
                                             {"UNACKED", "outstanding"},

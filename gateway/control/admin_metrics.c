@@ -163,9 +163,10 @@ static const struct {
 #name, offsetof(struct worker_usage, name), offsetof(struct worker_usage, name##_max), \
             sizeof(((struct worker_usage *)NULL)->name)                                        \
     }
-    USE(sessions),       USE(exchanges),    USE(forwards),  USE(outbound),  USE(remembered),
-    USE(chunks),         USE(observations), USE(relations), USE(transfers), USE(cache_bytes),
-    USE(assembly_bytes), USE(destinations), USE(resources), USE(async),
+    USE(sessions),   USE(exchanges),   USE(forwards),       USE(outbound),
+    USE(remembered), USE(chunks),      USE(observations),   USE(relations),
+    USE(transfers),  USE(cache_bytes), USE(assembly_bytes), USE(destinations),
+    USE(resources),  USE(async),       USE(associations),   USE(handshakes),
 #undef USE
 };
 

@@ -97,7 +97,7 @@ static json_t *to_json(const struct admin *admin, unsigned worker, const struct 
     json_t *row;
 
     session_id_format(worker, &r->session, id);
-    endpoint_format(&r->session.flow.peer, r->session.flow.peer_port, peer);
+    endpoint_format(&r->session.peer.address, r->session.peer.port, peer);
     row = json_pack("{s:s, s:i, s:s, s:s, s:s, s:s, s:s}", "session", id, "worker", (int)worker,
                     "peer", peer, "token", token, "resource", resource, "method",
                     r->method == CODE_FETCH ? "FETCH" : "GET", "upstream", upstream_name(admin, r));

@@ -7,6 +7,7 @@
 #include "gateway/coap/message.h"
 #include "gateway/control/admin_http.h"
 #include "gateway/control/admin_relation.h"
+#include "gateway/security/aead.h"
 
 #define LIMIT_DEFAULT 100
 #define LIMIT_MAX     1000
@@ -72,6 +73,26 @@ static json_t *transmission_json(const struct transmission *t)
     return set;
 }
 
+static const char *cid_name(const struct inspect_session *s)
+{
+    if (s->own_cid)
+        return s->peer_cid ? "both" : "gateway";
+    return s->peer_cid ? "peer" : "none";
+}
+
+/* JSON has no bytes but text: an identity is written as operators see it elsewhere. */
+static void add_association(json_t *row, const struct inspect_session *s)
+{
+    char principal[PRINCIPAL_TEXT_BYTES];
+
+    principal_format(&s->principal, principal);
+    json_object_set_new(row, "principal", json_string(principal));
+    if (s->suite < SUITE_COUNT)
+        json_object_set_new(row, "suite", json_string(suite_name((enum suite)s->suite)));
+    json_object_set_new(row, "connection_id", json_string(cid_name(s)));
+    json_object_set_new(row, "resumed", json_boolean(s->resumed));
+}
+
 json_t *session_json(const struct admin *admin, unsigned worker, const struct inspect_session *s)
 {
     const struct flow *flow = &s->name.flow;
@@ -79,7 +100,7 @@ json_t *session_json(const struct admin *admin, unsigned worker, const struct in
     json_t *row;
 
     session_id_format(worker, &s->name, id);
-    endpoint_format(&flow->peer, flow->peer_port, peer);
+    endpoint_format(&s->name.peer.address, s->name.peer.port, peer);
     endpoint_format(&admin->config->locals[flow->local].address, flow->local_port, local);
     row = json_pack("{s:s, s:i, s:s, s:s, s:s, s:s, s:o, s:b, s:i, s:i, s:i, s:i}", "id", id,
                     "worker", (int)worker, "role", s->upstream ? "upstream" : "client", "peer",
@@ -91,6 +112,8 @@ json_t *session_json(const struct admin *admin, unsigned worker, const struct in
         json_object_set_new(row, "users", json_integer(s->users));
     else
         json_object_set_new(row, "relations", json_integer(s->relations));
+    if (s->secured)
+        add_association(row, s);
     json_object_set_new(row, "own_parameters", json_boolean(s->own));
     json_object_set_new(row, "transmission", transmission_json(&s->transmission));
     return row;

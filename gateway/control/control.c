@@ -59,7 +59,7 @@ void control_ready(const struct config *config)
         const struct config_listener *l = &config->listeners[i];
         char text[ENDPOINT_TEXT_BYTES];
 
-        fprintf(stderr, " coap://%s",
+        fprintf(stderr, " %s://%s", l->transport == TRANSPORT_DTLS ? "coaps" : "coap",
                 endpoint_format(&config->locals[l->local].address, l->port, text));
     }
     fputc('\n', stderr);

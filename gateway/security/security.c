@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include <openssl/rand.h>
+
 #include "gateway/memory.h"
 #include "gateway/security/security_parts.h"
 
@@ -56,15 +58,19 @@ static void mark_ports(struct security *s)
 
 static int init(struct security *s, const struct security_setup *setup)
 {
-    unsigned contexts = 2 * setup->associations;
+    unsigned contexts =
+        setup->associations < CONTEXTS_MAX / 2 ? 2 * setup->associations : CONTEXTS_MAX;
+    uint64_t secret;
     int err;
 
     random_seed(&s->random, setup->seed);
     mark_ports(s);
-    s->aead = aead_create(contexts < CONTEXTS_MAX ? contexts : CONTEXTS_MAX);
+    s->aead = aead_create(contexts);
     if (!s->aead)
         return -ENOMEM;
-    err = associations_init(&s->associations, setup->associations, random_u64(&s->random));
+    if (RAND_bytes((uint8_t *)&secret, sizeof(secret)) != 1)
+        return -EIO;
+    err = associations_init(&s->associations, setup->associations, secret);
     if (!err)
         err = security_contacts_init(s);
     if (err)
@@ -126,9 +132,9 @@ unsigned security_advance(struct security *s, uint64_t now)
     return s->farewell ? done + security_say_farewell(s) : done;
 }
 
-uint64_t security_next_us(const struct security *s)
+bool security_has_work(const struct security *s)
 {
-    return s->work.head != POOL_NONE || s->farewell ? s->now : UINT64_MAX;
+    return s->work.head != POOL_NONE || s->farewell;
 }
 
 void security_drain(struct security *s, bool farewell)

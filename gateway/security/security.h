@@ -28,6 +28,7 @@
 #include "gateway/timer/wheel.h"
 
 struct credentials;
+struct parcel;
 struct security;
 
 struct security_ops {
@@ -73,8 +74,8 @@ void security_receive(struct security *s, const struct datagram *burst, unsigned
 /* Works on handshakes, within the budget. Returns how much was done. Timers are the wheel's. */
 unsigned security_advance(struct security *s, uint64_t now);
 
-/* When security_advance() has something to do; UINT64_MAX: nothing until something comes. */
-uint64_t security_next_us(const struct security *s);
+/* True when security_advance() has something to do at once. */
+bool security_has_work(const struct security *s);
 
 /* An ICMP error about a datagram to this wire flow. True, and the session's flow in `out`, when
  * what it quotes may well be a record of ours. */
@@ -83,6 +84,9 @@ bool security_unreachable(const struct security *s, const struct flow *wire, con
 
 /* New credentials: for handshakes from now on. Takes over a reference. */
 void security_renew(struct security *s, struct credentials *credentials);
+
+/* What the store says: true when it was for this layer alone. The parcel stays the caller's. */
+bool security_told(struct security *s, struct parcel *parcel);
 
 /* The gateway is stopping: with `farewell` all peers are told that their associations end here
  * (close_notify), within the budget of each security_advance(). No more handshakes begin. */

@@ -11,144 +11,7 @@
 #define BY_WORK offsetof(struct contact, by_work)
 #define BY_AGE  offsetof(struct contact, by_age)
 
-/* Memory for the datagrams that wait, for each handshake that may be under way. */
-#define CHUNK_BYTES_EACH 2048u
-
 static void settle(struct security *s, struct contact *c, enum handshake_state state);
-
-/* ---- contacts ---- */
-
-struct contact *security_contact_of(const struct security *s, const struct flow *wire,
-                                    uint32_t hash)
-{
-    const struct places *places = &s->contacts_by_wire;
-    const struct places_slot *slot = places_slot(places, hash);
-
-    for (; (slot = places_next(places, slot, hash)); slot = places_behind(places, slot)) {
-        struct contact *c = contact_at(s, slot->place - 1);
-
-        if (flow_equal(&c->wire, wire))
-            return c;
-    }
-    return NULL;
-}
-
-/* Random, but for the worker that it is found by; nobody else's. */
-static void draw_id(struct security *s, uint8_t id[ASSOCIATION_ID_BYTES])
-{
-    const struct associations *all = &s->associations;
-
-    do {
-        uint64_t word = random_u64(&s->random) | 1;
-
-        memcpy(id, &word, ASSOCIATION_ID_BYTES);
-        id[0] = (uint8_t)s->setup.index;
-    } while (association_of_id(all, id, places_hash_id(&all->key, id)));
-}
-
-/* One that is done gives its place to one that begins: its peer has nothing to complain of until
- * now. */
-static struct contact *take_contact(struct security *s)
-{
-    struct contact *c = pool_get(&s->contacts);
-
-    if (c || s->lingering.head == POOL_NONE)
-        return c;
-    security_contact_end(s, contact_at(s, s->lingering.head));
-    return pool_get(&s->contacts);
-}
-
-static struct contact *make_contact(struct security *s, const struct flow *wire, uint16_t place,
-                                    enum association_role role)
-{
-    struct contact *c = take_contact(s);
-
-    if (!c)
-        return NULL;
-    memset(c, 0, sizeof(*c));
-    c->wire = *wire;
-    draw_id(s, c->id);
-    c->begun_us = s->now;
-    c->association = POOL_NONE;
-    c->serial = ++s->serial;
-    c->place = place;
-    c->role = (uint8_t)role;
-    timer_init(&c->timer, TIMER_HANDSHAKE);
-    places_add(&s->contacts_by_wire, places_hash_flow(&s->associations.key, wire),
-               pool_index(&s->contacts, c));
-    return c;
-}
-
-static void stop_work(struct security *s, struct contact *c)
-{
-    if (c->working)
-        list_remove(&s->work, &s->contacts, BY_WORK, pool_index(&s->contacts, c));
-    c->working = false;
-}
-
-void security_contact_end(struct security *s, struct contact *c)
-{
-    uint32_t index = pool_index(&s->contacts, c);
-
-    stop_work(s, c);
-    for (unsigned i = 0; i < c->queued; i++)
-        chunks_free(&s->chunks, c->queue[i].chunk);
-    wheel_cancel(s->setup.wheel, &c->timer);
-    if (c->association != POOL_NONE) {
-        struct association *a = pool_at(&s->associations.pool, c->association);
-
-        a->contact = POOL_NONE;
-        list_remove(&s->lingering, &s->contacts, BY_AGE, index);
-    }
-    if (c->handshake)
-        handshake_free(c->handshake);
-    credentials_drop(c->credentials);
-    places_remove(&s->contacts_by_wire, places_hash_flow(&s->associations.key, &c->wire), index);
-    pool_put_at(&s->contacts, index);
-}
-
-/* Nothing comes of it. */
-static void fail(struct security *s, struct contact *c, int error)
-{
-    struct endpoint peer = {c->wire.peer, c->wire.peer_port};
-    struct flow flow = flow_make(c->wire.local, c->wire.local_port, &peer, TRANSPORT_DTLS);
-    bool ours = c->role == ASSOCIATION_CLIENT;
-
-    s->setup.counters->dtls_handshakes_failed++;
-    security_contact_end(s, c);
-    if (ours)
-        s->setup.ops.connected(s->setup.ops.context, &flow, error);
-}
-
-/* ---- datagrams that wait ---- */
-
-void security_queue(struct security *s, struct contact *c, const uint8_t *data, size_t length)
-{
-    uint32_t chunk;
-
-    if (c->queued == CONTACT_QUEUE ||
-        (chunk = chunks_write(&s->chunks, data, length)) == CHUNK_NONE) {
-        s->setup.counters->drop_dtls_queue++;
-        return;
-    }
-    c->queue[c->queued].chunk = chunk;
-    c->queue[c->queued++].length = (uint16_t)length;
-    if (!c->working)
-        list_push_back(&s->work, &s->contacts, BY_WORK, pool_index(&s->contacts, c));
-    c->working = true;
-}
-
-/* The oldest one, into s->datagram. Its length. */
-static uint16_t take_datagram(struct security *s, struct contact *c)
-{
-    uint16_t length = c->queue[0].length;
-
-    chunks_read(&s->chunks, c->queue[0].chunk, s->datagram, length);
-    chunks_free(&s->chunks, c->queue[0].chunk);
-    c->queued--;
-    memmove(&c->queue[0], &c->queue[1], c->queued * sizeof(c->queue[0]));
-    return length;
-}
 
 /* ---- the beginning ---- */
 
@@ -174,7 +37,7 @@ static void greet(struct security *s, const struct datagram *d, unsigned listene
     if (c && c->association != POOL_NONE)
         return; /* late: it has been answered by all that follows it */
     if (!c && !s->draining)
-        c = make_contact(s, &d->flow, (uint16_t)listener, ASSOCIATION_SERVER);
+        c = security_contact_make(s, &d->flow, (uint16_t)listener, ASSOCIATION_SERVER);
     if (!c) {
         s->setup.counters->dtls_handshakes_refused++;
         return;
@@ -249,7 +112,8 @@ int security_connect(struct security *s, unsigned upstream, const struct flow *s
     wire.transport = TRANSPORT_UDP;
     if (security_contact_of(s, &wire, places_hash_flow(&s->associations.key, &wire)))
         return -EALREADY;
-    c = s->draining ? NULL : make_contact(s, &wire, (uint16_t)upstream, ASSOCIATION_CLIENT);
+    c = s->draining ? NULL
+                    : security_contact_make(s, &wire, (uint16_t)upstream, ASSOCIATION_CLIENT);
     if (!c)
         return -ENOBUFS;
     err = begin(s, c);
@@ -262,6 +126,19 @@ int security_connect(struct security *s, unsigned upstream, const struct flow *s
 }
 
 /* ---- the end ---- */
+
+/* Nothing comes of it. */
+static void fail(struct security *s, struct contact *c, int error)
+{
+    struct endpoint peer = {c->wire.peer, c->wire.peer_port};
+    struct flow flow = flow_make(c->wire.local, c->wire.local_port, &peer, TRANSPORT_DTLS);
+    bool ours = c->role == ASSOCIATION_CLIENT;
+
+    s->setup.counters->dtls_handshakes_failed++;
+    security_contact_end(s, c);
+    if (ours)
+        s->setup.ops.connected(s->setup.ops.context, &flow, error);
+}
 
 static void fill(struct association *a, const struct contact *c,
                  const struct handshake_outcome *outcome)
@@ -316,7 +193,7 @@ static void receive_queued(struct security *s, struct contact *c)
         lengths[i] = c->queue[i].length;
     }
     c->queued = 0;
-    stop_work(s, c);
+    security_contact_rest(s, c);
     for (unsigned i = 0; i < n; i++) { /* `c` may go by any of them */
         chunks_read(&s->chunks, chunks[i], s->datagram, lengths[i]);
         chunks_free(&s->chunks, chunks[i]);
@@ -345,9 +222,16 @@ static void finish(struct security *s, struct contact *c)
 
 /* ---- keys ---- */
 
-/* An identity that is not in the file: the store may know it. */
+/* An identity that is not in the file: the store may know it. Otherwise it is unknown. */
 static enum handshake_state find_key(struct security *s, struct contact *c)
 {
+    bool store =
+        c->role == ASSOCIATION_SERVER && s->setup.config->listeners[c->place].dtls->psk_store;
+
+    if (store && security_ask_key(s, c)) {
+        c->asking = true;
+        return HANDSHAKE_NEEDS_KEY;
+    }
     return handshake_give_key(c->handshake, NULL, 0, s->now);
 }
 
@@ -376,11 +260,26 @@ static void settle(struct security *s, struct contact *c, enum handshake_state s
     wheel_arm(s->setup.wheel, &c->timer, handshake_due_us(c->handshake));
 }
 
+/* What follows when a step has ended the handshake well: the rest of its last datagram, which is in
+ * s->datagram, and what has come after that. */
+static void begin_association(struct security *s, const struct flow *wire, uint32_t serial,
+                              uint16_t length, size_t left)
+{
+    struct contact *c;
+
+    if (left && left <= length)
+        security_receive_own(s, wire, s->datagram + length - left, left);
+    c = security_contact_of(s, wire, places_hash_flow(&s->associations.key, wire));
+    if (c && c->serial == serial)
+        receive_queued(s, c);
+    security_flush(s);
+}
+
 /* Works on one datagram. What it cost, in units. */
 static unsigned step(struct security *s, struct contact *c)
 {
-    uint16_t length = take_datagram(s, c);
-    uint32_t index = pool_index(&s->contacts, c), serial = c->serial;
+    uint16_t length = security_unqueue(s, c);
+    uint32_t serial = c->serial;
     struct flow wire = c->wire;
     bool was_done = c->association != POOL_NONE;
     enum handshake_state state;
@@ -396,15 +295,34 @@ static unsigned step(struct security *s, struct contact *c)
     state = handshake_feed(c->handshake, s->datagram, length, s->now);
     left = handshake_left(c->handshake);
     settle(s, c, state);
-    if (was_done || state != HANDSHAKE_DONE)
-        return weight;
-    if (left && left <= length)
-        security_receive_own(s, &wire, s->datagram + length - left, left);
-    c = security_contact_of(s, &wire, places_hash_flow(&s->associations.key, &wire));
-    if (c && pool_index(&s->contacts, c) == index && c->serial == serial)
-        receive_queued(s, c);
-    security_flush(s);
+    if (!was_done && state == HANDSHAKE_DONE)
+        begin_association(s, &wire, serial, length, left);
     return weight;
+}
+
+void security_take_key(struct security *s, uint64_t cookie, int error, const uint8_t *key,
+                       size_t length)
+{
+    uint32_t index = (uint32_t)cookie, serial = (uint32_t)(cookie >> 32);
+    enum handshake_state state;
+    struct contact *c;
+    struct flow wire;
+
+    if (index >= s->contacts.capacity || serial == 0 || s->serials[index] != serial)
+        return; /* it has ended */
+    c = contact_at(s, index);
+    if (!c->asking)
+        return;
+    c->asking = false;
+    if (error && error != -ENOENT) { /* it cannot be said that the identity is unknown */
+        fail(s, c, error);
+        return;
+    }
+    wire = c->wire;
+    state = handshake_give_key(c->handshake, key, error ? 0 : length, s->now);
+    settle(s, c, state);
+    if (state == HANDSHAKE_DONE)
+        begin_association(s, &wire, serial, 0, 0);
 }
 
 unsigned security_work(struct security *s)
@@ -415,7 +333,7 @@ unsigned security_work(struct security *s)
         uint32_t index = s->work.head;
         struct contact *c = contact_at(s, index);
 
-        stop_work(s, c);
+        security_contact_rest(s, c);
         if (c->queued > 1) { /* the next one in its turn */
             list_push_back(&s->work, &s->contacts, BY_WORK, index);
             c->working = true;
@@ -442,51 +360,4 @@ void security_on_handshake(void *context, struct timer *timer, uint64_t now_us)
         security_contact_end(s, c);
     else
         settle(s, c, state);
-}
-
-/* ---- start and end ---- */
-
-static void send_flight(void *context, struct handshake *h, const uint8_t *datagram, size_t length)
-{
-    struct security *s = context;
-    const struct contact *c = handshake_owner(h);
-
-    (void)security_send_raw(s, &c->wire, datagram, length); /* lost: it is repeated */
-}
-
-int security_contacts_init(struct security *s)
-{
-    uint32_t max = s->setup.config->limits.handshakes;
-    struct handshakes_setup setup = {.max = max, .ops = {.context = s, .send = send_flight}};
-    int err;
-
-    s->work = s->lingering = LIST_NONE;
-    for (unsigned i = 0; i < sizeof(setup.seed); i += 8) {
-        uint64_t word = random_u64(&s->random);
-
-        memcpy(setup.seed + i, &word, 8);
-    }
-    if ((err = pool_init(&s->contacts, sizeof(struct contact), max)) ||
-        (err = places_init(&s->contacts_by_wire, max)) ||
-        (err = chunks_init(&s->chunks, (size_t)max * CHUNK_BYTES_EACH + 64 * CHUNK_BYTES)))
-        return err;
-    s->handshakes = handshakes_create(&setup);
-    OPENSSL_cleanse(setup.seed, sizeof(setup.seed));
-    return s->handshakes ? 0 : -ENOMEM;
-}
-
-void security_contacts_fini(struct security *s)
-{
-    for (uint32_t i = 0; s->contacts_by_wire.slots && i <= s->contacts_by_wire.mask;) {
-        uint32_t place = s->contacts_by_wire.slots[i].place;
-
-        if (place)
-            security_contact_end(s, contact_at(s, place - 1)); /* another one may move up here */
-        else
-            i++;
-    }
-    handshakes_destroy(s->handshakes);
-    chunks_fini(&s->chunks);
-    places_fini(&s->contacts_by_wire);
-    pool_fini(&s->contacts);
 }

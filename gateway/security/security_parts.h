@@ -56,7 +56,7 @@ struct contact {
 struct security {
     struct security_setup setup;
     uint64_t now;
-    struct random random;
+    struct random random; /* of ids, which everybody may see: secrets are not drawn from it */
     struct aead *aead;
     struct credentials *credentials;
     struct handshakes *handshakes;
@@ -65,10 +65,10 @@ struct security {
 
     struct pool contacts;
     struct places contacts_by_wire;
-    struct list work;      /* contacts with datagrams to be worked on */
-    struct list lingering; /* those that are done, oldest first */
-    uint32_t serial;
-    struct chunks chunks; /* their datagrams */
+    struct list work;          /* contacts with datagrams to be worked on */
+    struct list lingering;     /* those that are done, oldest first */
+    uint32_t serial, *serials; /* the last one; of each contact by index, 0: it is not in use */
+    struct chunks chunks;      /* their datagrams */
 
     bool draining, farewell;
     uint32_t farewell_at; /* slot of the table of ids */
@@ -140,20 +140,40 @@ void security_on_idle(void *context, struct timer *timer, uint64_t now_us);
 /* Tells some of the peers that this is the end. Returns how many. */
 unsigned security_say_farewell(struct security *s);
 
-/* ---- security_handshake.c ---- */
+/* ---- security_contact.c ---- */
 
 int security_contacts_init(struct security *s);
 void security_contacts_fini(struct security *s);
 
+/* NULL when all are in use, and none of them is done. */
+struct contact *security_contact_make(struct security *s, const struct flow *wire, uint16_t place,
+                                      enum association_role role);
+
+/* NULL: there is none. */
 struct contact *security_contact_of(const struct security *s, const struct flow *wire,
                                     uint32_t hash);
-/* A datagram that begins with a record of epoch 0: true when it was a ClientHello, which is dealt
- * with then. */
-bool security_receive_hello(struct security *s, const struct datagram *d, uint32_t hash);
 /* Lets a datagram wait for its turn. */
 void security_queue(struct security *s, struct contact *c, const uint8_t *data, size_t length);
 void security_contact_end(struct security *s, struct contact *c);
+/* The oldest datagram that waits, into s->datagram. Its length. */
+uint16_t security_unqueue(struct security *s, struct contact *c);
+/* Takes it out of the list of those that have something to do. */
+void security_contact_rest(struct security *s, struct contact *c);
+
+/* ---- security_handshake.c ---- */
+
+/* A datagram that begins with a record of epoch 0: true when it was a ClientHello, which is dealt
+ * with then. */
+bool security_receive_hello(struct security *s, const struct datagram *d, uint32_t hash);
 unsigned security_work(struct security *s);
+/* The answer to a question for a pre-shared key. */
+void security_take_key(struct security *s, uint64_t cookie, int error, const uint8_t *key,
+                       size_t length);
 void security_on_handshake(void *context, struct timer *timer, uint64_t now_us);
+
+/* ---- security_store.c ---- */
+
+/* Asks the store for the key that a handshake needs. False: it cannot be asked now. */
+bool security_ask_key(struct security *s, const struct contact *c);
 
 #endif

@@ -354,10 +354,12 @@ static int api_session_address(struct coapgw_instance *instance, coapgw_session 
 {
     const struct session *s = instance ? module_session(instance->host, handle) : NULL;
     char whole[ENDPOINT_TEXT_BYTES];
+    struct endpoint peer;
 
     if (!s)
         return -ENOENT;
-    endpoint_format(&s->flow.peer, s->flow.peer_port, whole);
+    peer = messaging_peer(instance->host->m, &s->flow);
+    endpoint_format(&peer.address, peer.port, whole);
     if (strlen(whole) >= room)
         return -ENOSPC;
     memcpy(text, whole, strlen(whole) + 1);

@@ -237,6 +237,8 @@ struct session *messaging_open_client(struct messaging *m, const struct flow *fl
     if (!s)
         return NULL;
     s->place = (uint16_t)(listener - m->config->listeners);
+    /* Its cookie has come back from there (RFC 6347 4.2.1), unless that was before a restart. */
+    s->proven = flow->transport == TRANSPORT_DTLS && !security_is_unproven(m->security, flow);
     begin(m, s);
     return s;
 }

@@ -14,8 +14,10 @@
 
 /* ---- sending ---- */
 
-uint16_t messaging_headers(const struct flow *flow)
+uint16_t messaging_headers(const struct messaging *m, const struct flow *flow)
 {
+    if (__builtin_expect(flow->transport == TRANSPORT_DTLS, 0))
+        return security_headers(m->security, flow) + security_overhead(m->security, flow);
     return address_is_v4(&flow->peer) ? IP4_UDP_BYTES : IP6_UDP_BYTES;
 }
 
@@ -23,8 +25,16 @@ uint16_t messaging_room(const struct messaging *m, const struct flow *flow)
 {
     uint16_t room = m->config->locals[flow->local].mtu;
 
-    room -= messaging_headers(flow);
+    room -= messaging_headers(m, flow);
     return room < MESSAGE_MAX_BYTES ? room : MESSAGE_MAX_BYTES;
+}
+
+struct endpoint messaging_peer(const struct messaging *m, const struct flow *flow)
+{
+    struct endpoint peer = {flow->peer, flow->peer_port};
+
+    (void)security_peer(m->security, flow, &peer);
+    return peer;
 }
 
 void messaging_send(struct messaging *m, const struct flow *flow, struct outgoing *out,
@@ -114,8 +124,11 @@ static void check_echo(struct messaging *m, struct request *rq)
         echo_verify(m->echo, &rq->session->flow, m->now, echo->value, echo->length);
 
     rq->own_echo = verdict != ECHO_FOREIGN;
-    if (verdict == ECHO_PROOF)
-        rq->session->proven = true;
+    if (verdict != ECHO_PROOF)
+        return;
+    rq->session->proven = true;
+    if (rq->session->flow.transport == TRANSPORT_DTLS)
+        security_prove(m->security, &rq->session->flow);
 }
 
 static void serve_request(struct messaging *m, struct session *s, const struct message *msg,
@@ -135,6 +148,11 @@ static void serve_request(struct messaging *m, struct session *s, const struct m
             reply_code(m, &rq, CODE_BAD_REQUEST, "token too long");
         else
             m->counters->drop_long_token++;
+        return;
+    }
+    if (__builtin_expect(!s->proven && s->flow.transport == TRANSPORT_DTLS, 0) &&
+        !code_is_safe(msg->code)) {
+        reply_challenge(m, &rq);
         return;
     }
     m->ops.request(m->ops.context, &rq);

@@ -24,6 +24,7 @@
 #include "gateway/datagram.h"
 #include "gateway/list.h"
 #include "gateway/random.h"
+#include "gateway/security/security.h"
 #include "gateway/session/dedup.h"
 #include "gateway/session/echo.h"
 #include "gateway/session/mid_index.h"
@@ -304,6 +305,7 @@ struct messaging {
     struct counters *counters;
     const struct config *config;
     struct worker_io io;
+    struct security *security; /* sessions over DTLS; NULL: there are none */
     struct messaging_ops ops;
     struct random random;
     struct mid_origin mids;
@@ -414,11 +416,14 @@ static inline void messaging_event(struct messaging *m, struct session *s, enum 
     m->ops.event(m->ops.context, s, event);
 }
 
-/* Bytes of the IP and UDP headers around a message of a flow. */
-uint16_t messaging_headers(const struct flow *flow);
+/* Bytes around a message of a flow: of the IP and UDP headers, and of its record. */
+uint16_t messaging_headers(const struct messaging *m, const struct flow *flow);
 
-/* The largest message to a flow: the MTU of its interface less the IP and UDP headers. */
+/* The largest message to a flow: the MTU of its interface less what is around it. */
 uint16_t messaging_room(const struct messaging *m, const struct flow *flow);
+
+/* The address that a flow's peer has now: over DTLS the flow does not say it. */
+struct endpoint messaging_peer(const struct messaging *m, const struct flow *flow);
 
 /* Counts a message that is about to be sent, and sends it. */
 void messaging_send(struct messaging *m, const struct flow *flow, struct outgoing *out,

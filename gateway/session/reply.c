@@ -175,7 +175,7 @@ bool request_admit(struct messaging *m, struct request *rq, bool pure)
 /* IP and UDP headers count on both sides: they are what an attacker pays and what a victim gets. */
 uint16_t reply_longest(const struct messaging *m, const struct session *s, uint16_t request_length)
 {
-    uint32_t headers = messaging_headers(&s->flow), longest;
+    uint32_t headers = messaging_headers(m, &s->flow), longest;
 
     if (s->proven || m->config->limits.amplification == 0)
         return 0;

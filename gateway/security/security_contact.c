@@ -1,0 +1,186 @@
+/* Handshakes that are under way or just done: who has one, and which of its datagrams wait. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/crypto.h>
+#include <openssl/rand.h>
+
+#include "gateway/security/security_parts.h"
+
+#define BY_WORK offsetof(struct contact, by_work)
+#define BY_AGE  offsetof(struct contact, by_age)
+
+/* Memory for the datagrams that wait, for each handshake that may be under way. */
+#define CHUNK_BYTES_EACH 2048u
+
+/* ---- contacts ---- */
+
+struct contact *security_contact_of(const struct security *s, const struct flow *wire,
+                                    uint32_t hash)
+{
+    const struct places *places = &s->contacts_by_wire;
+    const struct places_slot *slot = places_slot(places, hash);
+
+    for (; (slot = places_next(places, slot, hash)); slot = places_behind(places, slot)) {
+        struct contact *c = contact_at(s, slot->place - 1);
+
+        if (flow_equal(&c->wire, wire))
+            return c;
+    }
+    return NULL;
+}
+
+/* Random, but for the worker that it is found by; nobody else's. */
+static void draw_id(struct security *s, uint8_t id[ASSOCIATION_ID_BYTES])
+{
+    const struct associations *all = &s->associations;
+
+    do {
+        uint64_t word = random_u64(&s->random) | 1;
+
+        memcpy(id, &word, ASSOCIATION_ID_BYTES);
+        id[0] = (uint8_t)s->setup.index;
+    } while (association_of_id(all, id, places_hash_id(&all->key, id)));
+}
+
+/* One that is done gives its place to one that begins: its peer has nothing to complain of until
+ * now. */
+static struct contact *take_contact(struct security *s)
+{
+    struct contact *c = pool_get(&s->contacts);
+
+    if (c || s->lingering.head == POOL_NONE)
+        return c;
+    security_contact_end(s, contact_at(s, s->lingering.head));
+    return pool_get(&s->contacts);
+}
+
+struct contact *security_contact_make(struct security *s, const struct flow *wire, uint16_t place,
+                                      enum association_role role)
+{
+    struct contact *c = take_contact(s);
+
+    if (!c)
+        return NULL;
+    memset(c, 0, sizeof(*c));
+    c->wire = *wire;
+    draw_id(s, c->id);
+    c->begun_us = s->now;
+    c->association = POOL_NONE;
+    c->serial = ++s->serial ? s->serial : ++s->serial;
+    s->serials[pool_index(&s->contacts, c)] = c->serial;
+    c->place = place;
+    c->role = (uint8_t)role;
+    timer_init(&c->timer, TIMER_HANDSHAKE);
+    places_add(&s->contacts_by_wire, places_hash_flow(&s->associations.key, wire),
+               pool_index(&s->contacts, c));
+    return c;
+}
+
+void security_contact_rest(struct security *s, struct contact *c)
+{
+    if (c->working)
+        list_remove(&s->work, &s->contacts, BY_WORK, pool_index(&s->contacts, c));
+    c->working = false;
+}
+
+void security_contact_end(struct security *s, struct contact *c)
+{
+    uint32_t index = pool_index(&s->contacts, c);
+
+    security_contact_rest(s, c);
+    for (unsigned i = 0; i < c->queued; i++)
+        chunks_free(&s->chunks, c->queue[i].chunk);
+    wheel_cancel(s->setup.wheel, &c->timer);
+    if (c->association != POOL_NONE) {
+        struct association *a = pool_at(&s->associations.pool, c->association);
+
+        a->contact = POOL_NONE;
+        list_remove(&s->lingering, &s->contacts, BY_AGE, index);
+    }
+    if (c->handshake)
+        handshake_free(c->handshake);
+    credentials_drop(c->credentials);
+    s->serials[index] = 0;
+    places_remove(&s->contacts_by_wire, places_hash_flow(&s->associations.key, &c->wire), index);
+    pool_put_at(&s->contacts, index);
+}
+
+/* ---- datagrams that wait ---- */
+
+void security_queue(struct security *s, struct contact *c, const uint8_t *data, size_t length)
+{
+    uint32_t chunk;
+
+    if (c->queued == CONTACT_QUEUE ||
+        (chunk = chunks_write(&s->chunks, data, length)) == CHUNK_NONE) {
+        s->setup.counters->drop_dtls_queue++;
+        return;
+    }
+    c->queue[c->queued].chunk = chunk;
+    c->queue[c->queued++].length = (uint16_t)length;
+    if (!c->working)
+        list_push_back(&s->work, &s->contacts, BY_WORK, pool_index(&s->contacts, c));
+    c->working = true;
+}
+
+/* The oldest one, into s->datagram. Its length. */
+uint16_t security_unqueue(struct security *s, struct contact *c)
+{
+    uint16_t length = c->queue[0].length;
+
+    chunks_read(&s->chunks, c->queue[0].chunk, s->datagram, length);
+    chunks_free(&s->chunks, c->queue[0].chunk);
+    c->queued--;
+    memmove(&c->queue[0], &c->queue[1], c->queued * sizeof(c->queue[0]));
+    return length;
+}
+
+/* ---- start and end ---- */
+
+static void send_flight(void *context, struct handshake *h, const uint8_t *datagram, size_t length)
+{
+    struct security *s = context;
+    const struct contact *c = handshake_owner(h);
+
+    (void)security_send_raw(s, &c->wire, datagram, length); /* lost: it is repeated */
+}
+
+int security_contacts_init(struct security *s)
+{
+    uint32_t max = s->setup.config->limits.handshakes;
+    struct handshakes_setup setup = {.max = max, .ops = {.context = s, .send = send_flight}};
+    int err;
+
+    s->work = s->lingering = LIST_NONE;
+    if (RAND_bytes(setup.seed, sizeof(setup.seed)) != 1)
+        return -EIO;
+    if ((err = pool_init(&s->contacts, sizeof(struct contact), max)) ||
+        (err = places_init(&s->contacts_by_wire, max)) ||
+        (err = chunks_init(&s->chunks, (size_t)max * CHUNK_BYTES_EACH + 64 * CHUNK_BYTES)))
+        return err;
+    s->serials = calloc(max, sizeof(*s->serials));
+    if (!s->serials)
+        return -ENOMEM;
+    s->handshakes = handshakes_create(&setup);
+    OPENSSL_cleanse(setup.seed, sizeof(setup.seed));
+    return s->handshakes ? 0 : -ENOMEM;
+}
+
+void security_contacts_fini(struct security *s)
+{
+    for (uint32_t i = 0; s->contacts_by_wire.slots && i <= s->contacts_by_wire.mask;) {
+        uint32_t place = s->contacts_by_wire.slots[i].place;
+
+        if (place)
+            security_contact_end(s, contact_at(s, place - 1)); /* another one may move up here */
+        else
+            i++;
+    }
+    handshakes_destroy(s->handshakes);
+    chunks_fini(&s->chunks);
+    places_fini(&s->contacts_by_wire);
+    pool_fini(&s->contacts);
+    free(s->serials);
+}
