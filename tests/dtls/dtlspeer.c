@@ -38,9 +38,12 @@ static int usage(int status)
           "  get PATH | observe PATH | post PATH TEXT | put PATH TEXT\n"
           "  wait COUNT | wait SECONDSs    for notifications\n"
           "  rebind [ADDRESS]          another socket, and so another source port\n"
+          "  back                      to the socket before; again: to and fro\n"
           "  replay | forge            the last datagram again; a record with a broken tag\n"
           "  silent SECONDS            in which nothing may come\n"
           "  sleep SECONDS | close | closed    closed: waits for the server's close_notify\n"
+          "  export                    keys, the next sequence number, how many records were "
+          "refused\n"
           "  send TEXT | expect TEXT   with --raw\n"
           "The status is 0 when each step did what it says; the first one that did not is the "
           "last.\n",
@@ -279,6 +282,8 @@ static int run(struct tool *t, const char *bound, char **arguments)
         status = run_script(t, arguments);
         fflush(stdout);
         close(t->fd);
+        if (t->other_fd >= 0)
+            close(t->other_fd);
     }
     peer_free(&t->peer);
     peer_crypto_destroy(t->crypto);
@@ -287,7 +292,7 @@ static int run(struct tool *t, const char *bound, char **arguments)
 
 int main(int argc, char **argv)
 {
-    static struct tool tool = {.fd = -1, .timeout_us = 10 * SECOND_US, .alert = -1};
+    static struct tool tool = {.fd = -1, .other_fd = -1, .timeout_us = 10 * SECOND_US, .alert = -1};
     const char *bound = NULL;
     int kind;
 

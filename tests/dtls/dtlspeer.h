@@ -36,7 +36,7 @@ struct tool {
     struct peer peer; /* all zero before the first connect */
     struct sockaddr_storage server;
     socklen_t server_length;
-    int fd;
+    int fd, other_fd; /* the one before the last rebind, or -1 */
     uint64_t timeout_us;
     bool raw;      /* application data is text, not CoAP */
     bool has_last; /* a datagram was sent on this association */
@@ -57,7 +57,8 @@ struct tool {
 uint64_t clock_us(void);
 
 /* dtlspeer_link.c */
-/* A new socket to the server, bound to `address` (text) or to any (NULL). 0 or negative errno. */
+/* A new socket to the server, bound to `address` (text) or to any (NULL); the one before becomes
+ * the other one. 0 or negative errno. */
 int link_open(struct tool *t, const char *address);
 /* Waits for datagrams, timers, `until_us` or input on `input` (-1: none), and handles what comes.
  * True when there is input. */

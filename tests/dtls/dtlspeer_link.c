@@ -46,8 +46,9 @@ int link_open(struct tool *t, const char *address)
         close(fd);
         return error;
     }
-    if (t->fd >= 0)
-        close(t->fd);
+    if (t->other_fd >= 0)
+        close(t->other_fd);
+    t->other_fd = t->fd;
     t->fd = fd;
     return 0;
 }

@@ -276,6 +276,35 @@ static int step_rebind(struct tool *t, char *argument)
     return 0;
 }
 
+static int step_back(struct tool *t, char *argument)
+{
+    int fd = t->fd;
+
+    (void)argument;
+    if (t->other_fd < 0)
+        return failed("there was no rebind");
+    t->fd = t->other_fd;
+    t->other_fd = fd;
+    puts("back");
+    return 0;
+}
+
+static int step_export(struct tool *t, char *argument)
+{
+    struct peer_export e;
+
+    (void)argument;
+    peer_export(&t->peer, &e);
+    printf("export");
+    print_hex("write_key", e.write.key, e.key_bytes, true);
+    print_hex("write_iv", e.write.iv, e.iv_bytes, true);
+    print_hex("read_key", e.read.key, e.key_bytes, true);
+    print_hex("read_iv", e.read.iv, e.iv_bytes, true);
+    printf(" next=%llu read_top=%llu refused=%u\n", (unsigned long long)e.write_sequence[1],
+           (unsigned long long)e.read_top, peer_refused(&t->peer));
+    return 0;
+}
+
 static int step_replay(struct tool *t, char *argument)
 {
     int error;
@@ -350,7 +379,8 @@ static const struct {
     {"send", step_send, true},        {"expect", step_expect, true},
     {"rebind", step_rebind, false},   {"replay", step_replay, false},
     {"forge", step_forge, false},     {"silent", step_silent, true},
-    {"sleep", step_sleep, true},
+    {"sleep", step_sleep, true},      {"back", step_back, false},
+    {"export", step_export, false},
 };
 
 int step_run(struct tool *t, char *line)

@@ -62,8 +62,8 @@ enum peer_refusal {
     PEER_REFUSALS
 };
 
-/* The AEAD contexts of a thread, keyed anew for each record, and the digest and KDF. NULL when
- * there is no memory or libcrypto lacks an algorithm. */
+/* The AEAD contexts of a thread, which all peers share and key as they need them, and the digest
+ * and the KDF: 2 MB at most. NULL when there is no memory or libcrypto lacks an algorithm. */
 struct peer_crypto;
 struct peer_crypto *peer_crypto_create(void);
 void peer_crypto_destroy(struct peer_crypto *crypto);

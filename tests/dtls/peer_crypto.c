@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include <openssl/core_names.h>
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/kdf.h>
 
@@ -17,8 +18,18 @@ static const struct suite suites[PEER_SUITES] = {
 
 enum direction { OPEN, SEAL, DIRECTIONS };
 
+/* A context and the key that it was last used with: a new key takes as long as a short record does,
+ * so that a few hundred associations do without. */
+struct keyed {
+    EVP_CIPHER_CTX *context;
+    bool has_key;
+    uint8_t key[PEER_KEY_MAX];
+};
+
+#define PLACES 256
+
 struct peer_crypto {
-    EVP_CIPHER_CTX *aead[PEER_SUITES][DIRECTIONS];
+    struct keyed aead[PEER_SUITES][DIRECTIONS][PLACES];
     EVP_KDF_CTX *kdf;
     EVP_MD *digest;
 };
@@ -38,21 +49,23 @@ const char *peer_suite_name(uint16_t suite)
     return found ? found->name : NULL;
 }
 
-static EVP_CIPHER_CTX *aead_create(const EVP_CIPHER *cipher, enum direction direction)
+static bool aead_create(struct keyed *k, unsigned suite, enum direction direction)
 {
+    const EVP_CIPHER *ciphers[PEER_SUITES] = {EVP_aes_128_ccm(), EVP_aes_128_gcm(),
+                                              EVP_chacha20_poly1305()};
     EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
 
-    if (context && EVP_CipherInit_ex(context, cipher, NULL, NULL, NULL, direction) == 1 &&
-        EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_IVLEN, PEER_IV_MAX, NULL) == 1)
-        return context;
+    if (context && EVP_CipherInit_ex(context, ciphers[suite], NULL, NULL, NULL, direction) == 1 &&
+        EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_IVLEN, PEER_IV_MAX, NULL) == 1) {
+        k->context = context;
+        return true;
+    }
     EVP_CIPHER_CTX_free(context);
-    return NULL;
+    return false;
 }
 
 struct peer_crypto *peer_crypto_create(void)
 {
-    const EVP_CIPHER *ciphers[PEER_SUITES] = {EVP_aes_128_ccm(), EVP_aes_128_gcm(),
-                                              EVP_chacha20_poly1305()};
     struct peer_crypto *crypto = calloc(1, sizeof(*crypto));
     EVP_KDF *kdf = EVP_KDF_fetch(NULL, "TLS1-PRF", NULL);
     bool whole;
@@ -66,11 +79,9 @@ struct peer_crypto *peer_crypto_create(void)
     EVP_KDF_free(kdf);
     crypto->digest = EVP_MD_fetch(NULL, "SHA256", NULL);
     whole = crypto->kdf && crypto->digest;
-    for (unsigned i = 0; i < PEER_SUITES; i++)
-        for (unsigned d = 0; d < DIRECTIONS; d++) {
-            crypto->aead[i][d] = aead_create(ciphers[i], (enum direction)d);
-            whole &= crypto->aead[i][d] != NULL;
-        }
+    for (unsigned i = 0; whole && i < PEER_SUITES; i++)
+        for (unsigned d = 0; whole && d < DIRECTIONS; d++)
+            whole = aead_create(&crypto->aead[i][d][0], i, (enum direction)d);
     if (whole)
         return crypto;
     peer_crypto_destroy(crypto);
@@ -83,39 +94,60 @@ void peer_crypto_destroy(struct peer_crypto *crypto)
         return;
     for (unsigned i = 0; i < PEER_SUITES; i++)
         for (unsigned d = 0; d < DIRECTIONS; d++)
-            EVP_CIPHER_CTX_free(crypto->aead[i][d]);
+            for (unsigned j = 0; j < PLACES; j++)
+                EVP_CIPHER_CTX_free(crypto->aead[i][d][j].context);
     EVP_KDF_CTX_free(crypto->kdf);
     EVP_MD_free(crypto->digest);
+    OPENSSL_cleanse(crypto, sizeof(*crypto));
     free(crypto);
+}
+
+/* The place of a key; keys are as good as random. The first one of all is there from the start, and
+ * stands in where there is no memory for another. */
+static struct keyed *aead_place(struct peer_crypto *crypto, const struct suite *suite,
+                                enum direction direction, const uint8_t *key)
+{
+    struct keyed *places = crypto->aead[suite->index][direction];
+    struct keyed *k = &places[key[0] % PLACES];
+
+    return k->context || aead_create(k, suite->index, direction) ? k : places;
 }
 
 /* Key, nonce, tag and additional data; CCM wants the lengths before the data. `tag` is NULL when
  * sealing. */
-static bool aead_begin(EVP_CIPHER_CTX *context, const struct suite *suite,
-                       const struct aead_call *call, const uint8_t *tag, size_t length)
+static EVP_CIPHER_CTX *aead_begin(struct peer_crypto *crypto, const struct suite *suite,
+                                  const struct aead_call *call, const uint8_t *tag, size_t length)
 {
+    struct keyed *k = aead_place(crypto, suite, tag ? OPEN : SEAL, call->key);
     bool ccm = suite->id == PEER_SUITE_CCM8;
+    bool same = k->has_key && memcmp(k->key, call->key, suite->key_bytes) == 0;
     int n;
 
-    if ((ccm || tag) && EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, suite->tag_bytes,
-                                            (void *)(uintptr_t)tag) != 1)
-        return false;
-    if (EVP_CipherInit_ex(context, NULL, NULL, call->key, call->nonce, -1) != 1)
-        return false;
-    if (ccm && EVP_CipherUpdate(context, NULL, &n, NULL, (int)length) != 1)
-        return false;
-    return EVP_CipherUpdate(context, NULL, &n, call->aad, (int)call->aad_length) == 1;
+    k->has_key = false; /* should anything fail */
+    if (((ccm && !same) || tag) &&
+        EVP_CIPHER_CTX_ctrl(k->context, EVP_CTRL_AEAD_SET_TAG, suite->tag_bytes,
+                            (void *)(uintptr_t)tag) != 1)
+        return NULL;
+    if (EVP_CipherInit_ex(k->context, NULL, NULL, same ? NULL : call->key, call->nonce, -1) != 1)
+        return NULL;
+    if (ccm && EVP_CipherUpdate(k->context, NULL, &n, NULL, (int)length) != 1)
+        return NULL;
+    if (EVP_CipherUpdate(k->context, NULL, &n, call->aad, (int)call->aad_length) != 1)
+        return NULL;
+    if (!same)
+        memcpy(k->key, call->key, suite->key_bytes);
+    k->has_key = true;
+    return k->context;
 }
 
 int peer_aead_seal(struct peer_crypto *crypto, const struct suite *suite,
                    const struct aead_call *call, const uint8_t *plain, size_t length, uint8_t *out)
 {
-    EVP_CIPHER_CTX *context = crypto->aead[suite->index][SEAL];
+    EVP_CIPHER_CTX *context = aead_begin(crypto, suite, call, NULL, length);
     uint8_t none[1] = {0};
     int n;
 
-    if (!aead_begin(context, suite, call, NULL, length) ||
-        EVP_CipherUpdate(context, out, &n, length ? plain : none, (int)length) != 1 ||
+    if (!context || EVP_CipherUpdate(context, out, &n, length ? plain : none, (int)length) != 1 ||
         EVP_CipherFinal_ex(context, out + length, &n) != 1 ||
         EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, suite->tag_bytes, out + length) != 1)
         return -EIO;
@@ -125,15 +157,15 @@ int peer_aead_seal(struct peer_crypto *crypto, const struct suite *suite,
 int peer_aead_open(struct peer_crypto *crypto, const struct suite *suite,
                    const struct aead_call *call, const uint8_t *sealed, size_t length, uint8_t *out)
 {
-    EVP_CIPHER_CTX *context = crypto->aead[suite->index][OPEN];
+    EVP_CIPHER_CTX *context;
     size_t plain;
     int n;
 
     if (length < suite->tag_bytes)
         return -EBADMSG;
     plain = length - suite->tag_bytes;
-    if (!aead_begin(context, suite, call, sealed + plain, plain) ||
-        EVP_CipherUpdate(context, out, &n, sealed, (int)plain) != 1)
+    context = aead_begin(crypto, suite, call, sealed + plain, plain);
+    if (!context || EVP_CipherUpdate(context, out, &n, sealed, (int)plain) != 1)
         return -EBADMSG;
     /* CCM has checked the tag by now, and knows no end. */
     if (suite->id != PEER_SUITE_CCM8 && EVP_CipherFinal_ex(context, out + plain, &n) != 1)

@@ -222,6 +222,20 @@ def test_libcoap_new_handshake_from_another_port(namespace, coap_server):
     assert len(set(ports)) == 3
 
 
+def test_back_to_the_port_before(namespace, coap_server):
+    """What comes from another port is not taken for the association's, and it goes on from its own."""
+    result = peer(namespace, "connect", "get /", "rebind", "replay", "silent 0.5", "back", "get /", "export",
+                  "close")
+    lines = result.right()
+    assert [line.split()[0] for line in lines] == ["connected", "answer", "rebound", "replayed", "silent", "back",
+                                                  "answer", "export", "closed"]
+    exported = dict(item.split("=") for item in lines[7].split()[1:])
+    assert len(exported["write_key"]) == 32 and len(exported["read_iv"]) == 8
+    assert exported["write_key"] != exported["read_key"]
+    assert exported["next"] == "3"  # Finished and two requests
+    assert exported["refused"] == "0"
+
+
 def test_script_from_standard_input(namespace, coap_server):
     result = peer(namespace, script="connect\nget /\n\nclose\n")
     assert [line.split()[0] for line in result.right()] == ["connected", "answer", "closed"]
@@ -238,7 +252,7 @@ def test_ipv6(namespace):
 @pytest.mark.parametrize("steps, reason", [
     (["get /"], "not connected"), (["close"], "not connected"), (["forge"], "not connected"),
     (["replay"], "nothing was sent"), (["resume"], "no session"), (["get"], "argument"),
-    (["silent x"], "seconds"), (["rebind nowhere"], "Invalid argument"), (["dance"], "no such step"),
+    (["silent x"], "seconds"), (["back"], "no rebind"), (["rebind nowhere"], "Invalid argument"), (["dance"], "no such step"),
     (["wait 1"], "0 of 1 came"), (["closed"], "no close_notify")])
 def test_steps_that_cannot_be_done(namespace, steps, reason):
     result = peer(namespace, "--timeout=1", *steps)

@@ -259,6 +259,37 @@ static void all_lengths(void **state)
         }
 }
 
+/* Contexts are shared: associations whose keys share a context, or have one each, in turns, with
+ * records in between that are not authentic. */
+static void many_keys(void **state)
+{
+    static struct peer left[9], right[9];
+    static const uint16_t suites[] = {PEER_SUITE_CCM8, PEER_SUITE_GCM, PEER_SUITE_CHACHA};
+
+    (void)state;
+    memset(&two, 0, sizeof(two));
+    for (unsigned i = 0; i < 9; i++) {
+        uint8_t keys[2] = {(uint8_t)(i / 3), (uint8_t)(i / 3)};
+
+        establish(&left[i], suites[i % 3], NULL, NULL, keys);
+        establish(&right[i], suites[i % 3], NULL, NULL, keys);
+        left[i].write.key[5] = right[i].read.key[5] = (uint8_t)(i / 6);
+    }
+    left[8].write.key[0] = right[8].read.key[0] = 1;
+    for (unsigned round = 0; round < 50; round++)
+        for (unsigned i = 0; i < 9; i++) {
+            unsigned which = (round * i) % 9, before = two.delivered;
+
+            assert_int_equal(peer_write(&left[which], "round and round", 15), 0);
+            two.sent[two.sent_length - 1] ^= 1;
+            peer_receive(&right[which], two.sent, two.sent_length, 0);
+            assert_int_equal(two.delivered, before);
+            two.sent[two.sent_length - 1] ^= 1;
+            peer_receive(&right[which], two.sent, two.sent_length, 0);
+            assert_int_equal(two.delivered, before + 1);
+        }
+}
+
 /* RFC 9146 4: a record that is made here, with nothing but EVP; "hi", type 23, two zeros. */
 static void cid_record_by_hand(void **state)
 {
@@ -422,11 +453,17 @@ static void closing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(prf_vector),    cmocka_unit_test(aead),
-        cmocka_unit_test(nonces),        cmocka_unit_test(additional_data),
-        cmocka_unit_test(all_lengths),   cmocka_unit_test(cid_record_by_hand),
-        cmocka_unit_test(wrong_records), cmocka_unit_test(damage),
-        cmocka_unit_test(window),        cmocka_unit_test(closing),
+        cmocka_unit_test(prf_vector),
+        cmocka_unit_test(aead),
+        cmocka_unit_test(nonces),
+        cmocka_unit_test(additional_data),
+        cmocka_unit_test(all_lengths),
+        cmocka_unit_test(many_keys),
+        cmocka_unit_test(cid_record_by_hand),
+        cmocka_unit_test(wrong_records),
+        cmocka_unit_test(damage),
+        cmocka_unit_test(window),
+        cmocka_unit_test(closing),
     };
 
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
