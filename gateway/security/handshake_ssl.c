@@ -55,10 +55,12 @@ static unsigned int give_client_key(SSL *ssl, const char *hint, char *identity,
     int length = credentials_own_psk(h->side, &name, own);
 
     (void)hint;
-    if (length <= 0 || (unsigned)length > key_room || strlen(name) >= identity_room)
-        return 0;
-    strcpy(identity, name);
-    memcpy(key, own, (size_t)length);
+    if (length > 0 && (unsigned)length <= key_room && strlen(name) < identity_room) {
+        strcpy(identity, name);
+        memcpy(key, own, (size_t)length);
+    } else {
+        length = 0;
+    }
     OPENSSL_cleanse(own, sizeof(own));
     return (unsigned)length;
 }
