@@ -186,10 +186,10 @@ static int parse_quoted(const char *text, const char *end_of_line, const char **
     size_t length = 0;
 
     for (text++; text < end_of_line && *text != '"'; text++) {
-        if (*text == '\\' && ++text == end_of_line)
-            return -EINVAL;
-        if (text[-1] == '\\' && *text != '"' && *text != '\\')
-            return -EINVAL;
+        if (*text == '\\') {
+            if (++text == end_of_line || (*text != '"' && *text != '\\'))
+                return -EINVAL;
+        }
         if (length == PSK_IDENTITY_MAX)
             return -EMSGSIZE;
         out[length++] = (uint8_t)*text;
