@@ -69,8 +69,9 @@ enum config_clients {
     CONFIG_CLIENTS_REQUIRED, /* must have one, unless they have a pre-shared key */
 };
 
-/* Cipher suites in the order of preference, by their IANA numbers: see config/suite.h. Only those
- * that the keys and certificates beside them can be used with. */
+/* Cipher suites in the order of preference, by their IANA numbers: see
+ * gateway/security/cipher_suite.h. Only those that the keys and certificates beside them can be
+ * used with. */
 struct config_suites {
     uint16_t *numbers;
     unsigned count;

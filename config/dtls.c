@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "config/loader.h"
-#include "config/suite.h"
+#include "gateway/security/cipher_suite.h"
 #include "config/value.h"
 
 /* ---- files ---- */

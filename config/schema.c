@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "config/suite.h"
+#include "gateway/security/cipher_suite.h"
 #include "gateway/security/psk.h"
 
 #define TEXT_MAX 65536 /* bytes of one value, but for a payload */

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "config/config.h"
 #include "dpdk/plant.h"
@@ -15,8 +16,8 @@
 #include "gateway/control/control.h"
 #include "gateway/control/journal_file.h"
 #include "gateway/control/loader.h"
+#include "gateway/control/renewal.h"
 #include "gateway/control/resolver.h"
-#include "gateway/security/credentials.h"
 #include "gateway/store/store.h"
 
 struct command {
@@ -26,15 +27,17 @@ struct command {
 
 static void usage(FILE *out)
 {
-    fputs("usage: coapgw -c FILE [--check]\n"
-          "\n"
-          "  -c, --config FILE  the configuration (see /etc/coapgw/coapgw.yaml)\n"
-          "      --check        check the configuration and exit\n"
-          "  -h, --help         this text\n"
-          "  -V, --version      the version\n"
-          "\n"
-          "SIGTERM and SIGINT stop it in order, SIGUSR1 prints its counters on stderr.\n",
-          out);
+    fputs(
+        "usage: coapgw -c FILE [--check]\n"
+        "\n"
+        "  -c, --config FILE  the configuration (see /etc/coapgw/coapgw.yaml)\n"
+        "      --check        check the configuration and exit\n"
+        "  -h, --help         this text\n"
+        "  -V, --version      the version\n"
+        "\n"
+        "SIGTERM and SIGINT stop it in order, SIGUSR1 prints its counters on stderr, SIGHUP reads\n"
+        "the keys and certificates of coaps again.\n",
+        out);
 }
 
 /* 0: go on; otherwise the process ends with `*status`. */
@@ -88,9 +91,9 @@ struct service {
     struct resolver *resolver;     /* NULL without a forward proxy */
     struct admin *admin;           /* NULL with "admin: none" */
     struct store *store;
-    struct journal_file *journal;    /* NULL: there is none */
-    struct credentials *credentials; /* of DTLS; NULL: there is none */
-    bool up;                         /* the plant */
+    struct journal_file *journal; /* NULL: there is none */
+    struct renewal *renewal;      /* of credentials; NULL: there is no DTLS */
+    bool up;                      /* the plant */
 };
 
 static void print_service(void *context, FILE *out)
@@ -110,6 +113,14 @@ static void tick_service(void *context)
     const struct service *s = context;
 
     journal_file_tick(s->journal, lcore_now_us(&s->plant.shared));
+    renewal_tick(s->renewal, (uint64_t)time(NULL));
+}
+
+static void reload_service(void *context)
+{
+    const struct service *s = context;
+
+    renewal_run(s->renewal, stderr);
 }
 
 static int make_resolver(struct service *s, const struct config *config)
@@ -139,20 +150,39 @@ static struct parcel *take_from_store(void *store, unsigned worker)
     return store_take(store, worker);
 }
 
-/* Tickets that were given before a restart are good after it. */
-static int make_credentials(struct service *s, const struct config *config, const uint8_t *secret)
+/* What workers take from the control side: new credentials, and questions of the administration. */
+static struct parcel *take_from_control(void *context, unsigned worker)
 {
-    if (!credentials_wanted(config))
-        return 0;
-    s->credentials = credentials_load(config, secret, stderr); /* says what is wrong */
-    return s->credentials ? 0 : -EINVAL;
+    struct service *s = context;
+    struct parcel *parcel = renewal_take(s->renewal, worker);
+
+    return parcel || !s->admin ? parcel : admin_take(s->admin, worker);
+}
+
+static bool tell_control(void *context, unsigned worker, struct parcel *parcel)
+{
+    const struct service *s = context;
+
+    return s->admin && admin_tell(s->admin, worker, parcel);
+}
+
+/* Tickets that were given before a restart are good after it. */
+static int make_renewal(struct service *s, const struct config *config, const uint8_t *secret,
+                        struct plant_links *links)
+{
+    s->renewal = renewal_create(config, secret, stderr);
+    if (!s->renewal)
+        return -errno;
+    links->credentials = renewal_credentials(s->renewal);
+    links->control = (struct lcore_office){s, tell_control, take_from_control};
+    return 0;
 }
 
 /* The store says what message IDs follow from: the same as before the restart. */
 static int make_store(struct service *s, const struct config *config, struct plant_links *links)
 {
-    uint8_t secret[CREDENTIALS_SECRET_BYTES];
     struct store_past past;
+    uint8_t secret[CREDENTIALS_SECRET_BYTES];
     int err;
 
     s->store = store_create(config);
@@ -162,15 +192,12 @@ static int make_store(struct service *s, const struct config *config, struct pla
         return err;
     }
     memcpy(&links->mid_key, secret, sizeof(links->mid_key));
-    memcpy(links->secret, secret, sizeof(links->secret));
     past = store_past(s->store);
     links->life = past.life;
     links->clock_us = past.clock_us;
     links->number_floor = past.floor;
     links->store = (struct lcore_office){s->store, tell_store, take_from_store};
-    err = make_credentials(s, config, secret);
-    links->credentials = s->credentials;
-    return err;
+    return make_renewal(s, config, secret, links);
 }
 
 static unsigned worker_of(void *context, const struct flow *flow)
@@ -246,7 +273,7 @@ static int make(struct service *s, const struct config *config, struct plant_lin
     links->journal = journal_file_get(s->journal);
     if (s->resolver)
         links->resolver = (struct lcore_resolver){s->resolver, resolver_ask, resolver_take};
-    if (s->admin)
+    if (s->admin && !s->renewal)
         links->control = (struct lcore_office){s->admin, admin_tell, admin_take};
     return 0;
 }
@@ -263,6 +290,8 @@ static int start(struct service *s, const struct config *config)
     if (err)
         return err;
     s->up = true;
+    if (s->renewal)
+        renewal_start(s->renewal, plant_parcels(&s->plant));
     tick_service(s);
     if (s->resolver && (err = resolver_start(s->resolver)))
         fprintf(stderr, "coapgw: forward_proxy: the resolver's thread: %s\n", strerror(-err));
@@ -288,10 +317,10 @@ static void stop(struct service *s)
     resolver_destroy(s->resolver);
     store_destroy(s->store);
     admin_destroy(s->admin);
+    renewal_destroy(s->renewal);
     if (s->up)
         plant_stop(&s->plant);
     journal_file_close(s->journal);
-    credentials_drop(s->credentials);
 }
 
 static int serve(const struct config *config, struct modules *modules)
@@ -303,11 +332,25 @@ static int serve(const struct config *config, struct modules *modules)
         return 1;
     err = start(&service, config);
     if (!err) {
+        const struct control_ops ops = {.context = &service,
+                                        .print = print_service,
+                                        .reload = service.renewal ? reload_service : NULL,
+                                        .tick = tick_service};
+
         control_ready(config);
-        control_run(print_service, tick_service, &service);
+        control_run(&ops);
     }
     stop(&service);
     return err ? 1 : 0;
+}
+
+/* What --check reads beside the configuration. 0, or what is wrong has been said. */
+static int check_files(const struct config *config)
+{
+    struct credentials *credentials = credentials_load(config, NULL, stderr);
+
+    credentials_drop(credentials);
+    return credentials ? 0 : -EINVAL;
 }
 
 int main(int argc, char **argv)
@@ -325,8 +368,9 @@ int main(int argc, char **argv)
     if (loader_open(config, stderr, &modules) < 0) {
         status = 1;
     } else if (command.check) {
-        printf("%s: OK\n", command.file);
-        status = 0;
+        status = check_files(config) < 0;
+        if (status == 0)
+            printf("%s: OK\n", command.file);
     } else {
         status = serve(config, modules);
     }

@@ -66,8 +66,7 @@ void control_ready(const struct config *config)
     notify("READY=1");
 }
 
-void control_run(void (*print)(void *context, FILE *out), void (*tick)(void *context),
-                 void *context)
+void control_run(const struct control_ops *ops)
 {
     const struct timespec second = {.tv_sec = 1};
     sigset_t set;
@@ -81,9 +80,11 @@ void control_run(void (*print)(void *context, FILE *out), void (*tick)(void *con
             return;
         }
         if (signal_number == SIGUSR1)
-            print(context, stderr);
-        if (signal_number == SIGHUP)
+            ops->print(ops->context, stderr);
+        if (signal_number == SIGHUP && ops->reload)
+            ops->reload(ops->context);
+        else if (signal_number == SIGHUP)
             fputs("coapgw: this version cannot reload its configuration: restart it\n", stderr);
-        tick(context);
+        ops->tick(ops->context);
     }
 }

@@ -13,9 +13,14 @@ int control_block_signals(void);
 /* Says that traffic is served: a line on stderr with the listeners, and READY=1 to systemd. */
 void control_ready(const struct config *config);
 
-/* Serves signals until SIGTERM or SIGINT comes. SIGUSR1 calls `print`, with stderr. `tick` is
- * called about once a second. */
-void control_run(void (*print)(void *context, FILE *out), void (*tick)(void *context),
-                 void *context);
+struct control_ops {
+    void *context;
+    void (*print)(void *context, FILE *out); /* SIGUSR1, with stderr */
+    void (*reload)(void *context); /* SIGHUP; NULL: there is nothing that could be read again */
+    void (*tick)(void *context);   /* about once a second */
+};
+
+/* Serves signals until SIGTERM or SIGINT comes. */
+void control_run(const struct control_ops *ops);
 
 #endif

@@ -6,7 +6,7 @@
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 
-#include "config/suite.h"
+#include "gateway/security/cipher_suite.h"
 #include "gateway/net.h"
 
 #define SUITE_NAMES_BYTES 1024

@@ -10,7 +10,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#include "config/suite.h"
+#include "gateway/security/cipher_suite.h"
 #include "tests/unit/config_harness.h"
 
 #define EXAMPLE TESTS_DIR "/../config/coapgw.yaml"

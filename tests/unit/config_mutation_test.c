@@ -11,7 +11,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include "config/suite.h"
+#include "gateway/security/cipher_suite.h"
 #include "tests/unit/config_harness.h"
 
 #define EXAMPLE TESTS_DIR "/../config/coapgw.yaml"

@@ -1,4 +1,4 @@
-#include "config/suite.h"
+#include "gateway/security/cipher_suite.h"
 
 #include <errno.h>
 #include <stddef.h>

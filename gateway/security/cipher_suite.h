@@ -1,8 +1,8 @@
 /* The cipher suites of DTLS 1.2 that can be configured: AEAD ones whose PRF is of SHA-256.
  *
  * Constant tables; any thread. */
-#ifndef COAPGW_CONFIG_SUITE_H
-#define COAPGW_CONFIG_SUITE_H
+#ifndef COAPGW_GATEWAY_SECURITY_CIPHER_SUITE_H
+#define COAPGW_GATEWAY_SECURITY_CIPHER_SUITE_H
 
 #include <stdbool.h>
 #include <stdint.h>
