@@ -160,6 +160,11 @@ static bool set_name(SSL_CTX *context, const char *name)
 
 /* ---- a context ---- */
 
+static bool set_hint(SSL_CTX *context, const char *hint)
+{
+    return !hint || !hint[0] || SSL_CTX_use_psk_identity_hint(context, hint) > 0;
+}
+
 static bool set_rules(SSL_CTX *context, const struct material *m)
 {
     static const unsigned char prefix[] = "coapgw";
@@ -182,7 +187,8 @@ static bool set_rules(SSL_CTX *context, const struct material *m)
            SSL_CTX_set_max_proto_version(context, DTLS1_2_VERSION) > 0 &&
            SSL_CTX_set_session_id_context(context, prefix, sizeof(prefix) - 1) > 0 &&
            SSL_CTX_set1_groups_list(context, "P-256:X25519:P-384") > 0 &&
-           set_suites(context, m->suites) && set_name(context, m->server ? NULL : m->name);
+           set_suites(context, m->suites) && set_hint(context, m->hint) &&
+           set_name(context, m->name);
 }
 
 SSL_CTX *context_create(const struct material *m, struct complaints *c)

@@ -17,6 +17,7 @@ struct material {
     const struct config_suites *suites;
     bool server;
     enum config_clients clients; /* server */
+    const char *hint;            /* server: for clients with several pre-shared keys, or "" */
     const char *name;            /* client: that the server must have; NULL: said later */
 };
 

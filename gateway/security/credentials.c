@@ -12,6 +12,7 @@
 #include <openssl/params.h>
 #include <openssl/x509v3.h>
 
+#include "gateway/security/cipher_suite.h"
 #include "gateway/security/context.h"
 #include "gateway/security/ticket.h"
 
@@ -195,10 +196,12 @@ static void read_material(struct material *m, const struct credentials_side *sid
     const struct config_dtls_upstream *u = side->upstream;
 
     *m = (struct material){.server = l != NULL, .suites = l ? &l->suites : &u->suites};
-    if (l)
+    if (l) {
         m->clients = l->clients;
-    else
+        m->hint = l->psk_hint;
+    } else {
         m->name = u->name;
+    }
     pem_read(&m->certificate, l ? &l->certificate : &u->certificate, "certificate", 0, c);
     pem_read(&m->key, l ? &l->key : &u->key, "key", PEM_PRIVATE, c);
     pem_read(&m->ca, l ? &l->ca : &u->ca, "ca", 0, c);
@@ -214,15 +217,16 @@ static void free_material(struct material *m)
 }
 
 /* The secret of a listener's tickets: HMAC-SHA256 with the service's secret over what the listener
- * is and whom it trusts. A client that was let in by what is no longer so is not let in by a
- * ticket, and no listener takes another one's. */
+ * is, what it speaks and whom it trusts. A client that was let in by what is no longer so is not
+ * let in by a ticket, and no listener takes another one's. */
 static bool make_ticket_secret(const struct credentials *all, const struct material *m,
                                const struct credentials_side *side, unsigned index,
                                uint8_t out[TICKET_SECRET_BYTES])
 {
     const struct config_listener *l = &all->config->listeners[index];
     const struct pem *files[] = {&m->certificate, &m->ca, &m->crl};
-    uint8_t text[20 + 32 * 4] = {0};
+    const struct config_suites *suites = m->suites;
+    uint8_t text[20 + 32 * 4 + 2 * CIPHER_SUITES_MAX] = {0};
     size_t length = 0;
 
     memcpy(text, all->config->locals[l->local].address.bytes, 16);
@@ -234,6 +238,8 @@ static bool make_ticket_secret(const struct credentials *all, const struct mater
         if (EVP_Digest(files[i]->text ? files[i]->text : "", files[i]->length,
                        text + 20 + 32 * (i + 1), NULL, EVP_sha256(), NULL) <= 0)
             return false;
+    for (unsigned i = 0; i < suites->count && i < CIPHER_SUITES_MAX; i++)
+        memcpy(text + 20 + 32 * 4 + 2 * i, &suites->numbers[i], 2);
     return EVP_Q_mac(NULL, "HMAC", NULL, "SHA256", NULL, all->secret, sizeof(all->secret), text,
                      sizeof(text), out, TICKET_SECRET_BYTES, &length) != NULL;
 }

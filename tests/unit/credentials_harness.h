@@ -187,7 +187,8 @@ struct shaken {
 };
 
 static int shaken_alert;
-static const char *shaken_identity = "one"; /* of the client */
+static const char *shaken_identity = "one";    /* of the client */
+static char shaken_hint[PSK_IDENTITY_MAX + 1]; /* that it got */
 
 static void on_info(const SSL *ssl, int where, int value)
 {
@@ -201,8 +202,8 @@ static unsigned client_key(SSL *ssl, const char *hint, char *identity, unsigned 
                            unsigned char *key, unsigned key_room)
 {
     (void)ssl;
-    (void)hint;
     (void)key_room;
+    snprintf(shaken_hint, sizeof(shaken_hint), "%s", hint ? hint : "");
     snprintf(identity, room, "%s", shaken_identity);
     return (unsigned)psk_parse_key(KEY, 32, key);
 }

@@ -129,6 +129,8 @@ static void test_psk_hint(void **state)
 
     (void)state;
     assert_string_equal(credentials_listener_config(b.side)->psk_hint, "gw");
+    assert_true(try_client(&b, ALL_SUITES, NULL).good);
+    assert_string_equal(shaken_hint, "gw");
     assert_null(credentials_upstream_config(b.side));
     close_bench(&b);
 }

@@ -95,6 +95,10 @@ static void test_tickets_of_others(void **state)
     assert_not_resumed_by(&b, client, session,
                           OWN ", client_certificates: required, "
                               "ca: @/both.pem, crl: @/none.crl");
+    assert_not_resumed_by(&b, client, session,
+                          ASKS("required") ", crl: @/none.crl, suites: "
+                                           "[TLS_ECDHE_ECDSA_WITH_AES_128_"
+                                           "CCM_8]");
     other = (struct bench){.config = make_config(ASKS("required") ", crl: @/none.crl", NULL, 2)};
     other.credentials = load_with(other.config, secret);
     other.side = credentials_listener(other.credentials, 1);
