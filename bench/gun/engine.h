@@ -6,6 +6,7 @@
 #include "bench/gun/clock.h"
 #include "bench/gun/schedule.h"
 #include "bench/gun/form.h"
+#include "bench/gun/secure.h"
 #include "gateway/coap/message.h"
 
 #define OBSERVER_BIT      0x80000000u /* in the first word of a token: the rest names an observer */
@@ -65,6 +66,7 @@ struct gun {
     const struct gun_options *o;
     struct gun_result *r;
     struct carrier *carrier;
+    struct secure *secure; /* what is around the carrier; NULL: plain CoAP */
     struct forms forms;
     struct mix_entry plan[MIX_PLAN_ENTRIES];
     uint32_t plan_count; /* 1 when all are the same */

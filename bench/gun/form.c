@@ -108,7 +108,8 @@ static int make_one(struct form *t, const struct gun_options *o, const uint8_t *
     t->code = codes[kind];
     t->digits = strstr(path, "%u") ? (uint8_t)digits : 0;
     t->appended = kind == GUN_BLOCK || (content && o->payload_bytes > BLOCK_BODY_MIN);
-    encoder_begin(&w.e, t->bytes, sizeof(t->bytes), TYPE_CON, t->code, 0, token, sizeof(token));
+    encoder_begin(&w.e, t->bytes, sizeof(t->bytes) - (o->identity ? FORM_RECORD_BYTES : 0),
+                  TYPE_CON, t->code, 0, token, sizeof(token));
     if (kind == GUN_OBSERVE) {
         encoder_uint(&w.e, OPTION_OBSERVE, cancel);
         t->last_option = OPTION_OBSERVE;

@@ -11,10 +11,11 @@
 
 #include "bench/gun/mix.h"
 
-#define FORM_TOKEN_BYTES 8
-#define FORM_HEAD_BYTES  12   /* header and token */
-#define FORM_MAX_BYTES   1408 /* with them: fits an MTU of 1500 over IPv6 */
-#define BLOCK_BODY_MIN   1024 /* a body above this goes in blocks */
+#define FORM_TOKEN_BYTES  8
+#define FORM_HEAD_BYTES   12   /* header and token */
+#define FORM_MAX_BYTES    1408 /* with them: fits an MTU of 1500 over IPv6 */
+#define FORM_RECORD_BYTES 72   /* less, where a record is put around it */
+#define BLOCK_BODY_MIN    1024 /* a body above this goes in blocks */
 
 struct form {
     uint16_t length;      /* of all that is in `bytes` */

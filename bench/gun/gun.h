@@ -16,12 +16,15 @@
 #include "bench/gun/histogram.h"
 #include "gateway/net.h"
 
-#define GUN_WINDOW_MAX    65536
-#define GUN_ENDPOINTS_MAX 4000000
-#define GUN_OBSERVERS_MAX 4000000
-#define GUN_PATHS_MAX     1024
-#define GUN_PAYLOAD_MAX   65536
-#define GUN_STEPS_MAX     64
+#define GUN_WINDOW_MAX     65536
+#define GUN_ENDPOINTS_MAX  4000000
+#define GUN_OBSERVERS_MAX  4000000
+#define GUN_PATHS_MAX      1024
+#define GUN_PAYLOAD_MAX    65536
+#define GUN_STEPS_MAX      64
+#define GUN_HANDSHAKES_MAX 65536
+#define GUN_KEY_MAX        64
+#define GUN_FAULT          200
 
 /* What a request is for. GUN_OBSERVE registers and cancels again; GUN_BLOCK is a GET whose answer
  * is fetched block by block. */
@@ -75,9 +78,30 @@ struct gun_options {
     struct endpoint origin;
     uint32_t origin_payload_bytes, origin_max_age_s;
     double notify_rate; /* states/s of each path that is observed at the origin */
-    const char *json;   /* file, or NULL */
+    const char *target_text;
+    char *identity; /* DTLS with a pre-shared key; may hold one %u; NULL: plain CoAP */
+    uint8_t key[GUN_KEY_MAX];
+    uint8_t key_length;
+    uint16_t suite;        /* by its IANA number */
+    bool cid;              /* a Connection ID is offered ... */
+    uint8_t cid_length;    /* ... of so many bytes for what comes to us */
+    bool secure_given;     /* an option that is for DTLS alone */
+    uint32_t handshakes;   /* that go on at a time */
+    double handshake_rate; /* begun in a second at most; 0: no limit */
+    const char *json;      /* file, or NULL */
     bool progress;
     char *command; /* the whole command line */
+};
+
+/* What came of DTLS: the handshakes before all else, and the records of the whole run. */
+struct gun_security {
+    uint64_t done, failed;
+    double seconds;              /* all of them together */
+    double bytes_each;           /* memory that associations take, of what is resident */
+    char fault[GUN_FAULT];       /* the first one that failed, and why */
+    struct histogram latency_ns; /* from the first ClientHello */
+    uint64_t refused;            /* records that were not authentic, came twice, or had no place */
+    uint64_t closed;             /* associations that the target ended */
 };
 
 /* What was counted of the requests that were due in the measured time, whenever their answers came;
@@ -107,6 +131,7 @@ struct gun_result {
     uint64_t notifications, stale; /* in the measured time */
     struct histogram notify_ns;    /* from the state at the origin (--origin) */
     uint64_t origin_requests, origin_notifications, origin_registrations; /* measured time */
+    const struct gun_security *security;                                  /* NULL without DTLS */
 };
 
 /* One step of a ramp. */

@@ -25,8 +25,16 @@ static void seed(void)
 
 static int judge(const struct gun_options *o, const struct gun_result *r)
 {
+    const struct gun_security *security = r->security;
     bool nothing = r->sent || r->unsent || !o->observers ? !r->answered : !r->notifications;
 
+    if (security && security->failed) {
+        fprintf(stderr, "coapgun: %llu handshakes failed: %s\n",
+                (unsigned long long)security->failed, security->fault);
+        return 1;
+    }
+    if (security && o->duration_s == 0)
+        return 0;
     if (!r->wrong && !r->resets && !r->refused && !nothing)
         return 0;
     fputs("coapgun: answers were wrong, or there were none\n", stderr);
@@ -58,6 +66,18 @@ static int run_with(struct gun *g, struct gun_options *o, struct carrier *carrie
     return status;
 }
 
+/* DTLS around the carrier, which is then what is to be used and closed. */
+static int put_secure(struct gun *g, const struct gun_options *o, struct carrier **carrier)
+{
+    int err = secure_open(o, *carrier, &g->secure);
+
+    if (err)
+        return err;
+    *carrier = secure_carrier(g->secure);
+    g->r->security = secure_result(g->secure);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     static struct gun gun;
@@ -72,7 +92,8 @@ int main(int argc, char **argv)
     seed();
     gun.r = &result;
     if ((o.device ? carrier_dpdk_open : carrier_kernel_open)(&o, &carrier) == 0) {
-        status = run_with(&gun, &o, carrier, &cpus);
+        if (!o.identity || put_secure(&gun, &o, &carrier) == 0)
+            status = run_with(&gun, &o, carrier, &cpus);
         carrier->close(carrier);
     }
     options_free(&o);

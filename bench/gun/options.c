@@ -11,6 +11,7 @@
 #include "bench/gun/mix.h"
 #include "bench/gun/options_parts.h"
 #include "gateway/coap/uri.h"
+#include "tests/dtls/peer.h"
 
 enum option_id {
     DEVICE = 256,
@@ -22,6 +23,11 @@ enum option_id {
     CORE,
     QUEUES,
     HUGE_PAGES,
+    PSK,
+    SUITE,
+    CID,
+    HANDSHAKES,
+    HANDSHAKE_RATE,
     PATH,
     PATHS,
     SPREAD,
@@ -61,6 +67,11 @@ static const struct option names[] = {{"device", 1, NULL, DEVICE},
                                       {"core", 1, NULL, CORE},
                                       {"queues", 1, NULL, QUEUES},
                                       {"huge", 0, NULL, HUGE_PAGES},
+                                      {"psk", 1, NULL, PSK},
+                                      {"suite", 1, NULL, SUITE},
+                                      {"cid", 1, NULL, CID},
+                                      {"handshakes", 1, NULL, HANDSHAKES},
+                                      {"handshake-rate", 1, NULL, HANDSHAKE_RATE},
                                       {"path", 1, NULL, PATH},
                                       {"paths", 1, NULL, PATHS},
                                       {"spread", 1, NULL, SPREAD},
@@ -99,7 +110,7 @@ void options_bad(const char *option, const char *value, const char *wanted)
 
 /* ---- values ---- */
 
-static uint32_t number(const char *option, const char *text, uint32_t low, uint32_t high)
+uint32_t options_number(const char *option, const char *text, uint32_t low, uint32_t high)
 {
     char *end, wanted[64];
     unsigned long long value = strtoull(text, &end, 10);
@@ -121,13 +132,14 @@ static double real(const char *option, const char *text, double low, double high
     return value;
 }
 
-static void parse_endpoint(const char *option, const char *text, struct endpoint *out)
+void options_endpoint(const char *option, const char *text, const char *scheme,
+                      struct endpoint *out)
 {
     char uri_text[128];
     struct uri uri;
-    bool whole = strncmp(text, "coap://", 7) == 0;
+    bool whole = strncmp(text, scheme, strlen(scheme)) == 0;
 
-    snprintf(uri_text, sizeof(uri_text), "%s%s", whole ? "" : "coap://", text);
+    snprintf(uri_text, sizeof(uri_text), "%s%s", whole ? "" : scheme, text);
     if (uri_parse(uri_text, strlen(uri_text), &uri) != 0 || !uri.host_is_address ||
         uri.path_length || uri.query_length)
         options_bad(option, text, "an IP address with or without a port, IPv6 in brackets");
@@ -144,7 +156,7 @@ static void parse_source(const char *text, struct gun_options *o)
     if (address_parse(address, &o->source) != 0)
         options_bad("--source", text, "an IP address with or without a prefix length");
     o->source_bits =
-        slash ? number("--source", slash + 1, 1, address_is_v4(&o->source) ? 32 : 128) : 0;
+        slash ? options_number("--source", slash + 1, 1, address_is_v4(&o->source) ? 32 : 128) : 0;
     o->source_given = true;
 }
 
@@ -160,7 +172,7 @@ static void parse_ramp(const char *text, struct gun_options *o)
     if (sscanf(text, "%lf:%lf%n", &o->ramp_from, &o->ramp_to, &used) != 2)
         options_bad("--ramp", text, wanted);
     if (text[used] == ':')
-        o->ramp_steps = number("--ramp", text + used + 1, 1, 32);
+        o->ramp_steps = options_number("--ramp", text + used + 1, 1, 32);
     else if (text[used])
         options_bad("--ramp", text, wanted);
     if (!(o->ramp_from >= 1 && o->ramp_from <= o->ramp_to && o->ramp_to <= 1e8))
@@ -179,7 +191,7 @@ static unsigned parse_share(const char *text)
     if (length >= sizeof(digits) || (text[length] && text[length + 1]))
         options_bad("--con", text, "a share from 0 to 100 %");
     snprintf(digits, sizeof(digits), "%.*s", (int)length, text);
-    return number("--con", digits, 0, 100);
+    return options_number("--con", digits, 0, 100);
 }
 
 static void add_path(struct gun_options *o, const char *text)
@@ -200,19 +212,38 @@ static void set_place(struct gun_options *o, int option, const char *value)
     else if (option == KERNEL)
         o->kernel = true;
     else if (option == TARGET)
-        parse_endpoint("--target", value, &o->target);
+        o->target_text = value;
     else if (option == SOURCE)
         parse_source(value, o);
     else if (option == ENDPOINTS)
-        o->endpoints = number("--endpoints", value, 1, GUN_ENDPOINTS_MAX);
+        o->endpoints = options_number("--endpoints", value, 1, GUN_ENDPOINTS_MAX);
     else if (option == CORE)
-        o->core = (int)number("--core", value, 0, 1023);
+        o->core = (int)options_number("--core", value, 0, 1023);
     else if (option == QUEUES)
-        o->queues = number("--queues", value, 1, 64);
+        o->queues = options_number("--queues", value, 1, 64);
     else if (option == HUGE_PAGES)
         o->huge = true;
     else if (address_parse(value, &o->via) != 0)
         options_bad("--via", value, "an IP address");
+}
+
+static void set_secure(struct gun_options *o, int option, const char *value)
+{
+    if (option == PSK) {
+        options_psk(o, value);
+        return;
+    }
+    o->secure_given = true;
+    if (option == SUITE) {
+        options_suite(o, value);
+    } else if (option == CID) {
+        o->cid = true;
+        o->cid_length = (uint8_t)options_number("--cid", value, 0, PEER_OWN_CID_MAX);
+    } else if (option == HANDSHAKES) {
+        o->handshakes = options_number("--handshakes", value, 1, GUN_HANDSHAKES_MAX);
+    } else {
+        o->handshake_rate = real("--handshake-rate", value, 0.1, 1e8);
+    }
 }
 
 static void set_request(struct gun_options *o, int option, const char *value)
@@ -222,15 +253,15 @@ static void set_request(struct gun_options *o, int option, const char *value)
     else if (option == PATHS)
         o->paths_file = value;
     else if (option == SPREAD)
-        o->spread = number("--spread", value, 1, UINT32_MAX);
+        o->spread = options_number("--spread", value, 1, UINT32_MAX);
     else if (option == CON || option == NON)
         o->con_percent = option == NON ? 0 : parse_share(value);
     else if (option == PAYLOAD)
-        o->payload_bytes = number("--payload", value, 0, GUN_PAYLOAD_MAX);
+        o->payload_bytes = options_number("--payload", value, 0, GUN_PAYLOAD_MAX);
     else if (option == BLOCK)
-        o->block_szx = (int)number("--block", value, 0, 6);
+        o->block_szx = (int)options_number("--block", value, 0, 6);
     else if (option == OBSERVE)
-        o->observers = number("--observe", value, 1, GUN_OBSERVERS_MAX);
+        o->observers = options_number("--observe", value, 1, GUN_OBSERVERS_MAX);
     else if (option == EXPECT)
         o->expect = value;
     else if (option == RAW)
@@ -243,7 +274,7 @@ static void set_request(struct gun_options *o, int option, const char *value)
 static void set_amount(struct gun_options *o, int option, const char *value)
 {
     if (option == WINDOW) {
-        o->window = number("--window", value, 0, GUN_WINDOW_MAX);
+        o->window = options_number("--window", value, 0, GUN_WINDOW_MAX);
     } else if (option == RATE) {
         o->rate = real("--rate", value, 1, 1e8);
         o->mode = GUN_OPEN;
@@ -254,9 +285,9 @@ static void set_amount(struct gun_options *o, int option, const char *value)
     } else if (option == WARMUP) {
         o->warmup_s = real("--warmup", value, 0, 3600);
     } else if (option == DURATION) {
-        o->duration_s = real("--duration", value, 0.01, 86400);
+        o->duration_s = real("--duration", value, 0, 86400);
     } else if (option == TIMEOUT) {
-        o->timeout_ms = number("--timeout", value, 1, 300000);
+        o->timeout_ms = options_number("--timeout", value, 1, 300000);
     } else {
         o->retransmit = true;
     }
@@ -265,12 +296,12 @@ static void set_amount(struct gun_options *o, int option, const char *value)
 static void set_rest(struct gun_options *o, int option, const char *value)
 {
     if (option == ORIGIN) {
-        parse_endpoint("--origin", value, &o->origin);
+        options_endpoint("--origin", value, "coap://", &o->origin);
         o->origin_given = true;
     } else if (option == ORIGIN_PAYLOAD) {
-        o->origin_payload_bytes = number("--origin-payload", value, 0, GUN_PAYLOAD_MAX);
+        o->origin_payload_bytes = options_number("--origin-payload", value, 0, GUN_PAYLOAD_MAX);
     } else if (option == ORIGIN_MAX_AGE) {
-        o->origin_max_age_s = number("--origin-max-age", value, 0, UINT32_MAX);
+        o->origin_max_age_s = options_number("--origin-max-age", value, 0, UINT32_MAX);
     } else if (option == NOTIFY_RATE) {
         o->notify_rate = real("--notify-rate", value, 0, 1e6);
     } else if (option == JSON) {
@@ -317,6 +348,7 @@ static void set_defaults(struct gun_options *o, int argc, char **argv)
     o->origin_payload_bytes = 64;
     o->progress = isatty(STDERR_FILENO);
     o->command = join(argc, argv);
+    options_secure_defaults(o);
 }
 
 void options_parse(struct gun_options *o, int argc, char **argv)
@@ -335,6 +367,8 @@ void options_parse(struct gun_options *o, int argc, char **argv)
             optarg = argv[optind++];
         if (option <= HUGE_PAGES)
             set_place(o, option, optarg);
+        else if (option <= HANDSHAKE_RATE)
+            set_secure(o, option, optarg);
         else if (option <= RAW)
             set_request(o, option, optarg);
         else if (option <= RETRANSMIT)
@@ -350,5 +384,6 @@ void options_parse(struct gun_options *o, int argc, char **argv)
 void options_free(struct gun_options *o)
 {
     mix_free_paths(o);
+    options_secure_free(o);
     free(o->command);
 }

@@ -80,10 +80,24 @@ static void check_requests(const struct gun_options *o)
         refuse("--window 0: then nothing is left to do without --observe");
 }
 
+static void check_secure(struct gun_options *o)
+{
+    if (o->secure_given && !o->identity)
+        refuse("--suite, --cid, --handshakes and --handshake-rate are for DTLS: give --psk, too");
+    if (o->identity && o->raw)
+        refuse("--raw: a reflector does not speak DTLS");
+    if (o->duration_s < 0.01 && (!o->identity || o->mode == GUN_RAMP || o->duration_s > 0))
+        refuse("--duration: 0.01 s at least, or 0 for handshakes alone, with --psk");
+    if (o->handshakes > o->endpoints)
+        o->handshakes = o->endpoints;
+}
+
 void options_finish(struct gun_options *o)
 {
-    if (!o->device == !o->kernel || !o->target.port)
+    if (!o->device == !o->kernel || !o->target_text)
         refuse("--target and either --device or --kernel are needed");
+    options_endpoint("--target", o->target_text, o->identity ? "coaps://" : "coap://", &o->target);
+    check_secure(o);
     if (o->kernel && !address_is_unspecified(&o->via))
         refuse("--via is for devices: the kernel has its own routes");
     if (!o->timeout_ms)

@@ -16,7 +16,10 @@ struct progress {
     pthread_t thread;
     sem_t wake;
     atomic_bool full; /* `posted` or `step` is the thread's */
-    bool stop, is_step;
+    enum { SECOND, STEP, HANDSHAKES } what;
+    bool stop;
+    uint64_t done, failed;
+    uint32_t of;
     struct gun_step step;
     struct snapshot posted, before;
     struct histogram between;
@@ -59,8 +62,11 @@ static void *show(void *argument)
             continue;
         if (p->stop)
             return NULL;
-        if (p->is_step)
+        if (p->what == STEP)
             show_step(&p->step);
+        else if (p->what == HANDSHAKES)
+            fprintf(stderr, "%llu of %u handshakes, %llu failed\n", (unsigned long long)p->done,
+                    p->of, (unsigned long long)p->failed);
         else
             show_second(p);
         atomic_store_explicit(&p->full, false, memory_order_release);
@@ -79,7 +85,18 @@ void progress_post(struct progress *p, const struct gun_result *r, double at_s)
         return;
     p->posted =
         (struct snapshot){at_s, r->received, r->answered, r->timeouts + r->resets, r->latency_ns};
-    p->is_step = false;
+    p->what = SECOND;
+    hand_over(p);
+}
+
+void progress_handshakes(struct progress *p, const struct gun_security *s, uint32_t of)
+{
+    if (atomic_load_explicit(&p->full, memory_order_acquire))
+        return;
+    p->done = s->done;
+    p->failed = s->failed;
+    p->of = of;
+    p->what = HANDSHAKES;
     hand_over(p);
 }
 
@@ -91,7 +108,7 @@ void progress_step(struct progress *p, const struct gun_step *step)
     while (atomic_load_explicit(&p->full, memory_order_acquire))
         nanosleep(&pause, NULL);
     p->step = *step;
-    p->is_step = true;
+    p->what = STEP;
     hand_over(p);
 }
 

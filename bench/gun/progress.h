@@ -17,6 +17,9 @@ void progress_stop(struct progress *p);
  * not done with the last. Called by the engine's thread. */
 void progress_post(struct progress *p, const struct gun_result *r, double at_s);
 
+/* How far the handshakes are. Skipped as above. */
+void progress_handshakes(struct progress *p, const struct gun_security *s, uint32_t of);
+
 /* A step of a ramp has ended. */
 void progress_step(struct progress *p, const struct gun_step *step);
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "gateway/coap/code.h"
+#include "tests/dtls/peer.h"
 
 typedef unsigned long long number;
 
@@ -136,9 +137,33 @@ static void print_ramp(const struct gun_ramp *ramp)
         puts("no rate was good; of the first run:");
 }
 
+static void print_security(const struct gun_options *o, const struct gun_security *s)
+{
+    const struct histogram *h = &s->latency_ns;
+
+    printf("%14llu handshakes in %.2f s, %.0f/s, %u at a time, %s%s\n", (number)s->done, s->seconds,
+           s->seconds > 0 ? (double)s->done / s->seconds : 0, o->handshakes,
+           peer_suite_name(o->suite), o->cid ? ", with Connection IDs offered" : "");
+    line(s->failed, "failed");
+    if (s->failed)
+        printf("               the first of them: %s\n", s->fault);
+    if (s->done)
+        printf("%14.1f us for one at the median, %.1f at 99 %%, %.1f at most\n", us(h, 0.5),
+               us(h, 0.99), (double)h->largest / 1000);
+    printf("%14.0f bytes of memory for each association\n", s->bytes_each);
+    line(s->refused, "records refused");
+    line(s->closed, "associations ended by the target");
+}
+
 void report_table(const struct gun_options *o, const struct gun_result *r,
                   const struct gun_ramp *ramp)
 {
+    if (r->security)
+        print_security(o, r->security);
+    if (r->security && (r->security->failed || o->duration_s == 0)) {
+        fflush(stdout);
+        return;
+    }
     print_ramp(ramp);
     if (r->sent || r->unsent) {
         printf("%14.0f answers/s in %.2f s\n", gun_rate(r), r->seconds);
@@ -246,6 +271,20 @@ static void put_kinds(FILE *out, const struct gun_result *r)
     fputs("}", out);
 }
 
+static void put_security(FILE *out, const struct gun_options *o, const struct gun_security *s)
+{
+    fprintf(out, ", \"suite\": \"%s\"", peer_suite_name(o->suite));
+    put_number(out, "handshakes", s->done);
+    put_number(out, "handshakes_failed", s->failed);
+    fputs(", \"handshake_fault\": ", out);
+    put_text(out, s->fault);
+    fprintf(out, ", \"handshake_seconds\": %.6f, \"association_bytes\": %.1f", s->seconds,
+            s->bytes_each);
+    put_latency(out, "handshake_", &s->latency_ns);
+    put_number(out, "records_refused", s->refused);
+    put_number(out, "associations_closed", s->closed);
+}
+
 static void put_ramp(FILE *out, const struct gun_ramp *ramp)
 {
     fputs(", \"steps\": [", out);
@@ -285,6 +324,8 @@ int report_json(const struct gun_options *o, const struct gun_result *r,
     put_number(out, "origin_requests", r->origin_requests);
     put_number(out, "origin_registrations", r->origin_registrations);
     put_number(out, "origin_notifications", r->origin_notifications);
+    if (r->security)
+        put_security(out, o, r->security);
     put_ramp(out, ramp);
     fputs("}\n", out);
     failed = ferror(out) | fclose(out);

@@ -66,6 +66,26 @@ static void run_until(struct run *r, uint64_t end)
         ;
 }
 
+/* Handshakes. False when not all devices have an association: then there is nothing to measure. */
+static bool connect_all(struct run *r)
+{
+    struct gun *g = r->g;
+    uint64_t now = clock_now(&g->clock);
+
+    secure_begin(g->secure, now);
+    while (secure_is_busy(g->secure) && !interrupted) {
+        if (secure_turn(g->secure, now) == 0)
+            g->carrier->wait(g->carrier, SLEEP_NS);
+        now = clock_now(&g->clock);
+        if (r->progress && now >= r->second_ns) {
+            progress_handshakes(r->progress, secure_result(g->secure), g->o->endpoints);
+            r->second_ns = now + SECOND_NS;
+        }
+    }
+    secure_end(g->secure, now);
+    return secure_result(g->secure)->failed == 0;
+}
+
 static void register_observers(struct run *r)
 {
     while (!observers_ready(r->g) && !interrupted)
@@ -135,8 +155,10 @@ static void warm_up(struct run *r, double rate)
 static void clear_result(struct gun_result *r)
 {
     uint64_t registered = r->registered, refused = r->refused;
+    const struct gun_security *security = r->security;
 
     memset(r, 0, sizeof(*r));
+    r->security = security;
     r->registered = registered;
     r->refused = refused;
 }
@@ -183,6 +205,8 @@ void run_all(struct gun *g, struct gun_ramp *ramp, struct progress *progress)
     struct run r = {.g = g, .progress = progress};
 
     r.second_ns = clock_now(&g->clock) + SECOND_NS;
+    if (g->secure && (!connect_all(&r) || g->o->duration_s == 0))
+        return;
     register_observers(&r);
     warm_up(&r, g->o->mode == GUN_RAMP ? g->o->ramp_from : g->o->rate);
     if (g->o->mode == GUN_RAMP)

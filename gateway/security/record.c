@@ -179,7 +179,8 @@ int record_open(struct aead *aead, uint64_t slot, const struct record_key *key,
     int length = (int)view->length - (int)overhead;
 
     if (length < 0 || length > (int)(view->cid_length ? INNER_MAX : RECORD_PLAIN_MAX) ||
-        view->epoch == 0 || view->version != RECORD_VERSION_1_2)
+        view->epoch == 0 || view->version != RECORD_VERSION_1_2 ||
+        view->cid_length > RECORD_CID_MAX)
         return -EBADMSG;
     job_header(&job, view->header, view->cid_length, (size_t)length);
     job_nonce(&job, view->header, view->body);
