@@ -12,6 +12,7 @@
  * beyond the processor's caches fetching one costs as much as to key another. */
 #define KEYED_MAX 4096
 
+#define ALERT_WARNING      1
 #define ALERT_FATAL        2
 #define ALERT_CLOSE_NOTIFY 0
 
@@ -122,10 +123,10 @@ static unsigned reserve(struct carrier *c, struct outgoing *out, unsigned n)
 }
 
 /* The record begins where the carrier's message would. */
-static void seal_one(struct secure *s, struct outgoing *out)
+static void seal_one(struct secure *s, struct outgoing *out, enum record_type type)
 {
     struct association *a = &s->all[out->endpoint];
-    struct record_mark mark = {.type = RECORD_APPLICATION_DATA,
+    struct record_mark mark = {.type = (uint8_t)type,
                                .epoch = 1,
                                .sequence = a->sequence++,
                                .cid = a->cid,
@@ -152,7 +153,7 @@ static unsigned send_burst(struct carrier *c, struct outgoing *out, unsigned n)
             prefetch(&s->all[out[i].endpoint]);
     for (unsigned i = 0; i < n; i++) {
         if (out[i].party == PARTY_DEVICE) {
-            seal_one(s, &out[i]);
+            seal_one(s, &out[i], RECORD_APPLICATION_DATA);
         } else {
             memmove(out[i].data - s->lead, out[i].data, out[i].length);
             out[i].data -= s->lead;
@@ -166,6 +167,42 @@ static void stay(struct carrier *c, uint64_t ns)
     struct secure *s = (struct secure *)c;
 
     s->inner->wait(s->inner, ns);
+}
+
+/* ---- the end ---- */
+
+static bool say_goodbye(struct secure *s, uint32_t *next)
+{
+    static const uint8_t close_notify[] = {ALERT_WARNING, ALERT_CLOSE_NOTIFY};
+    unsigned n = 0;
+
+    for (; n < CARRIER_BURST && *next < s->o->endpoints; ++*next) {
+        struct outgoing *out = &s->out[n];
+
+        if (s->all[*next].state != ASSOCIATION_OPEN)
+            continue;
+        if (reserve(&s->carrier, out, 1) == 0)
+            break;
+        memcpy(out->data, close_notify, sizeof(close_notify));
+        out->length = sizeof(close_notify);
+        out->endpoint = *next;
+        out->party = PARTY_DEVICE;
+        seal_one(s, out, RECORD_ALERT);
+        n++;
+    }
+    return n && s->inner->send(s->inner, s->out, n) == 0;
+}
+
+/* The target is told, or it would take the next run's devices, which have the same addresses, for
+ * these (RFC 6347 4.2.8 is not everywhere). What comes meanwhile is left alone. */
+static void say_goodbyes(struct secure *s)
+{
+    uint32_t next = 0;
+
+    while (say_goodbye(s, &next)) {
+        s->inner->receive(s->inner, s->in);
+        s->inner->release(s->inner);
+    }
 }
 
 /* ---- life ---- */
@@ -184,6 +221,7 @@ static void close_secure(struct carrier *c)
 {
     struct secure *s = (struct secure *)c;
 
+    say_goodbyes(s);
     s->inner->close(s->inner);
     destroy(s);
 }

@@ -270,6 +270,17 @@ def test_a_paths_file_over_ethernet(gun, veth, tmp_path, family):
     (["--kernel", "--target", "127.0.0.1", "--origin", "127.0.0.1:5683"], "--origin is the target"),
     (["--kernel", "--target", "127.0.0.1", "--notify-rate", "5"], "--origin"),
     (["--kernel", "--target", "127.0.0.1", "rest"], "rest"),
+    (["--kernel", "--target", "127.0.0.1", "--psk", "device"], "--psk"),
+    (["--kernel", "--target", "127.0.0.1", "--psk", "device:0"], "--psk"),
+    (["--kernel", "--target", "127.0.0.1", "--psk", ":00"], "--psk"),
+    (["--kernel", "--target", "127.0.0.1", "--psk", "%u%u:00"], "--psk"),
+    (["--kernel", "--target", "127.0.0.1", "--psk", "device:00", "--suite", "rc4"], "--suite rc4"),
+    (["--kernel", "--target", "127.0.0.1", "--psk", "device:00", "--cid", "17"], "--cid 17"),
+    (["--kernel", "--target", "127.0.0.1", "--psk", "device:00", "--raw"], "--raw"),
+    (["--kernel", "--target", "127.0.0.1", "--suite", "gcm"], "--psk"),
+    (["--kernel", "--target", "127.0.0.1", "--duration", "0"], "--duration"),
+    (["--kernel", "--target", "coaps://127.0.0.1"], "--target coaps://127.0.0.1"),
+    (["--kernel", "--target", "coap://127.0.0.1", "--psk", "device:00"], "--target coap://127.0.0.1"),
 ])
 def test_bad_command_lines(arguments, said):
     done = subprocess.run([COAPGUN, *arguments], capture_output=True, text=True, timeout=20)

@@ -1,0 +1,121 @@
+"""The load generator over DTLS, against libcoap's server with OpenSSL and with GnuTLS."""
+
+import subprocess
+
+import pytest
+
+from netns import Namespace, wait_until
+from test_coapgun import KEYS, gun  # noqa: F401 (a fixture)
+
+SECRET = "a secret"
+KEY = SECRET.encode().hex()
+OTHERS = {"device-1": "of the second", "device-3": "of the fourth"}
+SECURE = {"suite": str, "handshakes": int, "handshakes_failed": int, "handshake_fault": str,
+          "handshake_seconds": float, "association_bytes": float, "handshake_p50_ns": int,
+          "handshake_p90_ns": int, "handshake_p99_ns": int, "handshake_p999_ns": int,
+          "handshake_p9999_ns": int, "handshake_max_ns": int, "records_refused": int,
+          "associations_closed": int}
+PLACE = ["--kernel", "--target", "127.0.0.1"]
+
+
+def serve(namespace, program, *options):
+    namespace.popen(program, "-A", "127.0.0.1", "-p", "5683", "-v", "0", "-k", SECRET, *options,
+                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_until("the server listens", lambda: ":1634 " in namespace.run("cat", "/proc/net/udp").stdout)
+
+
+@pytest.fixture(scope="module", params=["coap-server-openssl", "coap-server-gnutls"])
+def server(request):
+    namespace = Namespace("gun")
+    try:
+        serve(namespace, request.param)
+        yield namespace
+    finally:
+        namespace.close()
+
+
+@pytest.fixture(scope="module")
+def identities(tmp_path_factory):
+    """A server that has a key of its own for some identities."""
+    path = tmp_path_factory.mktemp("psk") / "identities"
+    path.write_text("".join(f"CoAP,{name},{key}\n" for name, key in OTHERS.items()))
+    namespace = Namespace("gun")
+    try:
+        serve(namespace, "coap-server-openssl", "-i", path)
+        yield namespace
+    finally:
+        namespace.close()
+
+
+@pytest.mark.parametrize("suite", ["ccm8", "gcm", "chacha"])
+def test_gets(gun, server, suite):
+    result = gun(server, *PLACE, "--psk", f"device:{KEY}", "--suite", suite, "--endpoints", 20,
+                 "--path", "/time", "--window", 8)
+    j = result.right()
+    assert j["answered"] > 0 and j["codes"] == {"2.05": j["answered"]}
+    assert set(j) == set(KEYS | SECURE)
+    assert all(isinstance(j[key], kind) for key, kind in SECURE.items()), j
+    assert (j["suite"], j["handshakes"], j["handshakes_failed"]) == (suite, 20, 0)
+    assert 0 < j["handshake_p50_ns"] <= j["handshake_p99_ns"] <= j["handshake_max_ns"]
+    assert (j["records_refused"], j["associations_closed"]) == (0, 0)
+    assert "20 handshakes in" in result.output
+
+
+def test_an_offered_connection_id_that_is_not_taken(gun, server):
+    """libcoap's libraries do not speak RFC 9146: records are ordinary ones then."""
+    j = gun(server, *PLACE, "--psk", f"device:{KEY}", "--cid", 4, "--endpoints", 5, "--path", "/time",
+            "--window", 4).right()
+    assert j["handshakes"] == 5 and j["answered"] > 0
+
+
+def test_an_open_loop_with_posts(gun, server):
+    """A path of its own for each device would have to be made first: PUT does that."""
+    j = gun(server, *PLACE, "--psk", f"device:{KEY}", "--endpoints", 10, "--path", "/example_data",
+            "--mix", "get=3,put=1", "--payload", 300, "--rate", 200, duration=2).right()
+    assert j["sent"] + j["unsent"] == 400 and set(j["kinds"]) == {"get", "put"}
+    assert set(j["codes"]) <= {"2.01", "2.04", "2.05"}
+
+
+def test_observers(gun, server):
+    j = gun(server, *PLACE, "--psk", f"device:{KEY}", "--endpoints", 10, "--path", "/time",
+            "--observe", 10, "--window", 0, duration=3).right()
+    assert (j["registered"], j["refused"]) == (10, 0)
+    assert j["notifications"] >= 10 and j["sent"] == 0
+
+
+def test_handshakes_alone(gun, server):
+    result = gun(server, *PLACE, "--psk", f"device-%u:{KEY}", "--endpoints", 200, "--handshakes", 10,
+                 duration=0)
+    assert result.status == 0, result.output
+    assert (result.json["handshakes"], result.json["sent"]) == (200, 0)
+    assert "10 at a time" in result.output and "answers/s" not in result.output
+
+
+def test_a_rate_of_handshakes(gun, server):
+    result = gun(server, *PLACE, "--psk", f"device:{KEY}", "--endpoints", 20, "--handshake-rate", 10,
+                 duration=0)
+    assert result.status == 0, result.output
+    assert result.json["handshake_seconds"] >= 1.9  # the last one begins after 19 tenths
+
+
+def test_a_wrong_key(gun, server):
+    """Whether there is an alert or silence, it is said, and nothing is measured."""
+    result = gun(server, *PLACE, "--psk", "device:00", "--endpoints", 3, "--path", "/time")
+    assert result.status == 1 and "3 handshakes failed" in result.output, result.output
+    assert (result.json["handshakes"], result.json["handshakes_failed"]) == (0, 3)
+    assert "endpoint" in result.json["handshake_fault"] and result.json["sent"] == 0
+
+
+def test_the_identities_are_numbered(gun, identities):
+    """Of five devices, two have other keys."""
+    result = gun(identities, *PLACE, "--psk", f"device-%u:{KEY}", "--endpoints", 5, duration=0)
+    assert result.status == 1, result.output
+    assert (result.json["handshakes"], result.json["handshakes_failed"]) == (3, 2)
+    assert any(name in result.json["handshake_fault"] for name in OTHERS)
+
+
+def test_nobody_speaks_dtls_there(gun, identities):
+    """The port of plain CoAP."""
+    result = gun(identities, "--kernel", "--target", "127.0.0.1:5683", "--psk", f"device:{KEY}",
+                 "--endpoints", 2)
+    assert result.status == 1 and "2 handshakes failed" in result.output, result.output
