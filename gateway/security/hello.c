@@ -119,10 +119,10 @@ enum hello_verdict hello_parse(const uint8_t *data, size_t length, struct hello 
         return HELLO_NONE;
     out->sequence = cursor_number(&c, 6);
     record = cursor_number(&c, 2);
-    if (c.bad || record != c.left || out->sequence > SEQUENCE_MAX)
-        return HELLO_BAD;
-    if (cursor_number(&c, 1) != CLIENT_HELLO)
+    if (cursor_number(&c, 1) != CLIENT_HELLO) /* more records may follow others */
         return c.bad ? HELLO_BAD : HELLO_NONE;
+    if (record != c.left + 1 || out->sequence > SEQUENCE_MAX)
+        return HELLO_BAD;
     whole = cursor_number(&c, 3);
     out->message_sequence = (uint16_t)cursor_number(&c, 2);
     offset = cursor_number(&c, 3);

@@ -194,6 +194,19 @@ static void bad_hellos(void **state)
     hello_destroy(secrets);
 }
 
+/* The last flight of a client may come as one datagram of three records: it is no ClientHello. */
+static void a_flight_in_one_datagram(void **state)
+{
+    uint8_t bytes[PLAIN_BYTES + 14];
+
+    (void)state;
+    memcpy(bytes, plain, sizeof(plain));
+    memcpy(bytes + PLAIN_BYTES, "\x14\xfe\xfd\0\0\0\0\0\0\0\6\0\1\1", 14);
+    assert_int_equal(parse_exactly(bytes, sizeof(bytes)), HELLO_BAD); /* behind a ClientHello */
+    bytes[MESSAGE_AT] = 16;
+    assert_int_equal(parse_exactly(bytes, sizeof(bytes)), HELLO_NONE);
+}
+
 /* Too short or too long by anything, and with any byte changed: never read beyond its end. */
 static void damaged_hellos(void **state)
 {
@@ -427,6 +440,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parts_of_a_hello),
         cmocka_unit_test(bad_hellos),
+        cmocka_unit_test(a_flight_in_one_datagram),
         cmocka_unit_test(damaged_hellos),
         cmocka_unit_test(verify_request),
         cmocka_unit_test(good_cookie),
