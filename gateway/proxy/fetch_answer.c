@@ -282,6 +282,16 @@ static bool is_simple(const struct proxy *p, const struct fetch *f, const struct
     return deliver_is_simple(p, wait->exchange, &wait->wish, msg);
 }
 
+/* True when an answer that one client waits for is to be stored for others. */
+static bool is_to_be_kept(struct proxy *p, const struct fetch *f, const struct message *msg)
+{
+    if (!f->shared || f->target == TARGET_NONE || !is_message_cacheable(msg))
+        return false;
+    return message_uint(msg, SLOT_MAX_AGE, MAX_AGE_DEFAULT_S) > 0 ||
+           p->m->config->cache.stale_if_error_s > 0 ||
+           target_is_worth_it(&p->targets, f->target, msg->length);
+}
+
 /* An answer that is not kept is passed on at once. */
 static void pass_on(struct proxy *p, struct fetch *f, const struct message *msg)
 {
@@ -314,7 +324,7 @@ static void take_answer(struct proxy *p, struct fetch *f, const struct message *
         return;
     }
     simple = is_simple(p, f, msg);
-    if (simple && !(f->shared && is_message_cacheable(msg))) {
+    if (simple && !is_to_be_kept(p, f, msg)) {
         pass_on(p, f, msg);
         return;
     }

@@ -7,6 +7,9 @@
 
 #define BY_AGE offsetof(struct target, by_age)
 
+/* Where it is noted what was asked for, by a part of the hash; what comes later takes the place. */
+#define ASKED_PLACES 65536u
+
 int targets_init(struct targets *t, struct contents *contents, uint32_t count, uint64_t cache_bytes,
                  uint64_t *evictions)
 {
@@ -27,7 +30,8 @@ int targets_init(struct targets *t, struct contents *contents, uint32_t count, u
     t->uris = memory_reserve(t->index_bytes);
     t->stamps_bytes = sizeof(*t->stamps) * (size_t)count;
     t->stamps = memory_reserve(t->stamps_bytes);
-    return t->hashes && t->uris && t->stamps ? 0 : -ENOMEM;
+    t->asked = memory_reserve(ASKED_PLACES * sizeof(*t->asked));
+    return t->hashes && t->uris && t->stamps && t->asked ? 0 : -ENOMEM;
 }
 
 void targets_fini(struct targets *t)
@@ -35,6 +39,7 @@ void targets_fini(struct targets *t)
     memory_release(t->hashes, t->index_bytes);
     memory_release(t->uris, t->index_bytes);
     memory_release(t->stamps, t->stamps_bytes);
+    memory_release(t->asked, ASKED_PLACES * sizeof(*t->asked));
     pool_fini(&t->pool);
 }
 
@@ -173,6 +178,21 @@ void target_store(struct targets *t, uint32_t index, uint32_t content)
         t->stamps[index] = ++t->last_stamp;
     }
     target->refs--; /* the caller has one */
+}
+
+bool target_is_worth_it(struct targets *t, uint32_t index, size_t bytes)
+{
+    const struct target *target = target_at(t, index);
+    size_t need = rope_chunks(&target->key) + (bytes + CHUNK_PAYLOAD - 1) / CHUNK_PAYLOAD;
+    uint16_t tag = (uint16_t)(target->hash >> 48), *place;
+
+    if (target->content != CONTENT_NONE || t->contents->cached + need <= t->cache_max)
+        return true;
+    place = &t->asked[(uint32_t)(target->hash >> 32) % ASKED_PLACES];
+    if (*place == tag)
+        return true;
+    *place = tag;
+    return false;
 }
 
 void target_touch(struct targets *t, uint32_t index)

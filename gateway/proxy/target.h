@@ -83,6 +83,7 @@ struct targets {
                            one; 0: none is stored */
     uint64_t last_stamp;
     size_t stamps_bytes;
+    uint16_t *asked;     /* see target_is_worth_it() */
     uint64_t *evictions; /* counts answers that were given up for others */
 };
 
@@ -119,6 +120,12 @@ void target_release(struct targets *t, uint32_t index);
 /* Keeps an answer, in the place of the one before. Where the cache has no room for it, not even
  * after giving up older ones, none is kept. */
 void target_store(struct targets *t, uint32_t index, uint32_t content);
+
+/* Whether an answer that is stale from the start is to be kept, which only spares its origin to
+ * send it again when it is still the same. Where others would have to go for it, it is kept when
+ * its target was asked for lately, and that it is asked for now is noted: many that are asked for
+ * once must not drive all others out. `bytes`: how long it is, at the most. */
+bool target_is_worth_it(struct targets *t, uint32_t index, size_t bytes);
 
 /* Gives the stored answer up. */
 void target_forget(struct targets *t, uint32_t index);

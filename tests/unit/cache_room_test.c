@@ -138,6 +138,57 @@ static void a_longer_state_takes_the_place_of_a_shorter(void **state)
     assert_int_equal(cache_bytes(h), 0);
 }
 
+/* The same for an answer that is stale from the start, and good for validation only. True when the
+ * origin was asked whether it is still the same. */
+static bool ask_for_stale(struct harness *h, uint16_t mid, const char *path)
+{
+    struct message m;
+    struct sent out;
+    bool validated;
+
+    get(h, 1, mid, path);
+    out = expect_upstream(h, &m);
+    validated = message_has(&m, SLOT_ETAG);
+    if (validated)
+        answer_with(h, &out, CODE_VALID, OPTIONS({OPTION_ETAG, "e", 1, 0}, UINT(OPTION_MAX_AGE, 0)),
+                    NULL);
+    else
+        answer_with(h, &out, CODE_CONTENT,
+                    OPTIONS({OPTION_ETAG, "e", 1, 0}, UINT(OPTION_MAX_AGE, 0)), "state");
+    expect_client(h, 1, CODE_CONTENT, &m);
+    assert_payload(&m, "state");
+    return validated;
+}
+
+/* What is asked for once and never again does not drive out what is fresh. */
+static void stale_from_the_start_takes_no_place_until_asked_for_again(void **state)
+{
+    struct harness *h = *state;
+    uint16_t mid = 0;
+    char path[8];
+
+    assert_false(ask_for_stale(h, mid++, "room")); /* as long as there is room, it is kept */
+    assert_true(ask_for_stale(h, mid++, "room"));
+    for (unsigned i = 0; i < 300; i++) {
+        snprintf(path, sizeof(path), "p%u", i);
+        assert_false(ask_for(h, mid++, path, 1));
+    }
+    assert_int_equal(cache_bytes(h), 64 * 1024);
+    for (unsigned i = 0; i < 600; i++) {
+        snprintf(path, sizeof(path), "s%u", i);
+        assert_false(ask_for_stale(h, mid++, path));
+    }
+    for (unsigned i = 100; i < 300; i++) {
+        snprintf(path, sizeof(path), "p%u", i);
+        assert_true(ask_for(h, mid++, path, 1));
+    }
+    assert_false(ask_for_stale(h, mid++, "again"));
+    assert_false(ask_for_stale(h, mid++, "again")); /* kept now */
+    assert_true(ask_for_stale(h, mid++, "again"));
+    assert_true(ask_for_stale(h, mid++, "again"));
+    assert_int_equal(cache_bytes(h), 64 * 1024);
+}
+
 static void without_a_cache_nothing_is_kept(void **state)
 {
     struct harness *h = *state;
@@ -421,6 +472,7 @@ int main(void)
         TEST(the_least_recently_used_goes_first, setup_small),
         TEST(bytes_count, setup_small),
         TEST(a_longer_state_takes_the_place_of_a_shorter, setup_small),
+        TEST(stale_from_the_start_takes_no_place_until_asked_for_again, setup_small),
         TEST(without_a_cache_nothing_is_kept, setup_none),
         TEST(what_a_client_is_fetching_survives_eviction, setup_small),
         TEST(an_answer_larger_than_the_cache_is_delivered_and_not_kept, setup_small),
