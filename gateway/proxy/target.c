@@ -13,7 +13,7 @@
 int targets_init(struct targets *t, struct contents *contents, uint32_t count, uint64_t cache_bytes,
                  uint64_t *evictions)
 {
-    uint32_t heads = 16;
+    uint32_t heads = 16, slots = 32;
     int err = pool_init(&t->pool, sizeof(struct target), count);
 
     t->contents = contents;
@@ -24,50 +24,98 @@ int targets_init(struct targets *t, struct contents *contents, uint32_t count, u
         return err;
     while (heads < count && heads < UINT32_C(1) << 31)
         heads *= 2;
-    t->mask = heads - 1;
-    t->index_bytes = heads * sizeof(*t->hashes);
-    t->hashes = memory_reserve(t->index_bytes);
-    t->uris = memory_reserve(t->index_bytes);
+    while (slots / 3 * 2 < count && slots < UINT32_C(1) << 31) /* a third is free at least */
+        slots *= 2;
+    t->slots_mask = slots - 1;
+    t->uris_mask = heads - 1;
+    t->slots_bytes = slots * sizeof(*t->slots);
+    t->uris_bytes = heads * sizeof(*t->uris);
+    t->slots = memory_reserve(t->slots_bytes);
+    t->uris = memory_reserve(t->uris_bytes);
     t->stamps_bytes = sizeof(*t->stamps) * (size_t)count;
     t->stamps = memory_reserve(t->stamps_bytes);
     t->asked = memory_reserve(ASKED_PLACES * sizeof(*t->asked));
-    return t->hashes && t->uris && t->stamps && t->asked ? 0 : -ENOMEM;
+    return t->slots && t->uris && t->stamps && t->asked ? 0 : -ENOMEM;
 }
 
 void targets_fini(struct targets *t)
 {
-    memory_release(t->hashes, t->index_bytes);
-    memory_release(t->uris, t->index_bytes);
+    memory_release(t->slots, t->slots_bytes);
+    memory_release(t->uris, t->uris_bytes);
     memory_release(t->stamps, t->stamps_bytes);
     memory_release(t->asked, ASKED_PLACES * sizeof(*t->asked));
     pool_fini(&t->pool);
 }
 
-/* Heads are index + 1, so that fresh zero pages mean empty. */
-static uint32_t head(const uint32_t *heads, const struct targets *t, uint64_t hash)
+/* ---- the table ---- */
+
+static bool is_it(const struct targets *t, const struct target *target, const struct key *key)
 {
-    return heads[hash & t->mask] - 1;
+    /* Where the options end is part of it: a payload may look like more of them. */
+    return target->hash == key->hash && target->options_length == key->options_length &&
+           rope_equal(&t->contents->chunks, &target->key, key->bytes, key->length);
 }
 
 uint32_t target_find(const struct targets *t, const struct key *key)
 {
-    uint32_t index = head(t->hashes, t, key->hash);
+    uint32_t hash = (uint32_t)key->hash, at = hash & t->slots_mask;
 
-    while (index != TARGET_NONE) {
-        const struct target *target = target_at(t, index);
-
-        /* Where the options end is part of it: a payload may look like more of them. */
-        if (target->hash == key->hash && target->options_length == key->options_length &&
-            rope_equal(&t->contents->chunks, &target->key, key->bytes, key->length))
-            return index;
-        index = target->by_hash;
-    }
+    for (; t->slots[at].place; at = (at + 1) & t->slots_mask)
+        if (t->slots[at].hash == hash && is_it(t, target_at(t, t->slots[at].place - 1), key))
+            return t->slots[at].place - 1;
     return TARGET_NONE;
+}
+
+static void enter(struct targets *t, uint64_t hash, uint32_t index)
+{
+    uint32_t at = (uint32_t)hash & t->slots_mask;
+
+    while (t->slots[at].place)
+        at = (at + 1) & t->slots_mask;
+    t->slots[at] = (struct target_slot){.hash = (uint32_t)hash, .place = index + 1};
+}
+
+/* What lies behind the gap and is not at its first choice moves up, unless it would come before
+ * that: no search grows longer with time. */
+static void leave(struct targets *t, uint64_t hash, uint32_t index)
+{
+    uint32_t mask = t->slots_mask, gap = (uint32_t)hash & mask;
+
+    while (t->slots[gap].place != index + 1)
+        gap = (gap + 1) & mask;
+    for (uint32_t at = (gap + 1) & mask; t->slots[at].place; at = (at + 1) & mask) {
+        if (((at - t->slots[at].hash) & mask) < ((at - gap) & mask))
+            continue;
+        t->slots[gap] = t->slots[at];
+        gap = at;
+    }
+    t->slots[gap].place = 0;
+}
+
+/* ---- by URI ---- */
+
+/* Heads are index + 1, so that fresh zero pages mean empty. */
+static uint32_t *head_of(const struct targets *t, uint64_t uri)
+{
+    return &t->uris[uri & t->uris_mask];
+}
+
+static void leave_uri(struct targets *t, const struct target *target, uint32_t index)
+{
+    uint32_t *head = head_of(t, target->uri), at = *head - 1;
+
+    if (at == index) {
+        *head = target->by_uri + 1;
+        return;
+    }
+    while (target_at(t, at)->by_uri != index)
+        at = target_at(t, at)->by_uri;
+    target_at(t, at)->by_uri = target->by_uri;
 }
 
 uint32_t target_of_uri(const struct targets *t, uint64_t uri)
 {
-    uint32_t index = head(t->uris, t, uri);
+    uint32_t index = *head_of(t, uri) - 1;
 
     while (index != TARGET_NONE && target_at(t, index)->uri != uri)
         index = target_at(t, index)->by_uri;
@@ -116,8 +164,8 @@ static void foresee(const struct targets *t)
     target = target_at(t, second);
     __builtin_prefetch(content_at(t->contents, target->content), 1);
     __builtin_prefetch(chunk_at(&t->contents->chunks, target->key.head), 1);
-    __builtin_prefetch(&t->hashes[target->hash & t->mask], 1);
-    __builtin_prefetch(&t->uris[target->uri & t->mask], 1);
+    __builtin_prefetch(&t->slots[(uint32_t)target->hash & t->slots_mask], 1);
+    __builtin_prefetch(head_of(t, target->uri), 1);
     __builtin_prefetch(&t->stamps[second], 1);
     third = target->by_age.next;
     if (third == TARGET_NONE)
@@ -215,7 +263,7 @@ void target_renew(struct targets *t, uint32_t index)
 uint32_t target_add(struct targets *t, const struct key *key)
 {
     struct target *target = pool_get(&t->pool);
-    uint32_t index, *by_hash, *by_uri;
+    uint32_t index, *head;
 
     if (!target && evict(t))
         target = pool_get(&t->pool);
@@ -235,33 +283,11 @@ uint32_t target_add(struct targets *t, const struct key *key)
     target->refs = 1;
     target->content = CONTENT_NONE;
     target->fetch = target->observation = POOL_NONE;
-    by_hash = &t->hashes[key->hash & t->mask];
-    by_uri = &t->uris[key->uri & t->mask];
-    target->by_hash = *by_hash - 1;
-    target->by_uri = *by_uri - 1;
-    *by_hash = *by_uri = index + 1;
+    enter(t, key->hash, index);
+    head = head_of(t, key->uri);
+    target->by_uri = *head - 1;
+    *head = index + 1;
     return index;
-}
-
-static void unlink_from(struct targets *t, uint32_t *heads, uint64_t hash, uint32_t index,
-                        size_t member)
-{
-    uint32_t at = heads[hash & t->mask] - 1, next;
-
-    memcpy(&next, (uint8_t *)target_at(t, index) + member, sizeof(next));
-    if (at == index) {
-        heads[hash & t->mask] = next + 1;
-        return;
-    }
-    for (;;) {
-        uint32_t *link = (uint32_t *)(void *)((uint8_t *)target_at(t, at) + member);
-
-        if (*link == index) {
-            *link = next;
-            return;
-        }
-        at = *link;
-    }
 }
 
 bool target_is_open(const struct targets *t, uint32_t index)
@@ -277,8 +303,8 @@ void target_release(struct targets *t, uint32_t index)
     if (target->refs || target->content != CONTENT_NONE || target->fetch != POOL_NONE ||
         target->observation != POOL_NONE)
         return;
-    unlink_from(t, t->hashes, target->hash, index, offsetof(struct target, by_hash));
-    unlink_from(t, t->uris, target->uri, index, offsetof(struct target, by_uri));
+    leave(t, target->hash, index);
+    leave_uri(t, target, index);
     rope_free(&t->contents->chunks, &target->key);
     target->open = false;
     pool_put(&t->pool, target);

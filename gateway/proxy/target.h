@@ -4,8 +4,9 @@
  * The key is the request as the origin gets it: where it goes, the method, the options that count
  * (no NoCacheKey ones, and none that belong to one exchange), and the payload of a FETCH. It is
  * kept byte for byte, so that an answer is never taken for that of another key, and a request can
- * be made from it again. A second index finds all targets with the same URI, which an unsafe
- * request invalidates together.
+ * be made from it again. It is found by its hash, in a table of open addressing over slots of eight
+ * bytes with a part of the hash: nothing is read of a target that has another one. A second index
+ * finds all targets with the same URI, which an unsafe request invalidates together.
  *
  * A target lives while it has an answer, a fetch, an observation, or anybody who needs its key.
  * Answers are given up least recently used first. One worker; no locking. */
@@ -62,25 +63,31 @@ struct target {
     struct rope key;
     uint16_t options_length;
     bool open;
-    bool cached;              /* its answer counts for the cache and is in the list by age */
-    uint32_t refs;            /* who needs the key */
-    uint32_t content;         /* CONTENT_NONE: no answer is stored */
-    uint32_t fetch;           /* which others may join; POOL_NONE */
-    uint32_t observation;     /* POOL_NONE */
-    uint32_t by_hash, by_uri; /* next in the chains of the indices */
+    bool cached;          /* its answer counts for the cache and is in the list by age */
+    uint32_t refs;        /* who needs the key */
+    uint32_t content;     /* CONTENT_NONE: no answer is stored */
+    uint32_t fetch;       /* which others may join; POOL_NONE */
+    uint32_t observation; /* POOL_NONE */
+    uint32_t by_uri;      /* next in the chain of the index */
     struct links by_age;
+};
+
+struct target_slot {
+    uint32_t hash;  /* lower half */
+    uint32_t place; /* index of the target + 1; 0: free, as fresh pages are */
 };
 
 struct targets {
     struct pool pool;
     struct contents *contents;
-    uint32_t *hashes, *uris; /* heads of chains, index + 1 */
-    size_t index_bytes;
-    uint32_t mask;
-    struct list age;    /* least recently used first */
-    uint32_t cache_max; /* chunks */
-    uint64_t *stamps;   /* by target, of any time: no other answer that was ever stored has the same
-                           one; 0: none is stored */
+    struct target_slot *slots; /* by hash */
+    uint32_t *uris;            /* heads of chains, index + 1 */
+    size_t slots_bytes, uris_bytes;
+    uint32_t slots_mask, uris_mask; /* number of them - 1 */
+    struct list age;                /* least recently used first */
+    uint32_t cache_max;             /* chunks */
+    uint64_t *stamps; /* by target, of any time: no other answer that was ever stored has the same
+                         one; 0: none is stored */
     uint64_t last_stamp;
     size_t stamps_bytes;
     uint16_t *asked;     /* see target_is_worth_it() */
@@ -100,8 +107,8 @@ static inline struct target *target_at(const struct targets *t, uint32_t index)
 /* The key is going to be looked for: what that reads is fetched into the processor's cache. */
 static inline void target_expect(const struct targets *t, const struct key *key)
 {
-    __builtin_prefetch(&t->hashes[key->hash & t->mask], 1);
-    __builtin_prefetch(&t->uris[key->uri & t->mask], 1);
+    __builtin_prefetch(&t->slots[(uint32_t)key->hash & t->slots_mask], 1);
+    __builtin_prefetch(&t->uris[key->uri & t->uris_mask], 1);
 }
 
 /* The target of a key, or TARGET_NONE. */
