@@ -32,6 +32,7 @@ uint32_t fetch_open(struct proxy *p, const struct fetch_setup *setup)
         .waits = LIST_NONE,
         .request = setup->request,
         .options_length = setup->options_length,
+        .last_option = setup->last_option,
         .route = setup->place->route,
         .role = (uint8_t)setup->role,
         .method = setup->place->space.method,
@@ -39,7 +40,6 @@ uint32_t fetch_open(struct proxy *p, const struct fetch_setup *setup)
         .szx = setup->place->config->block_szx,
         .shared = setup->shared,
         .answer = CONTENT_NONE,
-        .tag = (uint32_t)random_u64(&p->m->random),
         .config = setup->place->config,
         .first = setup->place->first,
         .count = setup->place->count,
@@ -48,7 +48,7 @@ uint32_t fetch_open(struct proxy *p, const struct fetch_setup *setup)
     };
     if (f->target != TARGET_NONE)
         target_at(&p->targets, f->target)->refs++;
-    f->in_blocks = fetch_body_length(p, f) > fetch_block_bytes(f);
+    fetch_divide(p, f);
     timer_init(&f->deadline, TIMER_FETCH);
     fetch_arm_deadline(p, f);
     p->upstreams.outstanding[p->upstreams.servers[f->first].group]++;

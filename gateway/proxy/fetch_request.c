@@ -82,23 +82,41 @@ static void add_body(struct proxy *p, const struct fetch *f, struct encoder *e)
                     length);
 }
 
+/* True when nothing is added to the client's options but Hop-Limit, behind all of them. */
+static bool is_plain(const struct fetch *f)
+{
+    return f->last_option <= OPTION_HOP_LIMIT && f->role == FETCH_ANSWER && !f->validating &&
+           f->answer == CONTENT_NONE && !f->in_blocks && f->szx == BLOCK_SZX_MAX;
+}
+
+static void put_options(struct proxy *p, const struct fetch *f, struct encoder *e)
+{
+    struct addition additions[8];
+    uint8_t buffer[KEY_BYTES];
+    const uint8_t *options = rope_view(&p->contents.chunks, fetch_request(p, f),
+                                       sizeof(struct space), f->options_length, buffer);
+
+    if (!is_plain(f)) {
+        encoder_merge(e, options, f->options_length, additions, add_options(p, f, additions));
+        return;
+    }
+    encoder_raw(e, options, f->options_length);
+    e->last_option = f->last_option;
+    if (f->hop_limit)
+        encoder_option(e, OPTION_HOP_LIMIT, &f->hop_limit, 1);
+}
+
 /* Writes the message into the scratch buffer. Its length, 0 when it does not fit. */
 static size_t compose(struct proxy *p, const struct fetch *f, const struct session *s, uint16_t mid)
 {
     struct messaging *m = p->m;
-    uint8_t token[TOKEN_BYTES], buffer[KEY_BYTES];
-    struct addition additions[8];
-    const uint8_t *options;
+    uint8_t token[TOKEN_BYTES];
     struct encoder e;
-    unsigned n;
 
     token_write(p, f, token);
     encoder_begin(&e, m->scratch, messaging_room(m, &s->flow),
                   f->config->reliable ? TYPE_CON : TYPE_NON, f->method, mid, token, TOKEN_BYTES);
-    options = rope_view(&p->contents.chunks, fetch_request(p, f), sizeof(struct space),
-                        f->options_length, buffer);
-    n = add_options(p, f, additions);
-    encoder_merge(&e, options, f->options_length, additions, n);
+    put_options(p, f, &e);
     add_body(p, f, &e);
     return encoder_end(&e);
 }
@@ -169,12 +187,12 @@ static struct session *session_for(struct proxy *p, const struct fetch *f, uint1
 }
 
 /* Less of the body at a time, where all its options leave no room on the link. */
-static bool use_smaller_blocks(const struct proxy *p, struct fetch *f)
+static bool use_smaller_blocks(struct proxy *p, struct fetch *f)
 {
     if (f->answer != CONTENT_NONE || f->szx == 0 || fetch_body_length(p, f) <= 16)
         return false;
     f->szx--;
-    f->in_blocks = fetch_body_length(p, f) > fetch_block_bytes(f);
+    fetch_divide(p, f);
     return true;
 }
 
@@ -232,7 +250,7 @@ void fetch_send_anew(struct proxy *p, struct fetch *f)
     content_release(&p->contents, f->answer);
     f->answer = CONTENT_NONE;
     f->body_sent = 0;
-    f->in_blocks = fetch_body_length(p, f) > fetch_block_bytes(f);
+    fetch_divide(p, f);
     fetch_send(p, f);
 }
 

@@ -43,6 +43,7 @@ uint32_t observation_open(struct proxy *p, struct observation *o, enum fetch_rol
         .target = o->target,
         .request = ROPE_EMPTY,
         .options_length = target->options_length,
+        .last_option = OPTION_UNKNOWN,
         .observation = observation_index(p, o),
         .uri = target->uri,
         .hop_limit = o->hop_limit,

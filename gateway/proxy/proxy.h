@@ -36,7 +36,8 @@
 #include "gateway/proxy/upstream.h"
 #include "gateway/session/messaging.h"
 
-#define TOKEN_BYTES 8
+#define TOKEN_BYTES    8
+#define OPTION_UNKNOWN UINT16_MAX
 
 struct module_host;
 struct hot;
@@ -104,7 +105,8 @@ struct fetch {
     struct rope request;  /* as a key; options from sizeof(struct space) on */
     uint32_t route;       /* of the first client, for Location-Path */
     uint16_t options_length;
-    uint8_t role; /* enum fetch_role */
+    uint16_t last_option; /* as of a key; OPTION_UNKNOWN */
+    uint8_t role;         /* enum fetch_role */
     uint8_t method;
     uint8_t hop_limit; /* as the server gets it */
     uint8_t tries;     /* servers that have failed */
@@ -293,6 +295,8 @@ struct proxy {
     struct destinations *destinations; /* of the forward proxy, NULL when it is off */
     const char **own_names;            /* hosts of routes, sorted */
     unsigned own_name_count;
+    uint32_t
+        expecting;   /* proxy_expect() is worth its time so often, if nothing else is asked for */
     struct hot *hot; /* see hot.h */
     uint32_t *hot_tags;
     bool hot_used;                /* there has been something in it */
@@ -314,6 +318,13 @@ void proxy_fini(struct proxy *p);
 
 /* A client's request that a route leads to an upstream. */
 void proxy_request(struct proxy *p, struct request *rq, unsigned route);
+
+/* A datagram of a client's whose turn comes a little later in the burst: what will be looked up for
+ * it is fetched into the processor's cache, if its request is of the most usual kind. Worth it
+ * where requests go to origins: as long as `expecting` says so. */
+void proxy_expect(const struct proxy *p, const struct datagram *d);
+#define EXPECTING_EACH 4
+#define EXPECTING_MAX  64
 
 /* The same for any request, where the answer is at hand (hot.h). False: it is not, and nothing has
  * been done. */
@@ -429,6 +440,7 @@ struct fetch_setup {
     uint32_t target;     /* TARGET_NONE: `request` */
     struct rope request; /* taken over: space, options, payload */
     uint16_t options_length;
+    uint16_t last_option; /* as of a key; OPTION_UNKNOWN */
     uint32_t observation; /* POOL_NONE: none */
     uint64_t uri;
     uint8_t hop_limit;

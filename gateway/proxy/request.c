@@ -1,4 +1,5 @@
 /* A client's request: what it wants, its key, and which way it goes. */
+#include "gateway/bytes.h"
 #include "gateway/hash.h"
 #include "gateway/proxy/hot.h"
 #include "gateway/proxy/request.h"
@@ -60,8 +61,8 @@ static bool read_hop_limit(struct asked *a, const struct option_view *view)
 struct reading {
     struct encoder encoder;
     struct option_copy copy;
-    uint64_t uri, rest; /* hashes of the options that name the resource, and of the others */
-    unsigned skipped;   /* path segments */
+    uint64_t uri;     /* hash of the options that name the resource */
+    unsigned skipped; /* path segments */
 };
 
 /* Options whose fate is known by their numbers: they are kept, in all requests. */
@@ -69,16 +70,21 @@ struct reading {
     (UINT64_C(1) << OPTION_URI_PATH | UINT64_C(1) << OPTION_CONTENT_FORMAT | \
      UINT64_C(1) << OPTION_URI_QUERY | UINT64_C(1) << OPTION_ACCEPT)
 
+#define PLAIN_SLOTS                                                                       \
+    (SLOT_BIT(SLOT_URI_PATH) | SLOT_BIT(SLOT_CONTENT_FORMAT) | SLOT_BIT(SLOT_URI_QUERY) | \
+     SLOT_BIT(SLOT_ACCEPT))
+
+/* The longest options that are looked at before their request's turn has come. */
+#define EXPECTED_BYTES 64
+
 static bool is_plain(uint16_t number)
 {
     return number < 64 && PLAIN_OPTIONS >> number & 1;
 }
 
-static void note(struct reading *r, enum fate fate, uint16_t number, const struct option_view *view)
+static uint64_t note_uri(uint64_t uri, uint16_t number, const struct option_view *view)
 {
-    uint64_t *hash = fate == FATE_URI ? &r->uri : &r->rest;
-
-    *hash = hash_part(*hash, number, view->value, view->length);
+    return hash_part(uri, number, view->value, view->length);
 }
 
 /* What becomes of any option: `*keep` says whether it goes into the key. */
@@ -111,9 +117,15 @@ static bool read_option(struct asked *a, struct reading *r, uint16_t number,
         if (a->plain)
             return true;
     }
-    note(r, fate, number, view);
+    if (fate == FATE_URI)
+        r->uri = note_uri(r->uri, number, view);
     *keep = true;
     return true;
+}
+
+static bool names_resource(uint16_t number)
+{
+    return number == OPTION_URI_PATH || number == OPTION_URI_QUERY;
 }
 
 static bool read_options(struct asked *a, struct reading *r)
@@ -124,9 +136,8 @@ static bool read_options(struct asked *a, struct reading *r)
 
     while (option_next(&cursor, &view)) {
         if (is_plain(cursor.number) && !(strips && cursor.number == OPTION_URI_PATH)) {
-            bool names = cursor.number == OPTION_URI_PATH || cursor.number == OPTION_URI_QUERY;
-
-            note(r, names ? FATE_URI : FATE_KEEP, cursor.number, &view);
+            if (names_resource(cursor.number))
+                r->uri = note_uri(r->uri, cursor.number, &view);
             option_copy_keep(&r->copy, &cursor, &view);
             continue;
         }
@@ -141,28 +152,69 @@ static bool read_options(struct asked *a, struct reading *r)
     return true;
 }
 
+/* The same where all of them are kept as they are: they go over in one piece. False where they are
+ * not, and nothing has been done. */
+static bool read_plain_options(struct asked *a, struct reading *r)
+{
+    const struct message *msg = a->rq->message;
+    struct option_cursor cursor = option_cursor(msg);
+    struct option_view view;
+    uint64_t uri = r->uri;
+
+    if (a->place->strip || (msg->present & ~PLAIN_SLOTS) || msg->options_length > r->encoder.room)
+        return false;
+    while (option_next(&cursor, &view)) {
+        if (!is_plain(cursor.number))
+            return false;
+        if (names_resource(cursor.number))
+            uri = note_uri(uri, cursor.number, &view);
+    }
+    r->uri = uri;
+    bytes_copy(r->encoder.data, msg->options, msg->options_length);
+    r->encoder.length = msg->options_length;
+    r->encoder.last_option = cursor.number;
+    return true;
+}
+
+/* Which slot of the table it is looked for in follows from the options alone, where they name the
+ * resource: proxy_expect() knows no more. */
+static void name_key(const struct proxy *p, struct key *key, const struct space *space,
+                     uint64_t base)
+{
+    uint64_t options = hash_bytes(key_options(key), key->options_length, p->hash_seed);
+
+    key->hash = hash_mix(hash_mix(base, options), space->method);
+    if (!space->forward)
+        key->hash = (key->hash & ~UINT64_C(0xffffffff)) | (uint32_t)options;
+}
+
 /* Builds the key of the request in p->key, and names its transfer: by all of the key but a payload.
  */
 static bool read_key(struct proxy *p, struct asked *a)
 {
     const struct message *msg = a->rq->message;
+    const struct space *space = &a->place->space;
+    uint64_t base = space_hash(space, p->hash_seed);
     struct key *key = &p->key;
     struct reading r = {.encoder = {.data = key->bytes + sizeof(struct space),
                                     .room = KEY_BYTES - sizeof(struct space)},
-                        .uri = space_hash(&a->place->space, p->hash_seed)};
+                        .uri = base};
 
     a->tags = 0;
     a->has_hops = false;
-    memcpy(key->bytes, &a->place->space, sizeof(struct space));
-    r.copy = option_copy(&r.encoder, msg->options);
-    if (!read_options(a, &r))
-        return false;
+    memcpy(key->bytes, space, sizeof(struct space));
+    if (!read_plain_options(a, &r)) {
+        r.copy = option_copy(&r.encoder, msg->options);
+        if (!read_options(a, &r))
+            return false;
+    }
     key->uri = r.uri;
-    key->hash = hash_mix(hash_mix(r.uri, r.rest), a->place->space.method);
     key->options_length = (uint16_t)r.encoder.length;
+    key->last_option = r.encoder.last_option;
     key->length = (uint32_t)sizeof(struct space) + r.encoder.length;
     if (r.encoder.failed)
         return refuse(a, CODE_BAD_OPTION, "options too long");
+    name_key(p, key, space, base);
     a->wish.transfer = hash_mix(key->hash, a->tags);
     target_expect(&p->targets, key);
     if (code_is_safe(msg->code) && msg->payload_length && !a->in_blocks) {
@@ -174,6 +226,16 @@ static bool read_key(struct proxy *p, struct asked *a)
         key->hash = hash_mix(key->hash, a->wish.body);
     }
     return true;
+}
+
+void proxy_expect(const struct proxy *p, const struct datagram *d)
+{
+    uint32_t head = MESSAGE_HEADER_BYTES + (d->data[0] & 0x0f);
+    uint32_t length = d->length - head;
+
+    if (d->data[1] != CODE_GET || d->length <= head || length > EXPECTED_BYTES)
+        return;
+    target_expect_slot(&p->targets, (uint32_t)hash_bytes(d->data + head, length, p->hash_seed));
 }
 
 static void read_etags(struct wish *wish, const struct message *msg)
@@ -232,7 +294,7 @@ bool asked_read(struct proxy *p, struct asked *a)
     if (a->observes &&
         a->wish.block2.number) /* RFC 7959 2.6: the rest is fetched without Observe */
         return refuse(a, CODE_BAD_REQUEST, "Observe with a later block");
-    if (code_is_safe(msg->code))
+    if (message_has(msg, SLOT_ETAG) && code_is_safe(msg->code))
         read_etags(&a->wish, msg);
     return true;
 }
@@ -305,6 +367,7 @@ static void open_for(struct proxy *p, struct asked *a, uint32_t target, struct r
         .target = target,
         .request = body,
         .options_length = p->key.options_length,
+        .last_option = p->key.last_option,
         .observation = POOL_NONE,
         .uri = p->key.uri,
         .hop_limit = a->hop_limit,
@@ -560,6 +623,8 @@ static void ask_safe(struct proxy *p, struct asked *a)
         return;
     }
     p->m->counters->cache_misses++;
+    if (p->expecting < EXPECTING_MAX)
+        p->expecting += EXPECTING_EACH;
     if (index == TARGET_NONE)
         index = target_add(&p->targets, &p->key);
     else

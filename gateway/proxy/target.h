@@ -49,6 +49,7 @@ struct key {
     uint8_t bytes[KEY_BYTES];
     uint32_t length;         /* of all */
     uint16_t options_length; /* of the options behind the space */
+    uint16_t last_option;    /* the number of the last one, 0: there is none */
     uint64_t hash;           /* of all */
     uint64_t uri;            /* of where it goes, path and query: without the method */
 };
@@ -105,9 +106,14 @@ static inline struct target *target_at(const struct targets *t, uint32_t index)
 }
 
 /* The key is going to be looked for: what that reads is fetched into the processor's cache. */
+static inline void target_expect_slot(const struct targets *t, uint32_t hash)
+{
+    __builtin_prefetch(&t->slots[hash & t->slots_mask], 1);
+}
+
 static inline void target_expect(const struct targets *t, const struct key *key)
 {
-    __builtin_prefetch(&t->slots[(uint32_t)key->hash & t->slots_mask], 1);
+    target_expect_slot(t, (uint32_t)key->hash);
     __builtin_prefetch(&t->uris[key->uri & t->uris_mask], 1);
 }
 

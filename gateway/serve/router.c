@@ -12,8 +12,9 @@
 #define NO_NODE  UINT32_MAX
 
 struct node {
-    int here;  /* a route that serves this very path, or NO_ROUTE */
-    int below; /* a route that serves it and everything below, or NO_ROUTE */
+    int here;       /* a route that serves this very path, or NO_ROUTE */
+    int below;      /* a route that serves it and everything below, or NO_ROUTE */
+    uint64_t marks; /* of the segments that lead on from here */
 };
 
 struct edge {
@@ -32,6 +33,12 @@ struct router {
     uint32_t *of_local; /* root of the host that is a local address's literal, or NO_NODE */
     uint32_t hosts;     /* node whose edges are host names */
 };
+
+/* Most segments that lead nowhere are told by this, without a look at the edges. */
+static uint64_t mark_of(const uint8_t *segment, uint32_t length)
+{
+    return length ? UINT64_C(1) << ((segment[0] + 5u * segment[length - 1] + 11 * length) & 63) : 1;
+}
 
 static uint32_t edge_slot(const struct router *r, uint32_t from, const uint8_t *segment,
                           uint32_t length)
@@ -63,7 +70,7 @@ static uint32_t step(const struct router *r, uint32_t from, const uint8_t *segme
 
 static uint32_t node_add(struct router *r)
 {
-    r->nodes[r->node_count] = (struct node){NO_ROUTE, NO_ROUTE};
+    r->nodes[r->node_count] = (struct node){.here = NO_ROUTE, .below = NO_ROUTE};
     return r->node_count++;
 }
 
@@ -82,6 +89,7 @@ static uint32_t grow(struct router *r, uint32_t from, const uint8_t *segment, ui
     e->from = from;
     e->length = length;
     e->to = node_add(r);
+    r->nodes[from].marks |= mark_of(segment, length);
     r->edge_count++;
     return e->to;
 }
@@ -198,6 +206,8 @@ static int walk(const struct router *r, uint32_t node, const struct message *req
             best = r->nodes[node].below;
         if (!option_next_same(&cursor, &segment))
             break;
+        if (!(r->nodes[node].marks & mark_of(segment.value, segment.length)))
+            return best;
         node = step(r, node, segment.value, segment.length);
         if (node == NO_NODE)
             return best;
@@ -249,6 +259,16 @@ static void pack_options(const struct message *request, uint64_t words[ROUTER_ME
     }
 }
 
+/* True when no segment leads on from the root: what serves all is the route, without a search. */
+static bool is_at_root(const struct router *r, const struct message *request, uint16_t local)
+{
+    const struct option_view *first = &request->first[SLOT_URI_PATH];
+
+    return message_has(request, SLOT_URI_PATH) && !message_has(request, SLOT_URI_HOST) &&
+           r->of_local[local] == NO_NODE &&
+           !(r->nodes[r->any].marks & mark_of(first->value, first->length));
+}
+
 int router_recall(const struct router *r, struct router_memory *memory,
                   const struct message *request, uint16_t local)
 {
@@ -256,6 +276,8 @@ int router_recall(const struct router *r, struct router_memory *memory,
     struct router_memory_entry *e;
     uint64_t words[ROUTER_MEMORY_BYTES / 8];
 
+    if (is_at_root(r, request, local))
+        return r->nodes[r->any].below;
     if (length == 0 || length > ROUTER_MEMORY_BYTES)
         return router_find(r, request, local);
     pack_options(request, words);
