@@ -40,6 +40,7 @@ uint32_t fetch_open(struct proxy *p, const struct fetch_setup *setup)
         .szx = setup->place->config->block_szx,
         .shared = setup->shared,
         .answer = CONTENT_NONE,
+        .tag = (uint32_t)random_u64(&p->m->random),
         .config = setup->place->config,
         .first = setup->place->first,
         .count = setup->place->count,

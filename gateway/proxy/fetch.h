@@ -38,13 +38,10 @@ static inline bool fetch_is_last_block(const struct proxy *p, const struct fetch
     return f->body_sent + fetch_block_bytes(f) >= fetch_body_length(p, f);
 }
 
-/* Whether the body goes in blocks of the size that holds now. What goes in blocks has a Request-Tag
- * (RFC 9175 3.3). */
-static inline void fetch_divide(struct proxy *p, struct fetch *f)
+/* Whether the body goes in blocks of the size that holds now. */
+static inline void fetch_divide(const struct proxy *p, struct fetch *f)
 {
     f->in_blocks = fetch_body_length(p, f) > fetch_block_bytes(f);
-    if (f->in_blocks && !f->tag)
-        f->tag = (uint32_t)random_u64(&p->m->random) | 1;
 }
 
 /* fetch_request.c */

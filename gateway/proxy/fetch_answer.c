@@ -182,21 +182,23 @@ static void created(struct proxy *p, const struct fetch *f, const struct message
         enum option_slot location;
         uint16_t uri;
     } parts[] = {{SLOT_LOCATION_PATH, OPTION_URI_PATH}, {SLOT_LOCATION_QUERY, OPTION_URI_QUERY}};
+    uint8_t names[KEY_BYTES];
+    struct encoder e = {.data = names, .room = sizeof(names)};
     struct space space;
-    uint64_t uri;
 
     rope_read(&p->contents.chunks, fetch_request(p, f), NULL, 0, &space, sizeof(space));
     if (space.forward)
         return;
-    uri = space_hash(&space, p->hash_seed);
     for (unsigned i = 0; i < 2; i++) {
         struct option_cursor cursor = option_cursor_at(msg, parts[i].location);
         struct option_view view;
 
         while (option_next_same(&cursor, &view))
-            uri = hash_part(uri, parts[i].uri, view.value, view.length);
+            encoder_option(&e, parts[i].uri, view.value, view.length);
     }
-    changed(p, uri);
+    if (!e.failed) /* as that of a key */
+        changed(p, hash_mix(space_hash(&space, p->hash_seed),
+                            hash_bytes(names, e.length, p->hash_seed)));
 }
 
 /* The first or only message of an answer becomes a content. */

@@ -187,7 +187,7 @@ static struct session *session_for(struct proxy *p, const struct fetch *f, uint1
 }
 
 /* Less of the body at a time, where all its options leave no room on the link. */
-static bool use_smaller_blocks(struct proxy *p, struct fetch *f)
+static bool use_smaller_blocks(const struct proxy *p, struct fetch *f)
 {
     if (f->answer != CONTENT_NONE || f->szx == 0 || fetch_body_length(p, f) <= 16)
         return false;

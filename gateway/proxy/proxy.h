@@ -295,9 +295,9 @@ struct proxy {
     struct destinations *destinations; /* of the forward proxy, NULL when it is off */
     const char **own_names;            /* hosts of routes, sorted */
     unsigned own_name_count;
-    uint32_t
-        expecting;   /* proxy_expect() is worth its time so often, if nothing else is asked for */
-    struct hot *hot; /* see hot.h */
+    uint32_t expecting;     /* so often proxy_expect() is worth its time, see there */
+    uint64_t expected_base; /* of the key of the last one that was */
+    struct hot *hot;        /* see hot.h */
     uint32_t *hot_tags;
     bool hot_used;                /* there has been something in it */
     struct key key;               /* of the request in hand */
@@ -320,8 +320,8 @@ void proxy_fini(struct proxy *p);
 void proxy_request(struct proxy *p, struct request *rq, unsigned route);
 
 /* A datagram of a client's whose turn comes a little later in the burst: what will be looked up for
- * it is fetched into the processor's cache, if its request is of the most usual kind. Worth it
- * where requests go to origins: as long as `expecting` says so. */
+ * it is fetched into the processor's cache, if it is a GET to where the last one went that had to
+ * be asked of an origin. Each of those makes it worth its time for a few more. */
 void proxy_expect(const struct proxy *p, const struct datagram *d);
 #define EXPECTING_EACH 4
 #define EXPECTING_MAX  64

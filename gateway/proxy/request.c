@@ -61,8 +61,9 @@ static bool read_hop_limit(struct asked *a, const struct option_view *view)
 struct reading {
     struct encoder encoder;
     struct option_copy copy;
-    uint64_t uri;     /* hash of the options that name the resource */
-    unsigned skipped; /* path segments */
+    struct encoder names; /* the options that name the resource, for their hash */
+    bool only_names;      /* there are no others: `names` has not been written */
+    unsigned skipped;     /* path segments */
 };
 
 /* Options whose fate is known by their numbers: they are kept, in all requests. */
@@ -80,11 +81,6 @@ struct reading {
 static bool is_plain(uint16_t number)
 {
     return number < 64 && PLAIN_OPTIONS >> number & 1;
-}
-
-static uint64_t note_uri(uint64_t uri, uint16_t number, const struct option_view *view)
-{
-    return hash_part(uri, number, view->value, view->length);
 }
 
 /* What becomes of any option: `*keep` says whether it goes into the key. */
@@ -118,7 +114,7 @@ static bool read_option(struct asked *a, struct reading *r, uint16_t number,
             return true;
     }
     if (fate == FATE_URI)
-        r->uri = note_uri(r->uri, number, view);
+        encoder_option(&r->names, number, view->value, view->length);
     *keep = true;
     return true;
 }
@@ -137,7 +133,7 @@ static bool read_options(struct asked *a, struct reading *r)
     while (option_next(&cursor, &view)) {
         if (is_plain(cursor.number) && !(strips && cursor.number == OPTION_URI_PATH)) {
             if (names_resource(cursor.number))
-                r->uri = note_uri(r->uri, cursor.number, &view);
+                encoder_option(&r->names, cursor.number, view.value, view.length);
             option_copy_keep(&r->copy, &cursor, &view);
             continue;
         }
@@ -152,6 +148,16 @@ static bool read_options(struct asked *a, struct reading *r)
     return true;
 }
 
+static void read_names(const struct message *msg, struct encoder *names)
+{
+    struct option_cursor cursor = option_cursor(msg);
+    struct option_view view;
+
+    while (option_next(&cursor, &view))
+        if (names_resource(cursor.number))
+            encoder_option(names, cursor.number, view.value, view.length);
+}
+
 /* The same where all of them are kept as they are: they go over in one piece. False where they are
  * not, and nothing has been done. */
 static bool read_plain_options(struct asked *a, struct reading *r)
@@ -159,33 +165,35 @@ static bool read_plain_options(struct asked *a, struct reading *r)
     const struct message *msg = a->rq->message;
     struct option_cursor cursor = option_cursor(msg);
     struct option_view view;
-    uint64_t uri = r->uri;
+    bool only_names = true;
 
     if (a->place->strip || (msg->present & ~PLAIN_SLOTS) || msg->options_length > r->encoder.room)
         return false;
     while (option_next(&cursor, &view)) {
         if (!is_plain(cursor.number))
             return false;
-        if (names_resource(cursor.number))
-            uri = note_uri(uri, cursor.number, &view);
+        only_names &= names_resource(cursor.number);
     }
-    r->uri = uri;
+    r->only_names = only_names;
+    if (!only_names)
+        read_names(msg, &r->names);
     bytes_copy(r->encoder.data, msg->options, msg->options_length);
     r->encoder.length = msg->options_length;
     r->encoder.last_option = cursor.number;
     return true;
 }
 
-/* Which slot of the table it is looked for in follows from the options alone, where they name the
- * resource: proxy_expect() knows no more. */
+/* The same options that name the resource have the same hash, whatever stood between them. */
 static void name_key(const struct proxy *p, struct key *key, const struct space *space,
-                     uint64_t base)
+                     const struct reading *r)
 {
     uint64_t options = hash_bytes(key_options(key), key->options_length, p->hash_seed);
+    uint64_t names =
+        r->only_names ? options : hash_bytes(r->names.data, r->names.length, p->hash_seed);
 
-    key->hash = hash_mix(hash_mix(base, options), space->method);
-    if (!space->forward)
-        key->hash = (key->hash & ~UINT64_C(0xffffffff)) | (uint32_t)options;
+    key->base = space_hash(space, p->hash_seed);
+    key->uri = hash_mix(key->base, names);
+    key->hash = hash_mix(hash_mix(key->base, space->method), options);
 }
 
 /* Builds the key of the request in p->key, and names its transfer: by all of the key but a payload.
@@ -194,11 +202,11 @@ static bool read_key(struct proxy *p, struct asked *a)
 {
     const struct message *msg = a->rq->message;
     const struct space *space = &a->place->space;
-    uint64_t base = space_hash(space, p->hash_seed);
     struct key *key = &p->key;
+    uint8_t names[KEY_BYTES];
     struct reading r = {.encoder = {.data = key->bytes + sizeof(struct space),
                                     .room = KEY_BYTES - sizeof(struct space)},
-                        .uri = base};
+                        .names = {.data = names, .room = sizeof(names)}};
 
     a->tags = 0;
     a->has_hops = false;
@@ -208,15 +216,14 @@ static bool read_key(struct proxy *p, struct asked *a)
         if (!read_options(a, &r))
             return false;
     }
-    key->uri = r.uri;
     key->options_length = (uint16_t)r.encoder.length;
     key->last_option = r.encoder.last_option;
     key->length = (uint32_t)sizeof(struct space) + r.encoder.length;
-    if (r.encoder.failed)
+    if (r.encoder.failed || r.names.failed)
         return refuse(a, CODE_BAD_OPTION, "options too long");
-    name_key(p, key, space, base);
+    name_key(p, key, space, &r);
     a->wish.transfer = hash_mix(key->hash, a->tags);
-    target_expect(&p->targets, key);
+    target_expect(&p->targets, key->hash, key->uri);
     if (code_is_safe(msg->code) && msg->payload_length && !a->in_blocks) {
         if (KEY_BYTES - key->length < msg->payload_length)
             return refuse(a, CODE_REQUEST_ENTITY_TOO_LARGE, NULL);
@@ -232,10 +239,13 @@ void proxy_expect(const struct proxy *p, const struct datagram *d)
 {
     uint32_t head = MESSAGE_HEADER_BYTES + (d->data[0] & 0x0f);
     uint32_t length = d->length - head;
+    uint64_t options;
 
     if (d->data[1] != CODE_GET || d->length <= head || length > EXPECTED_BYTES)
         return;
-    target_expect_slot(&p->targets, (uint32_t)hash_bytes(d->data + head, length, p->hash_seed));
+    options = hash_bytes(d->data + head, length, p->hash_seed); /* as name_key() has it */
+    target_expect(&p->targets, hash_mix(hash_mix(p->expected_base, CODE_GET), options),
+                  hash_mix(p->expected_base, options));
 }
 
 static void read_etags(struct wish *wish, const struct message *msg)
@@ -625,6 +635,7 @@ static void ask_safe(struct proxy *p, struct asked *a)
     p->m->counters->cache_misses++;
     if (p->expecting < EXPECTING_MAX)
         p->expecting += EXPECTING_EACH;
+    p->expected_base = p->key.base;
     if (index == TARGET_NONE)
         index = target_add(&p->targets, &p->key);
     else

@@ -34,7 +34,7 @@ struct space {
 };
 _Static_assert(sizeof(struct space) == 20, "no padding: it is compared and hashed");
 
-/* Where a request goes, without the method: what the hash of its URI begins with. */
+/* Where a request goes, without the method: what the hashes of its key and URI begin with. */
 static inline uint64_t space_hash(const struct space *space, uint64_t seed)
 {
     uint64_t words[2];
@@ -50,6 +50,7 @@ struct key {
     uint32_t length;         /* of all */
     uint16_t options_length; /* of the options behind the space */
     uint16_t last_option;    /* the number of the last one, 0: there is none */
+    uint64_t base;           /* space_hash() */
     uint64_t hash;           /* of all */
     uint64_t uri;            /* of where it goes, path and query: without the method */
 };
@@ -105,16 +106,12 @@ static inline struct target *target_at(const struct targets *t, uint32_t index)
     return pool_at(&t->pool, index);
 }
 
-/* The key is going to be looked for: what that reads is fetched into the processor's cache. */
-static inline void target_expect_slot(const struct targets *t, uint32_t hash)
+/* What has this hash is going to be looked for: what that reads is fetched into the processor's
+ * cache. */
+static inline void target_expect(const struct targets *t, uint64_t hash, uint64_t uri)
 {
-    __builtin_prefetch(&t->slots[hash & t->slots_mask], 1);
-}
-
-static inline void target_expect(const struct targets *t, const struct key *key)
-{
-    target_expect_slot(t, (uint32_t)key->hash);
-    __builtin_prefetch(&t->uris[key->uri & t->uris_mask], 1);
+    __builtin_prefetch(&t->slots[(uint32_t)hash & t->slots_mask], 1);
+    __builtin_prefetch(&t->uris[uri & t->uris_mask], 1);
 }
 
 /* The target of a key, or TARGET_NONE. */
