@@ -1,7 +1,7 @@
 /* The proxy: clients' requests become requests of our own to origin servers, and their answers the
  * clients' (RFC 7252 5.7, 7641 5, 7959 2.10).
  *
- *   request.c      a client's request: checks, key, and which way it goes
+ *   asked.c        a client's request: checks and key; request.c: which way it goes
  *   transfer.c     bodies that clients send or fetch in blocks
  *   deliver.c      an answer to one client: validation, blocks, age
  *   target.c       what is asked for: cache, and requests that can be joined

@@ -1,5 +1,5 @@
-/* A client's request as it has been read: between request.c, which sends it to an origin, and
- * local.c, which hands it to what the gateway holds itself. */
+/* A client's request as it has been read by asked.c: between request.c, which sends it to an
+ * origin, and local.c, which hands it to what the gateway holds itself. */
 #ifndef COAPGW_GATEWAY_PROXY_REQUEST_H
 #define COAPGW_GATEWAY_PROXY_REQUEST_H
 
@@ -27,6 +27,10 @@ struct asked {
 /* Reads it, with its key in p->key. False when it is to be refused with asked_refuse(). */
 bool asked_read(struct proxy *p, struct asked *a);
 void asked_refuse(struct proxy *p, struct asked *a);
+
+/* Builds the key of the request in p->key, and names its transfer: by all of the key but a payload.
+ * Part of asked_read(). */
+bool asked_read_key(struct proxy *p, struct asked *a);
 
 /* request_admit(), once for each request. */
 bool asked_admit(struct proxy *p, struct asked *a, bool pure);
