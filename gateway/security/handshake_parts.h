@@ -70,6 +70,7 @@ struct handshake {
     uint64_t due_us, interval_us;
     unsigned repeats; /* of this flight, by time */
     unsigned asked;   /* times that the peer has had a flight repeated */
+    unsigned sealed;  /* records of epoch 1 that OpenSSL has been given */
     uint16_t room;
     uint8_t state; /* enum handshake_state */
     bool client;

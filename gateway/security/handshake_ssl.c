@@ -13,6 +13,10 @@
  * anything is due (RFC 6347 4.2.4 is done by the worker's time). */
 #define NEVER_US UINT32_C(3600000000)
 
+/* Of a chain of certificates. OpenSSL reserves as much for each message that comes in fragments,
+ * and for up to ten that come before their turn. */
+#define CHAIN_MAX 16384
+
 static unsigned int wait_for_ever(SSL *ssl, unsigned int before_us)
 {
     (void)ssl;
@@ -143,6 +147,7 @@ SSL *handshake_ssl_create(struct handshake *h, SSL_CTX *context)
     SSL_set_app_data(ssl, h);
     SSL_set_options(ssl, SSL_OP_NO_QUERY_MTU);
     SSL_set_mtu(ssl, h->room);
+    SSL_set_max_cert_list(ssl, CHAIN_MAX);
     DTLS_set_timer_cb(ssl, wait_for_ever);
     return ssl;
 }

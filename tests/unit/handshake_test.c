@@ -276,6 +276,41 @@ static void ticket_of_a_certificate(void **state)
     SSL_CTX_free(side.context);
 }
 
+/* The client's Finished and its first message in one datagram: what is left of it when the
+ * handshake is done is the association's. */
+static void first_message_behind_finished(void **state)
+{
+    struct credentials_side side = psk_side(CIPHERS_PSK);
+    SSL_CTX *peer = psk_peer(CIPHERS_PSK);
+    struct end *client = &net.ends[CLIENT], *server = &net.ends[SERVER];
+    SSL_SESSION *session;
+    struct packet whole, *second;
+
+    (void)state;
+    check_ticket(&side, peer, 0);
+    session = SSL_SESSION_dup(SSL_get0_session(client->ssl));
+    net_end(&net);
+    net_begin(&net);
+    server->side = &side;
+    SSL_set_session(openssl_end(&net, CLIENT, peer), session);
+    openssl_work(client);
+    while (!client->established)
+        net_step(&net);
+    assert_int_equal(net.tail - net.head, 2); /* both are on their way */
+    whole = net.packets[net.head++ % PACKETS];
+    second = &net.packets[net.head++ % PACKETS];
+    memcpy(whole.bytes + whole.length, second->bytes, second->length);
+    whole.length += second->length;
+    assert_false(server->established);
+    ours_work(server, &whole);
+    assert_true(server->established && server->heard);
+    assert_int_equal(handshake_left(server->h), second->length);
+    net_end(&net);
+    SSL_SESSION_free(session);
+    SSL_CTX_free(peer);
+    SSL_CTX_free(side.context);
+}
+
 /* ---- Connection IDs: both ends are ours, OpenSSL knows none ---- */
 
 static const struct {
@@ -339,6 +374,7 @@ int main(void)
         cmocka_unit_test(longest_identity),
         cmocka_unit_test(ticket_of_a_key),
         cmocka_unit_test(ticket_of_a_certificate),
+        cmocka_unit_test(first_message_behind_finished),
         cmocka_unit_test(connection_ids),
     };
 
