@@ -9,6 +9,7 @@
 #include "gateway/proxy/proxy.h"
 #include "gateway/security/credentials.h"
 #include "gateway/security/security.h"
+#include "gateway/serve/access.h"
 #include "gateway/serve/discovery.h"
 #include "gateway/serve/module.h"
 #include "gateway/serve/representation.h"
@@ -52,10 +53,24 @@ struct worker {
 
 /* ---- dispatch ---- */
 
+static void answer_plain(struct worker *w, struct request *rq, uint8_t code, const char *text);
+
+/* True when the client may not use the route: it has been answered. */
+static bool is_refused(struct worker *w, struct request *rq, const struct config_route *r)
+{
+    uint8_t code = access_refusal(r, security_principal(w->security, &rq->session->flow));
+
+    if (code)
+        answer_plain(w, rq, code, NULL);
+    return code != 0;
+}
+
 static void serve(struct worker *w, struct request *rq, int route)
 {
     const struct config_route *r = &w->config->routes[route];
 
+    if (r->allow_count && is_refused(w, rq, r))
+        return;
     switch (r->kind) {
     case CONFIG_ROUTE_UPSTREAM:
         proxy_request(&w->proxy, rq, (unsigned)route);

@@ -80,6 +80,13 @@ static bool is_plain(uint16_t number)
     return number < 64 && PLAIN_OPTIONS >> number & 1;
 }
 
+/* Who the client is counts, whatever the number of the option that says it. */
+static bool is_told_by(const struct config_upstream *upstream, uint16_t number)
+{
+    return upstream && upstream->tell_client == CONFIG_TELL_OPTION &&
+           upstream->tell_option == number;
+}
+
 /* What becomes of any option: `*keep` says whether it goes into the key. */
 static bool read_option(struct asked *a, struct reading *r, uint16_t number,
                         const struct option_view *view, bool *keep)
@@ -105,7 +112,7 @@ static bool read_option(struct asked *a, struct reading *r, uint16_t number,
     }
     if (number == OPTION_ECHO || number == OPTION_IF_MATCH || number == OPTION_IF_NONE_MATCH)
         a->transient = true;
-    if (option_is_no_cache_key(number)) {
+    if (option_is_no_cache_key(number) && !is_told_by(a->place->config, number)) {
         a->extras = true;
         if (a->plain)
             return true;

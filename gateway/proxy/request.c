@@ -1,6 +1,7 @@
 /* A client's request: which way it goes. What it wants is read in asked.c. */
 #include "gateway/proxy/hot.h"
 #include "gateway/proxy/request.h"
+#include "gateway/proxy/tell.h"
 
 /* ---- refusing ---- */
 
@@ -247,6 +248,12 @@ bool asked_serve_pinned(struct proxy *p, struct asked *a)
     return true;
 }
 
+/* What is kept for its bytes alone is anybody's who sends them. */
+static bool is_for_some(const struct proxy *p, const struct asked *a)
+{
+    return a->place->route != ROUTE_NONE && p->m->config->routes[a->place->route].allow_count;
+}
+
 static bool serve_cached(struct proxy *p, struct asked *a, uint32_t index)
 {
     struct client to = {.rq = a->rq};
@@ -258,7 +265,8 @@ static bool serve_cached(struct proxy *p, struct asked *a, uint32_t index)
         return true;
     p->m->counters->cache_hits++;
     target_touch(&p->targets, index);
-    hot_note(p, a->rq, index);
+    if (!is_for_some(p, a))
+        hot_note(p, a->rq, index);
     (void)deliver(p, &to, target->content, &a->wish, NULL);
     return true;
 }
@@ -387,6 +395,26 @@ void proxy_pass(struct proxy *p, struct request *rq, const struct place *place)
     }
 }
 
+/* The origin hears who it is from. What is kept of a registration is what came. */
+static __attribute__((noinline)) void pass_told(struct proxy *p, struct request *rq,
+                                                const struct place *place)
+{
+    const struct message *came = rq->message, *original = rq->original;
+    struct told told;
+
+    if (tell_write(&told, came, place->config,
+                   security_principal(p->m->security, &rq->session->flow)) < 0) {
+        if (!rq->multicast && request_admit(p->m, rq, true))
+            reply_code(p->m, rq, CODE_REQUEST_ENTITY_TOO_LARGE, "the request is too long");
+        return;
+    }
+    rq->message = &told.message;
+    rq->original = original ? original : came;
+    proxy_pass(p, rq, place);
+    rq->message = came;
+    rq->original = original;
+}
+
 void proxy_request(struct proxy *p, struct request *rq, unsigned route)
 {
     const struct config_route *r = &p->m->config->routes[route];
@@ -400,5 +428,8 @@ void proxy_request(struct proxy *p, struct request *rq, unsigned route)
         .space = {.method = rq->message->code, .upstream = (uint16_t)r->upstream},
     };
 
-    proxy_pass(p, rq, &place);
+    if (upstream->tell_client == CONFIG_TELL_NONE)
+        proxy_pass(p, rq, &place);
+    else
+        pass_told(p, rq, &place);
 }

@@ -5,9 +5,6 @@
  * datagrams, and repeated by the worker's time (RFC 6347 4.2.4); records with a Connection ID (RFC
  * 9146) are translated both ways. So OpenSSL is needed until the handshake is done, and no longer.
  *
- * Memory, measured: 45 KB while the peer's answer is awaited, 85 KB within a call, and what is kept
- * here alone, 2 KB and the flight, once it is done.
- *
  * A struct handshakes belongs to one worker, and so does what is made of it; no locking. OpenSSL
  * allocates: no part of the packet path, but for hello_verify(). Nothing calls back but ops.send().
  *
@@ -92,7 +89,7 @@ struct handshake *handshake_accept(struct handshakes *all, const struct handshak
                                    uint64_t now_us, int *error);
 
 /* A client's, towards `server`, whose certificate must name what the side expects; the first
- * flight goes at once, and what comes back may have FAILED already. The same errors. */
+ * flight goes at once. The same errors. */
 struct handshake *handshake_connect(struct handshakes *all, const struct handshake_setup *setup,
                                     const struct address *server, uint64_t now_us, int *error);
 
@@ -131,8 +128,8 @@ const uint8_t *handshake_identity(const struct handshake *h, size_t *length);
 enum handshake_state handshake_give_key(struct handshake *h, const uint8_t *key, size_t length,
                                         uint64_t now_us);
 
-/* How heavy the next step is likely to be, in units of a step without public-key work (some 30 us):
- * 1 with pre-shared keys, more with certificates or ECDHE. */
+/* How heavy the next step is likely to be, in units of a step without public-key work: 1 with
+ * pre-shared keys, more with certificates or ECDHE. */
 unsigned handshake_weight(const struct handshake *h);
 
 /* `data` is the ClientHello that this one began with, again. */

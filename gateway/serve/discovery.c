@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <strings.h>
 
+#include "gateway/serve/access.h"
 #include "gateway/serve/representation.h"
 
 #define FORMAT_LINK_FORMAT 40 /* application/link-format */
@@ -22,6 +23,7 @@
 #define LINKS_OF_THE_PROVEN 64
 
 struct link {
+    const struct config_route *route;
     const char *host; /* of the configuration; NULL: any */
     const char *path;
     bool holds; /* what lies there is held by the gateway: it may be listed as itself */
@@ -44,6 +46,7 @@ static int make_link(struct link *link, const struct config_route *route)
 {
     int length;
 
+    link->route = route;
     link->host = route->host;
     link->path = route->path;
     link->holds = route->kind == CONFIG_ROUTE_RESOURCES;
@@ -148,12 +151,15 @@ static bool host_matches(const struct link *link, const struct message *msg)
            strncasecmp(link->host, (const char *)host->value, host->length) == 0;
 }
 
-static bool is_listed(const struct link *link, const struct message *msg)
+/* What the client may not use it does not see. */
+static bool is_listed(const struct link *link, const struct message *msg,
+                      const struct principal *client)
 {
     struct option_cursor cursor = option_cursor_at(msg, SLOT_URI_QUERY);
     struct option_view query;
 
-    if (!host_matches(link, msg))
+    if (!host_matches(link, msg) ||
+        (link->route->allow_count && access_refusal(link->route, client)))
         return false;
     while (option_next_same(&cursor, &query))
         if (query.length && !passes(link, &query))
@@ -166,10 +172,11 @@ static bool is_listed(const struct link *link, const struct message *msg)
 static void serve_fixed(struct discovery *d, struct messaging *m, struct request *rq)
 {
     struct representation r = {.has_content_format = true, .content_format = FORMAT_LINK_FORMAT};
+    const struct principal *client = security_principal(m->security, &rq->session->flow);
     char *at = d->filtered;
 
     for (unsigned i = 0; i < d->count; i++) {
-        if (!is_listed(&d->links[i], rq->message))
+        if (!is_listed(&d->links[i], rq->message, client))
             continue;
         if (at != d->filtered)
             *at++ = ',';
@@ -193,6 +200,7 @@ struct listing {
     struct proxy *p;
     struct resources *resources;
     const struct message *msg;
+    const struct principal *client;
     uint32_t content;
     bool full; /* the rest is left out */
 };
@@ -246,10 +254,13 @@ static void write_number(char *out, int32_t number)
 
 static void add_resource(struct listing *l, const struct resource_link *from)
 {
-    struct link link = {.host = from->host, .path = from->path, .obs = true};
+    struct link link = {.route = &l->p->m->config->routes[from->route],
+                        .host = from->host,
+                        .path = from->path,
+                        .obs = true};
 
     write_number(link.ct, from->format);
-    if (is_listed(&link, l->msg))
+    if (is_listed(&link, l->msg, l->client))
         add_link(l, &link);
 }
 
@@ -260,7 +271,7 @@ static void add_routes(struct listing *l, const struct discovery *d)
     for (unsigned i = 0; i < d->count && !l->full; i++) {
         const struct link *link = &d->links[i];
 
-        if (is_listed(link, l->msg) &&
+        if (is_listed(link, l->msg, l->client) &&
             !(link->holds &&
               resources_lookup(l->resources, link->host, link->path, strlen(link->path), &held)))
             add_link(l, link);
@@ -357,7 +368,10 @@ static void list(struct discovery *d, struct listing *l, struct local_request *r
 /* The list is made for this request, and kept for as long as the client fetches its blocks. */
 static void serve_all(struct discovery *d, struct proxy *p, struct resources *r, struct request *rq)
 {
-    struct listing l = {.p = p, .resources = r, .msg = rq->message};
+    struct listing l = {.p = p,
+                        .resources = r,
+                        .msg = rq->message,
+                        .client = security_principal(p->m->security, &rq->session->flow)};
     uint32_t looks = resources_count(r);
     struct local_request local;
     struct option_view path;

@@ -310,6 +310,7 @@ static void fill_link(struct resources *r, uint32_t index, struct resource_link 
     rope_read(&r->p->contents.chunks, &res->name, NULL, 0, r->listed, res->name.length);
     r->listed[res->name.length] = '\0';
     link->host = host;
+    link->route = res->route;
     link->path = r->listed + (host ? 2 + strlen(host) : 0);
     link->format = res->format;
 }

@@ -75,6 +75,7 @@ struct resource_link {
     const char *host; /* of its route; NULL: any */
     const char *path; /* as in a URI, ends with a zero; valid until the next call */
     int32_t format;   /* -1: none */
+    unsigned route;   /* index of it */
 };
 
 /* Walks them, oldest first, `*at` POOL_NONE at the beginning. False at the end. */
