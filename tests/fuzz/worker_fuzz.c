@@ -451,6 +451,8 @@ static void give_record(struct input *in)
         given = take_bytes(in, &length);
         if (length)
             memcpy(bytes, given, length);
+        if (how & 64)
+            head.what = STORE_ASSOCIATION;
     } else {
         length = run.records[at].length;
         head.what = run.records[at].what;

@@ -75,6 +75,18 @@ struct vault_key vault_relation_key(const struct stage *s, const struct flow *fl
     return relation_key(&listen, &peer, token, token_length);
 }
 
+static bool association_key(const uint8_t *bytes, uint32_t length, struct vault_key *key)
+{
+    struct store_association association;
+
+    if (length < sizeof(association))
+        return false;
+    memcpy(&association, bytes, sizeof(association));
+    *key = (struct vault_key){.what = STORE_ASSOCIATION, .length = STORE_ID_BYTES};
+    memcpy(key->bytes, association.id, STORE_ID_BYTES);
+    return length >= sizeof(association) + association.sealed_length;
+}
+
 /* False when the record is broken. */
 static bool key_of(uint8_t what, const uint8_t *bytes, uint32_t length, struct vault_key *key)
 {
@@ -92,6 +104,8 @@ static bool key_of(uint8_t what, const uint8_t *bytes, uint32_t length, struct v
         memcpy(key->bytes, bytes + sizeof(resource), key->length);
         return true;
     }
+    if (what == STORE_ASSOCIATION)
+        return association_key(bytes, length, key);
     if (length < sizeof(relation))
         return false;
     memcpy(&relation, bytes, sizeof(relation));
@@ -247,6 +261,14 @@ static void tell_done(struct vault *v, unsigned worker, uint64_t cookie, int err
     tell(v, worker, STORE_DONE, &head, NULL);
 }
 
+/* Redis knows nobody. */
+static void tell_key(struct vault *v, unsigned worker, uint64_t cookie)
+{
+    const struct store_head head = {.cookie = cookie, .error = v->connected ? -ENOENT : -ENOTCONN};
+
+    tell(v, worker, STORE_KEY, &head, NULL);
+}
+
 static void tell_all(struct vault *v, enum store_type type)
 {
     const struct store_head head = {.cookie = type == STORE_MARK ? v->floor : 0,
@@ -318,14 +340,15 @@ static void read_next(struct vault *v);
 
 static void start_reading(struct vault *v)
 {
+    static const enum store_what order[] = {STORE_RESOURCE, STORE_ASSOCIATION, STORE_RELATION};
     unsigned at = 0;
 
     free(v->names);
     v->name_count = vault_count(v);
     v->names = calloc(v->name_count + 1, sizeof(v->names[0]));
-    for (unsigned what = STORE_RESOURCE + 1; what-- > 0;)
+    for (unsigned i = 0; i < STORE_WHAT_COUNT; i++)
         for (const struct vault_record *r = v->records; r; r = r->next)
-            if (r->key.what == what)
+            if (r->key.what == order[i])
                 v->names[at++] = r->key;
     v->name_at = 0;
     v->reading = true;
@@ -358,12 +381,37 @@ static struct flow flow_of(const struct stage *s, const struct store_relation *r
                      (enum transport)relation->transport);
 }
 
+static unsigned association_owner(const struct vault *v, const struct vault_record *r)
+{
+    struct store_association a;
+    struct flow flow;
+
+    memcpy(&a, r->bytes, sizeof(a));
+    flow = flow_make(0, a.listen.port, &a.peer, TRANSPORT_UDP);
+    return a.cid ? a.id[0] % v->stage->worker_count : stage_owner(v->stage, &flow);
+}
+
+static unsigned relation_owner(const struct vault *v, const struct vault_record *r)
+{
+    struct vault_key key = {.what = STORE_ASSOCIATION, .length = STORE_ID_BYTES};
+    const struct vault_record *association;
+    struct store_relation relation;
+    struct flow flow;
+
+    memcpy(&relation, r->bytes, sizeof(relation));
+    if (relation.transport != TRANSPORT_DTLS) {
+        flow = flow_of(v->stage, &relation);
+        return stage_owner(v->stage, &flow);
+    }
+    memcpy(key.bytes, relation.peer.address.bytes + 8, STORE_ID_BYTES);
+    association = vault_find(v, &key);
+    return association ? association_owner(v, association) : key.bytes[0] % v->stage->worker_count;
+}
+
 static void give(struct vault *v, const struct vault_record *r)
 {
     const struct store_head head = {.what = r->key.what,
                                     .verify = v->resumed || is_seen(v, &r->key)};
-    struct store_relation relation;
-    struct flow flow;
 
     see(v, &r->key);
     stage_note(v->stage, "store: gives %02x%02x%02x%02x%s", r->key.bytes[36], r->key.bytes[37],
@@ -373,9 +421,8 @@ static void give(struct vault *v, const struct vault_record *r)
             tell(v, i, STORE_RECORD, &head, r);
         return;
     }
-    memcpy(&relation, r->bytes, sizeof(relation));
-    flow = flow_of(v->stage, &relation);
-    tell(v, stage_owner(v->stage, &flow), STORE_RECORD, &head, r);
+    tell(v, r->key.what == STORE_RELATION ? relation_owner(v, r) : association_owner(v, r),
+         STORE_RECORD, &head, r);
 }
 
 static void on_read(struct stage *s, void *who, uint64_t ups)
@@ -632,6 +679,10 @@ static void take(struct vault *v, unsigned worker, struct parcel *parcel)
             v->asked = head.mark;
         if (v->up && !v->mark_moving && v->asked + numbers_ahead(v) / 2 > v->mark)
             move_mark(v);
+        return;
+    }
+    if (parcel->type == STORE_KEY_ASK) {
+        tell_key(v, worker, head.cookie);
         return;
     }
     bytes = malloc(length + 1);

@@ -13,7 +13,8 @@
 
 #define VAULT_KEY_MAX 160
 
-/* What names a record: the ends of a relation and its token, or the name of a resource. */
+/* What names a record: the ends of a relation and its token, the name of a resource, or the id of an
+ * association. */
 struct vault_key {
     uint8_t what; /* enum store_what */
     uint8_t bytes[VAULT_KEY_MAX];
