@@ -149,6 +149,10 @@
     X(associations_replaced, "associations ended by a new handshake from the same address")       \
     X(associations_exhausted, "associations ended because their keys had been used enough")       \
     X(associations_moved, "changes of peers' addresses that their Connection IDs allowed")        \
+    X(associations_kept, "records of associations given to the store")                            \
+    X(associations_restored, "associations of before a start, taken up again")                    \
+    X(associations_unusable, "records of the store that no association could be made of")         \
+    X(associations_left, "associations left to the gateway that has taken the service over")      \
     X(drop_dtls_malformed, "datagrams to coaps ports, or their ends, that are no records")        \
     X(drop_dtls_unknown, "records that belong to no association and no handshake")                \
     X(drop_dtls_epoch, "records of an epoch that their association does not have")                \

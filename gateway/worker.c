@@ -445,7 +445,8 @@ static unsigned advance_security(struct worker *w)
         return 0;
     if (w->farewell_us && (messaging_is_quiet(w) || m->now >= w->farewell_us)) {
         w->farewell_us = 0;
-        security_drain(w->security, !w->config->security.persist);
+        security_drain(w->security, !w->config->security.persist ||
+                                        w->config->store.kind == CONFIG_STORE_NONE);
     }
     return security_advance(w->security, m->now);
 }

@@ -117,8 +117,8 @@ static struct session *session_for(struct proxy *p, const struct flow *flow,
     if (s)
         return s->role == SESSION_CLIENT ? s : NULL;
     s = messaging_open_client(p->m, flow, hash, listener);
-    if (s)
-        s->proven = true; /* it has observed for some time */
+    if (s && flow->transport != TRANSPORT_DTLS) /* there, what it sends may be a repetition */
+        s->proven = true;                       /* it has observed for some time */
     return s;
 }
 
@@ -231,6 +231,12 @@ static void refuse(struct proxy *p, const struct flow *flow, const struct messag
         m->io.cancel(m->io.context, &out);
 }
 
+/* Associations come before relations: one that is not there now is not coming back. */
+static bool is_bereft(const struct proxy *p, const struct flow *flow)
+{
+    return flow->transport == TRANSPORT_DTLS && !security_find(p->m->security, flow);
+}
+
 bool persist_read(struct proxy *p, const struct parcel *parcel, struct request *rq,
                   struct message *msg, uint8_t buffer[MESSAGE_MAX_BYTES])
 {
@@ -241,8 +247,8 @@ bool persist_read(struct proxy *p, const struct parcel *parcel, struct request *
     struct session *s;
     struct flow flow;
 
-    if (!parcel_read(parcel, 0, &head, sizeof(head)) || !parse(parcel, &record, msg, buffer) ||
-        !(listener = listener_of(p, &record))) {
+    if (!parcel_read(parcel, 0, &head, sizeof(head)) || head.what != STORE_RELATION ||
+        !parse(parcel, &record, msg, buffer) || !(listener = listener_of(p, &record))) {
         p->m->counters->records_unusable++;
         return false;
     }
@@ -253,7 +259,7 @@ bool persist_read(struct proxy *p, const struct parcel *parcel, struct request *
         return false; /* the newest counts: what is there */
     if (is_being_deleted(p, &record, msg))
         return false;
-    if (head.verify || was_cancelled(p, &flow, msg)) {
+    if (head.verify || was_cancelled(p, &flow, msg) || is_bereft(p, &flow)) {
         disown(p, parcel);
         return false;
     }

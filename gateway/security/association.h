@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "gateway/list.h"
 #include "gateway/net.h"
 #include "gateway/pool.h"
 #include "gateway/security/places.h"
@@ -44,13 +45,16 @@ struct association {
 
     /* Second: the peer's records. */
     struct record_window window;
-    uint64_t failures;  /* records that could not be opened */
-    uint64_t opened_us; /* when the handshake ended, in this process's time; 0: restored */
-    uint64_t reserved;  /* limit that the store has been asked for; 0: nothing is asked */
+    uint64_t failures;   /* records that could not be opened */
+    uint64_t opened_us;  /* when the handshake ended, this process's or an earlier one's */
+    uint64_t confirmed;  /* as in struct keep_reserve; while it is not kept, it does not count */
+    uint64_t reserved;   /* the same: what has been asked for */
+    uint64_t stalled_us; /* since when nothing is sent, because it is not confirmed; 0: it is */
 
     struct timer idle;   /* looks at seen_us when it fires; not re-armed by records */
     uint32_t generation; /* with the index it names the keys, see association_slot() */
     uint32_t contact;    /* its handshake, while that is still there; POOL_NONE */
+    struct links by_keep;
     uint16_t place;      /* index of the listener or upstream */
     uint8_t role;        /* enum association_role */
     uint8_t suite;       /* enum suite */
@@ -58,7 +62,9 @@ struct association {
     bool open : 1;       /* false: it is not in use */
     bool own_cid : 1;    /* the peer's records carry our CID, which is the id */
     bool unproven : 1;   /* restored: its last records may come again, see security.h */
-    bool kept : 1;       /* the store has a record of it */
+    bool kept : 1;       /* the store has been given a record of it */
+    bool stale : 1;      /* and does not know, or may not know, all that there is to say */
+    uint8_t keeping : 2; /* enum keeping: the list that it is in */
     bool resumed : 1;    /* by a ticket, without a full handshake */
     struct record_key read, write;
     uint8_t cid[RECORD_CID_MAX];

@@ -73,10 +73,13 @@ static int init(struct security *s, const struct security_setup *setup)
     err = associations_init(&s->associations, setup->associations, secret);
     if (!err)
         err = security_contacts_init(s);
+    if (!err)
+        err = security_keep_init(s);
     if (err)
         return err;
     wheel_handle(setup->wheel, TIMER_ASSOCIATION, security_on_idle, s);
     wheel_handle(setup->wheel, TIMER_HANDSHAKE, security_on_handshake, s);
+    wheel_handle(setup->wheel, TIMER_KEEP, security_on_keep, s);
     return 0;
 }
 
@@ -108,6 +111,7 @@ void security_destroy(struct security *s)
     if (!s)
         return;
     security_contacts_fini(s);
+    security_keep_fini(s);
     associations_fini(&s->associations);
     aead_destroy(s->aead);
     credentials_drop(s->credentials);
@@ -128,13 +132,13 @@ unsigned security_advance(struct security *s, uint64_t now)
 
     if (now > s->now)
         s->now = now;
-    done = security_work(s);
+    done = security_work(s) + security_keep_work(s);
     return s->farewell ? done + security_say_farewell(s) : done;
 }
 
 bool security_has_work(const struct security *s)
 {
-    return s->work.head != POOL_NONE || s->farewell;
+    return s->work.head != POOL_NONE || s->farewell || security_keep_has_work(s);
 }
 
 void security_drain(struct security *s, bool farewell)

@@ -177,6 +177,7 @@ static struct association *establish(struct security *s, struct contact *c,
     s->setup.counters->dtls_handshakes++;
     s->setup.counters->dtls_resumed += a->resumed;
     security_replace(s, a);
+    security_keep_begin(s, a);
     return a;
 }
 

@@ -58,6 +58,7 @@ void security_end(struct security *s, struct association *a, bool notify, uint64
 
     if (notify)
         security_send_alert(s, a, ALERT_WARNING, ALERT_CLOSE_NOTIFY);
+    security_keep_end(s, a);
     if (a->contact != POOL_NONE)
         security_contact_end(s, contact_at(s, a->contact));
     wheel_cancel(s->setup.wheel, &a->idle);
@@ -108,7 +109,7 @@ void security_on_idle(void *context, struct timer *timer, uint64_t now_us)
 
     if (now_us > s->now)
         s->now = now_us;
-    if (a->sequence >= security_last_sequence(a))
+    if (a->sequence >= security_last_sequence(a) || security_keep_is_stalled(s, a))
         security_end(s, a, true, &s->setup.counters->associations_exhausted);
     else if (ends_us <= s->now)
         security_end(s, a, true, &s->setup.counters->associations_expired);

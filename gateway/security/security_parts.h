@@ -7,6 +7,7 @@
 #include "gateway/list.h"
 #include "gateway/security/credentials.h"
 #include "gateway/security/handshake.h"
+#include "gateway/security/keep.h"
 #include "gateway/security/security.h"
 
 /* Datagrams of one handshake that wait for their turn. */
@@ -53,6 +54,21 @@ struct contact {
     } queue[CONTACT_QUEUE]; /* oldest first */
 };
 
+/* Where an association waits for its record to be given to the store. */
+enum keeping { KEEPING_NOT, KEEPING_NOW, KEEPING_LATER };
+
+/* The associations' side of the store. */
+struct keeper {
+    struct keep *keep;      /* NULL: associations are not kept */
+    uint32_t *serials;      /* by index: the generation of an association with a client; 0: none */
+    struct list now, later; /* associations */
+    struct timer again;     /* when the later ones are due */
+    bool up, over;          /* the store is there; another gateway has all that it had */
+    uint32_t sweep_at, sweep_end; /* indices: those that are put again, or left to the other one */
+    uint8_t (*doomed)[ASSOCIATION_ID_BYTES]; /* whose records could not be deleted yet */
+    unsigned doomed_count;
+};
+
 struct security {
     struct security_setup setup;
     uint64_t now;
@@ -69,6 +85,8 @@ struct security {
     struct list lingering;     /* those that are done, oldest first */
     uint32_t serial, *serials; /* the last one; of each contact by index, 0: it is not in use */
     struct chunks chunks;      /* their datagrams */
+
+    struct keeper keeper;
 
     bool draining, farewell;
     uint32_t farewell_at; /* slot of the table of ids */
@@ -175,5 +193,29 @@ void security_on_handshake(void *context, struct timer *timer, uint64_t now_us);
 
 /* Asks the store for the key that a handshake needs. False: it cannot be asked now. */
 bool security_ask_key(struct security *s, const struct contact *c);
+
+/* ---- security_keep.c ---- */
+
+int security_keep_init(struct security *s);
+void security_keep_fini(struct security *s);
+
+/* A handshake has ended well. */
+void security_keep_begin(struct security *s, struct association *a);
+/* It has moved. */
+void security_keep_changed(struct security *s, struct association *a);
+/* It ends. */
+void security_keep_end(struct security *s, struct association *a);
+/* Half of what it may use is used up, or all. */
+void security_keep_due(struct security *s, struct association *a);
+/* It has had to wait so long for the store that it ends. */
+bool security_keep_is_stalled(const struct security *s, const struct association *a);
+
+/* Gives records to the store. Returns how many. */
+unsigned security_keep_work(struct security *s);
+bool security_keep_has_work(const struct security *s);
+void security_on_keep(void *context, struct timer *timer, uint64_t now_us);
+
+/* True when the parcel was about associations alone. */
+bool security_keep_told(struct security *s, const struct parcel *parcel);
 
 #endif

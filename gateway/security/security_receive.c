@@ -83,6 +83,7 @@ static void follow(struct security *s, struct association *a, const struct flow 
     if (flow_equal(&a->wire, wire) || !newest)
         return;
     association_move(&s->associations, a, wire);
+    security_keep_changed(s, a);
     s->setup.counters->associations_moved++;
 }
 

@@ -97,7 +97,8 @@ static void refuse(struct security *s, struct association *a, struct outgoing *o
 {
     s->setup.counters->drop_dtls_limit++;
     s->setup.io.cancel(s->setup.io.context, out);
-    if (a->limit == security_last_sequence(a))
+    security_keep_due(s, a);
+    if (a->limit == security_last_sequence(a) || security_keep_is_stalled(s, a))
         wheel_arm(s->setup.wheel, &a->idle, s->now); /* it ends, but not within this call */
 }
 
@@ -131,6 +132,8 @@ static void io_send(void *context, const struct flow *flow, struct outgoing *out
     }
     s->setup.counters->dtls_records_out++;
     io->send(io->context, &a->wire, out, (uint16_t)sealed);
+    if (__builtin_expect(a->sequence + KEEP_STEP / 2 >= a->limit, 0))
+        security_keep_due(s, a);
 }
 
 /* ---- what is passed on as it is ---- */

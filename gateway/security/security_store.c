@@ -1,4 +1,4 @@
-/* What is asked of the store. */
+/* What is asked of the store; for its records see security_keep.c. */
 #include <string.h>
 
 #include <openssl/crypto.h>
@@ -50,7 +50,7 @@ static void take_key(struct security *s, struct parcel *parcel)
 bool security_told(struct security *s, struct parcel *parcel)
 {
     if (parcel->type != STORE_KEY)
-        return false;
+        return security_keep_told(s, parcel);
     take_key(s, parcel);
     return true;
 }

@@ -106,7 +106,7 @@ struct store_head {
                         In the store is always a number at or beyond all that have been sent. */
     int32_t error;   /* STORE_DONE: 0; -ETIMEDOUT, -ENOTCONN, -EIO, -ENOSPC. STORE_KEY: these, and
                         -ENOENT (Redis has no such identity), -EBADMSG (what it has is no key) */
-    uint8_t what;    /* enum store_what, of a record */
+    uint8_t what;    /* enum store_what, of a record; of STORE_DONE that of what was put */
     bool verify;     /* STORE_RECORD: the worker may have ended it while Redis was away: where it
                         does not have it, it answers with STORE_DELETE; of a resource that is for
                         its owner to do */

@@ -18,6 +18,7 @@ struct write {
     uint64_t deadline_ms;
     int error;
     uint16_t worker;
+    uint8_t what;
     bool put;     /* not a deletion */
     bool flying;  /* Redis has not answered */
     bool waiting; /* in the list of this name */
@@ -57,7 +58,7 @@ static void release(struct store *s, struct write *w)
 /* False when there is no room in the ring, or no parcel. */
 static bool give_answer(struct store *s, const struct write *w)
 {
-    const struct store_head head = {.cookie = w->cookie, .error = w->error};
+    const struct store_head head = {.cookie = w->cookie, .error = w->error, .what = w->what};
     struct channel *channel = &s->channels[w->worker];
     struct parcel *parcel;
 
@@ -197,6 +198,7 @@ static bool say(struct store *s, unsigned worker, const struct parcel *parcel,
 
     (void)parcel_read(parcel, 0, &head, sizeof(head));
     *w = (struct write){.worker = (uint16_t)worker,
+                        .what = head.what,
                         .put = parcel->type == STORE_PUT,
                         .deadline_ms = s->now_ms + s->config->store.timeout_ms};
     if (w->put)

@@ -46,6 +46,7 @@ enum timer_kind {
     TIMER_RESOURCE,    /* the outcome of a write to a held resource has not come */
     TIMER_ASSOCIATION, /* an association may have been idle for too long */
     TIMER_HANDSHAKE,   /* a flight of a handshake is to be repeated */
+    TIMER_KEEP,        /* records of associations are to be given to the store again */
     TIMER_KIND_COUNT
 };
 

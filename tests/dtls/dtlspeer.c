@@ -36,6 +36,7 @@ static int usage(int status)
           "  connect | resume          a handshake; on a live association a new one\n"
           "  refused ALERT|timeout     a handshake that has to end so\n"
           "  get PATH | observe PATH | post PATH TEXT | put PATH TEXT\n"
+          "                            with the Echo option of the 4.01 before it\n"
           "  wait COUNT | wait SECONDSs    for notifications\n"
           "  rebind [ADDRESS]          another socket, and so another source port\n"
           "  back                      to the socket before; again: to and fro\n"

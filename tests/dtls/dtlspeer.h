@@ -48,6 +48,8 @@ struct tool {
     struct request request;
     struct observation observations[OBSERVATIONS_MAX];
     unsigned observation_count, notifications, notifications_seen;
+    uint8_t echo[40]; /* of the last 4.01; goes into the next request */
+    size_t echo_length;
     struct peer_session session;
     uint8_t ticket[UINT16_MAX];
     uint8_t last[PEER_RECORD_MAX];

@@ -44,8 +44,17 @@ static int add_parts(struct encoder *e, uint16_t number, const char *text, size_
     return 0;
 }
 
-static int encode(struct request *r, uint8_t code, const char *path, const char *text, bool observe)
+/* What the last 4.01 asked for is given back once (RFC 9175 2.3). */
+static void add_echo(struct tool *t, struct encoder *e)
 {
+    if (t->echo_length)
+        encoder_option(e, OPTION_ECHO, t->echo, t->echo_length);
+    t->echo_length = 0;
+}
+
+static int encode(struct tool *t, uint8_t code, const char *path, const char *text, bool observe)
+{
+    struct request *r = &t->request;
     size_t length = strcspn(path, "?");
     uint8_t token[TOOL_TOKEN_BYTES];
     struct encoder e;
@@ -62,6 +71,7 @@ static int encode(struct request *r, uint8_t code, const char *path, const char 
         error = add_parts(&e, OPTION_URI_QUERY, path + length + 1, strlen(path + length + 1), "&");
     if (error < 0)
         return error;
+    add_echo(t, &e);
     encoder_payload(&e, text, text ? strlen(text) : 0);
     r->length = encoder_end(&e);
     return r->length ? 0 : -EMSGSIZE;
@@ -82,7 +92,7 @@ int coap_request(struct tool *t, uint8_t code, const char *path, const char *tex
         .timeout_us = ACK_TIMEOUT_US,
         .repeat_us = clock_us() + ACK_TIMEOUT_US,
     };
-    error = encode(r, code, path, text, observe);
+    error = encode(t, code, path, text, observe);
     if (error == 0)
         error = peer_write(&t->peer, r->message, r->length);
     if (error < 0)
@@ -122,6 +132,16 @@ static struct observation *find_observation(struct tool *t, uint32_t token)
     return NULL;
 }
 
+static void keep_echo(struct tool *t, const struct message *m)
+{
+    const struct option_view *echo = &m->first[SLOT_ECHO];
+
+    if (!message_has(m, SLOT_ECHO) || m->code != CODE_UNAUTHORIZED || echo->length > sizeof(t->echo))
+        return;
+    memcpy(t->echo, echo->value, echo->length);
+    t->echo_length = echo->length;
+}
+
 static void take_response(struct tool *t, const struct message *m)
 {
     struct observation *o;
@@ -131,6 +151,7 @@ static void take_response(struct tool *t, const struct message *m)
     o = find_observation(t, token);
     if (t->request.waiting && t->request.token == token) {
         t->request.waiting = false;
+        keep_echo(t, m);
         print_message("answer", m);
     } else if (o && o->last_mid != m->mid) {
         t->notifications++;

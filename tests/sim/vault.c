@@ -250,9 +250,9 @@ static void tell(struct vault *v, unsigned worker, enum store_type type,
     flush(v, worker);
 }
 
-static void tell_done(struct vault *v, unsigned worker, uint64_t cookie, int error)
+static void tell_done(struct vault *v, unsigned worker, uint8_t what, uint64_t cookie, int error)
 {
-    const struct store_head head = {.cookie = cookie, .error = error};
+    const struct store_head head = {.cookie = cookie, .error = error, .what = what};
 
     if (error) {
         v->trouble_at = v->stage->now;
@@ -529,7 +529,7 @@ static void counter_read(struct vault *v, const struct vault_command *c)
 static void answered(struct vault *v, struct vault_command *c)
 {
     if (c->waiting)
-        tell_done(v, c->worker, c->cookie, c->error);
+        tell_done(v, c->worker, c->key.what, c->cookie, c->error);
     if (c->act == ACT_MARK) {
         mark_written(v, c);
     } else if (c->act == ACT_COUNTER) {
@@ -593,7 +593,7 @@ static void on_deadline(struct stage *s, void *who, uint64_t id)
     for (struct vault_command *c = v->first; c; c = c->next)
         if (c->id == id && c->waiting) {
             c->waiting = false;
-            tell_done(v, c->worker, c->cookie, -ETIMEDOUT);
+            tell_done(v, c->worker, c->key.what, c->cookie, -ETIMEDOUT);
         }
 }
 
@@ -628,7 +628,7 @@ static void end_commands(struct vault *v, bool all)
             apply(v, c);
         }
         if (c->waiting && v->running)
-            tell_done(v, c->worker, c->cookie, -ENOTCONN);
+            tell_done(v, c->worker, c->key.what, c->cookie, -ENOTCONN);
         drop_command(c);
     }
     v->last = &v->first;
@@ -657,7 +657,7 @@ static void take_record(struct vault *v, unsigned worker, enum store_type type,
         return;
     }
     if (c->cookie)
-        tell_done(v, worker, c->cookie, -ENOTCONN);
+        tell_done(v, worker, c->key.what, c->cookie, -ENOTCONN);
     v->trouble_at = v->stage->now;
     drop_command(c);
 }
