@@ -287,30 +287,39 @@ static bool delete_some(struct security *s)
     return true;
 }
 
+/* All of them, after the store has come up: those that wait, too. False when it takes no more now.
+ */
+static bool put_some(struct security *s, unsigned *given)
+{
+    struct keeper *k = &s->keeper;
+
+    for (unsigned n = 0; n < LOOKS_PER_TURN && k->sweep_at < k->sweep_end; n++, k->sweep_at++) {
+        struct association *a = pool_at(&s->associations.pool, k->sweep_at);
+
+        if (*given == RECORDS_PER_TURN)
+            return false;
+        if (!k->serials[k->sweep_at] || a->reserved) /* what is on its way will be answered */
+            continue;
+        if (!give(s, a))
+            return false;
+        ++*given;
+    }
+    return k->sweep_at >= k->sweep_end;
+}
+
 unsigned security_keep_work(struct security *s)
 {
     struct keeper *k = &s->keeper;
-    unsigned given = 0, looks = 0;
+    unsigned given = 0;
 
     if (k->over)
         return leave_some(s);
-    if (!k->up || !delete_some(s))
-        return 0;
+    if (!k->up || !delete_some(s) || !put_some(s, &given))
+        return given;
     for (; given < RECORDS_PER_TURN && k->now.head != POOL_NONE; given++)
         if (!give(s, pool_at(&s->associations.pool, k->now.head)))
-            return given;
-    for (; given < RECORDS_PER_TURN && looks < LOOKS_PER_TURN && k->sweep_at < k->sweep_end;
-         looks++, k->sweep_at++) {
-        struct association *a = pool_at(&s->associations.pool, k->sweep_at);
-
-        if (!k->serials[k->sweep_at])
-            continue;
-        a->stale |= a->reserved != 0; /* of before: it is given again when that is answered */
-        if (a->reserved == 0 && !give(s, a))
             break;
-        given++;
-    }
-    return given + looks;
+    return given;
 }
 
 bool security_keep_has_work(const struct security *s)

@@ -431,6 +431,24 @@ static void one_record_is_on_its_way_at_a_time(void **state)
     assert_false(security_has_work(scene->security));
 }
 
+/* Those that wait when the store comes up are given once, though all are given then. */
+static void all_are_given_once_when_it_is_up(void **state)
+{
+    (void)state;
+    for (uint8_t who = 1; who <= 40; who++)
+        (void)open_one(who, who % 2);
+    turn(1);
+    assert_int_equal(scene->flying, 0);
+    say_state(STORE_UP);
+    settle();
+    assert_int_equal(scene->records, 40);
+    assert_int_equal(scene->counters.associations_kept, 40);
+    say_state(STORE_DOWN);
+    say_state(STORE_UP);
+    settle();
+    assert_int_equal(scene->counters.associations_kept, 80);
+}
+
 static void it_comes_back_as_it_was(void **state)
 {
     struct association *a;
@@ -666,6 +684,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(it_is_given_when_it_begins_moves_and_ends, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(one_record_is_on_its_way_at_a_time, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(all_are_given_once_when_it_is_up, set_up, tear_down),
         cmocka_unit_test_setup_teardown(it_comes_back_as_it_was, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_has_ended_meanwhile_is_deleted, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_cannot_be_opened_is_rejected, set_up, tear_down),
