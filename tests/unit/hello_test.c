@@ -438,16 +438,11 @@ static void flood_of_spoofed_hellos(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(parts_of_a_hello),
-        cmocka_unit_test(bad_hellos),
-        cmocka_unit_test(a_flight_in_one_datagram),
-        cmocka_unit_test(damaged_hellos),
-        cmocka_unit_test(verify_request),
-        cmocka_unit_test(good_cookie),
-        cmocka_unit_test(cookie_of_another_flow),
-        cmocka_unit_test(cookie_of_another_hello),
-        cmocka_unit_test(cookie_does_not_slide),
-        cmocka_unit_test(flood_of_spoofed_hellos),
+        cmocka_unit_test(parts_of_a_hello),         cmocka_unit_test(bad_hellos),
+        cmocka_unit_test(a_flight_in_one_datagram), cmocka_unit_test(damaged_hellos),
+        cmocka_unit_test(verify_request),           cmocka_unit_test(good_cookie),
+        cmocka_unit_test(cookie_of_another_flow),   cmocka_unit_test(cookie_of_another_hello),
+        cmocka_unit_test(cookie_does_not_slide),    cmocka_unit_test(flood_of_spoofed_hellos),
     };
 
     /* Before OpenSSL has allocated anything. */
