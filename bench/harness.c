@@ -1,5 +1,6 @@
 #include "bench/harness.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include <rte_errno.h>
 
 #include "gateway/memory.h"
+#include "gateway/security/credentials.h"
 #include "gateway/session/journal.h"
 #include "gateway/session/messaging.h"
 
@@ -109,6 +111,15 @@ static int make_journal(uint64_t now_us)
     return 0;
 }
 
+/* The reference is the worker's, which also gives it up when it cannot be created. */
+static int make_credentials(struct worker_setup *setup)
+{
+    if (!credentials_wanted(harness.config))
+        return 0;
+    setup->credentials = credentials_load(harness.config, NULL, stderr);
+    return setup->credentials ? 0 : -1;
+}
+
 static void release(void)
 {
     config_free(harness.config);
@@ -131,7 +142,7 @@ struct worker *harness_worker(const char *yaml, harness_sink *sink, uint64_t now
         return NULL;
     setup.config = harness.config;
     setup.journal = &harness.journal;
-    if (make_journal(now_us) == 0)
+    if (make_journal(now_us) == 0 && make_credentials(&setup) == 0)
         w = worker_create(&setup, now_us);
     if (!w) {
         perror("worker");
@@ -156,6 +167,16 @@ struct flow harness_client(unsigned n)
 
     peer.address = address_from_v4(bytes);
     return flow_make(0, 5683, &peer, TRANSPORT_UDP);
+}
+
+unsigned harness_client_of(const struct flow *flow)
+{
+    const uint8_t *bytes = flow->peer.bytes + 12;
+    unsigned host = (unsigned)bytes[2] << 8 | bytes[3];
+
+    if (bytes[0] != 10 || bytes[1] != 1 || host == 0 || flow->peer_port < PORT_FIRST)
+        return UINT_MAX;
+    return (host - 1) * PER_HOST + flow->peer_port - PORT_FIRST;
 }
 
 void harness_give(struct worker *w, const struct flow *flow, const uint8_t *data, size_t length,

@@ -36,6 +36,8 @@ void harness_worker_end(struct worker *w);
 
 /* The n-th client, n < HARNESS_CLIENTS, at the first listener: 10.1.0.0/16 and what follows. */
 struct flow harness_client(unsigned n);
+/* Which of them a flow is of; a number above all of them when it is nobody's. */
+unsigned harness_client_of(const struct flow *flow);
 
 /* One datagram from `flow`. */
 void harness_give(struct worker *w, const struct flow *flow, const uint8_t *data, size_t length,

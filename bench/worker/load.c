@@ -14,8 +14,8 @@
 #define PATIENCE_NS   UINT64_C(400000000) /* below separate_after: all answers are piggybacked */
 #define MARGIN(value) ((value) + (value) / 20)
 
-const char *const load_names[LOAD_KINDS] = {"respond", "non",  "ping",   "hit",
-                                            "miss",    "post", "observe"};
+const char *const load_names[LOAD_KINDS] = {"respond", "non",     "ping", "hit", "miss",
+                                            "post",    "observe", "ccm8", "gcm"};
 const char *const load_texts[LOAD_KINDS] = {
     "CON GET that the gateway answers itself (12 bytes)",
     "the same, NON",
@@ -24,19 +24,22 @@ const char *const load_texts[LOAD_KINDS] = {
     "CON GET that the origin answers: 4 packets for each",
     "CON POST through to the origin: 4 packets for each",
     "notifications to all clients, every fifth confirmable and acknowledged",
+    "as respond, over DTLS with AES-128-CCM-8",
+    "as respond, over DTLS with AES-128-GCM",
 };
 
 static const char yaml[] =
     "instance: bench\n"
     "interfaces: [{name: s, device: \"tap:bench0\", addresses: [10.0.0.1/8]}]\n"
-    "listeners: [{uri: coap://10.0.0.1}]\n"
+    "listeners: [{uri: coap://10.0.0.1}%s]\n"
     "upstreams: [{name: o, servers: [coap://10.0.0.2], transmission: {nstart: 4096}}]\n"
     "routes:\n"
     "  - {path: /, to: o}\n"
     "  - path: /hello\n"
     "    respond: {payload: \"hello world!\", content_format: text/plain, max_age: 60s}\n"
     "observe: {confirm_every: 5, confirm_after: 24h}\n"
-    "limits: {sessions: %u, session_idle: 1h, remembered: %u, relations: %u, outbound: 1048576, "
+    "limits: {sessions: %u, session_idle: 1h, remembered: %u, relations: %u, associations: %u, "
+    "outbound: 1048576, "
     "message_memory: 512MiB, amplification: 0}\n";
 
 struct load load;
@@ -72,8 +75,7 @@ void load_turns(unsigned n)
 
 /* ---- what comes out ---- */
 
-/* What tells an answer from others: its token, or the message ID of a RST. */
-static uint64_t identity(const uint8_t *data)
+uint64_t load_identity(const uint8_t *data)
 {
     uint32_t token;
 
@@ -83,23 +85,31 @@ static uint64_t identity(const uint8_t *data)
     return token;
 }
 
+static void keep(const struct flow *flow, const uint8_t *data, uint16_t length)
+{
+    struct load_packet *up = &load.up[load.up_count];
+
+    if (load.up_count == LOAD_WINDOW_MAX || length > LOAD_PACKET)
+        return;
+    load.up_count++;
+    up->flow = *flow;
+    up->length = length;
+    memcpy(up->data, data, length);
+}
+
 static void sink(const struct flow *flow, const uint8_t *data, uint16_t length)
 {
     meter_step_pause(true);
-    if (code_is_request(data[1])) {
-        if (load.up_count < LOAD_WINDOW_MAX && length <= LOAD_PACKET) {
-            struct load_packet *up = &load.up[load.up_count++];
-
-            up->flow = *flow;
-            up->length = length;
-            memcpy(up->data, data, length);
-        }
+    if (load.connecting) {
+        devices_sink(data, length);
+    } else if (secure_is(load.kind) || code_is_request(data[1])) {
+        keep(flow, data, length);
     } else if (load.kind == LOAD_OBSERVE) {
         observe_sink(flow, data, length);
     } else {
         load.answers++;
         load.wrong += data[1] != load.expected;
-        load.sums += identity(data);
+        load.sums += load_identity(data);
     }
     meter_step_pause(false);
 }
@@ -131,6 +141,8 @@ static size_t encode(uint8_t *out, uint64_t k, uint16_t mid)
         r.type = TYPE_NON;
         __attribute__((fallthrough));
     case LOAD_RESPOND:
+    case LOAD_CCM8:
+    case LOAD_GCM:
         r.path = "hello";
         break;
     case LOAD_POST:
@@ -159,18 +171,33 @@ static void put(unsigned place, const struct flow *flow, size_t length)
         .data = load.packets[place].data, .length = (uint16_t)length, .flow = *flow};
 }
 
+/* One request; with DTLS in a record. */
+static void prepare_one(unsigned place)
+{
+    uint64_t k = load.asked++;
+    unsigned client = (unsigned)(k * STRIDE % load.o.sessions);
+    bool secure = secure_is(load.kind);
+    uint8_t *packet = load.packets[place].data,
+            *message = packet + (secure ? devices_lead(&load.devices) : 0);
+    struct flow flow = secure ? devices_flow(client) : harness_client(client);
+    size_t length = encode(message, k, (uint16_t)(k / load.o.sessions));
+
+    load.ids += load_identity(message);
+    load.client_of[place] = client;
+    if (secure) {
+        load.request_bytes = (unsigned)length;
+        length = devices_seal(&load.devices, client, packet, length);
+    }
+    put(place, &flow, length);
+}
+
 static void prepare(unsigned n)
 {
     load.ids = load.sums = 0;
     load.answers = load.wrong = 0;
     load.up_count = 0;
-    for (unsigned i = 0; i < n; i++) {
-        uint64_t k = load.asked++;
-        struct flow flow = harness_client((unsigned)(k * STRIDE % load.o.sessions));
-
-        put(i, &flow, encode(load.packets[i].data, k, (uint16_t)(k / load.o.sessions)));
-        load.ids += identity(load.packets[i].data);
-    }
+    for (unsigned i = 0; i < n; i++)
+        prepare_one(i);
 }
 
 /* The origin's answer to a request of the gateway's. */
@@ -228,6 +255,8 @@ bool load_window(unsigned n)
     load_measure();
     load_turns(n);
     load_measured();
+    if (secure_is(load.kind))
+        secure_take();
     answers = prepare_answers();
     if (answers) {
         load_measure();
@@ -268,11 +297,41 @@ static uint64_t gap_ns(const struct load_options *o, enum load_kind kind)
     return remembers(kind) ? larger(gap, MARGIN(LIFETIME_NS) / o->remembered + 1) : gap;
 }
 
+static int make_worker(void)
+{
+    unsigned sessions = load.o.sessions;
+    char text[2048], listener[160] = "";
+
+    if (secure_is(load.kind)) {
+        if (devices_begin(&load.devices, load.kind == LOAD_CCM8 ? PEER_SUITE_CCM8 : PEER_SUITE_GCM,
+                          sessions) < 0)
+            return -1;
+        snprintf(listener, sizeof(listener), ", {uri: coaps://10.0.0.1, dtls: {psk: {file: %s}}}",
+                 load.devices.file);
+    }
+    snprintf(text, sizeof(text), yaml, listener, sessions + 1024, load.o.remembered,
+             load.kind == LOAD_OBSERVE ? sessions : 1, sessions + 1024);
+    load.worker = harness_worker(text, sink, HARNESS_START_US);
+    return load.worker ? 0 : -1;
+}
+
+/* What the load needs before its first request. */
+static bool make_ready(void)
+{
+    bool ready;
+
+    if (load.kind == LOAD_OBSERVE)
+        return observe_register();
+    if (!secure_is(load.kind))
+        return true;
+    load.connecting = true;
+    ready = devices_connect(&load.devices, load.worker, &load.now_ns) == 0;
+    load.connecting = false;
+    return ready;
+}
+
 int load_begin(const struct load_options *options, enum load_kind kind)
 {
-    unsigned sessions = options->sessions;
-    char text[2048];
-
     memset(&load, 0, sizeof(load));
     load.o = *options;
     load.kind = kind;
@@ -286,21 +345,18 @@ int load_begin(const struct load_options *options, enum load_kind kind)
                 load_names[kind], options->window, (double)load.gap_ns * options->window / 1e6);
         return -1;
     }
-    snprintf(text, sizeof(text), yaml, sessions + 1024, options->remembered,
-             kind == LOAD_OBSERVE ? sessions : 1);
-    load.worker = harness_worker(text, sink, HARNESS_START_US);
-    if (!load.worker)
-        return -1;
-    if (kind == LOAD_OBSERVE && !observe_register()) {
-        load_end();
-        return -1;
-    }
-    return 0;
+    if (make_worker() == 0 && make_ready())
+        return 0;
+    load_end();
+    return -1;
 }
 
 void load_end(void)
 {
-    harness_worker_end(load.worker);
+    if (load.worker)
+        harness_worker_end(load.worker);
+    devices_end(&load.devices);
+    load.worker = NULL;
 }
 
 uint64_t load_warmup(void)

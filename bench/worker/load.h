@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "bench/devices.h"
 #include "bench/harness.h"
 #include "bench/meter.h"
 
@@ -22,6 +23,8 @@ enum load_kind {
     LOAD_MISS,    /* CON GET of what the origin answers anew each time */
     LOAD_POST,    /* CON POST through to the origin */
     LOAD_OBSERVE, /* notifications to all that observe one resource */
+    LOAD_CCM8,    /* LOAD_RESPOND over DTLS, AES-128-CCM-8 */
+    LOAD_GCM,     /* the same, AES-128-GCM */
     LOAD_KINDS
 };
 
@@ -80,8 +83,12 @@ struct load {
     struct load_packet packets[LOAD_WINDOW_MAX]; /* what `in` points to */
     struct load_packet up[LOAD_WINDOW_MAX];      /* requests to the origin */
     unsigned up_count;
-    struct load_packet state; /* of observe: the request that observes */
-    uint32_t number;          /* of observe: of the latest notification */
+    struct devices devices; /* with DTLS */
+    bool connecting;
+    unsigned client_of[LOAD_WINDOW_MAX];  /* whose packet is in `in` */
+    unsigned request_bytes, answer_bytes; /* of messages, with DTLS: the latest ones */
+    struct load_packet state;             /* of observe: the request that observes */
+    uint32_t number;                      /* of observe: of the latest notification */
 };
 
 extern struct load load;
@@ -99,6 +106,22 @@ void load_fail(const char *what, unsigned wanted);
 
 /* Prepares and handles one window of requests. False when an answer was wrong or missing. */
 bool load_window(unsigned n);
+
+/* What tells an answer from others: its token, or the message ID of a RST. */
+uint64_t load_identity(const uint8_t *data);
+
+/* secure.c: whether it is over DTLS; opens and checks what came out of the worker. */
+bool secure_is(enum load_kind kind);
+void secure_take(void);
+
+/* The two operations of OpenSSL that an exchange over DTLS cannot do without: a message as long as
+ * a request is opened, and one as long as its answer sealed, with keys that are always the same. Of
+ * the load that is under way. alone_begin(): 0 or -1, which has been said; alone_run(): false when
+ * OpenSSL fails; alone_step(): instructions, or negative. */
+int alone_begin(void);
+void alone_end(void);
+bool alone_run(uint64_t count, struct meter *meter);
+double alone_step(unsigned count);
 
 /* observe.c: registers all clients; as many states to all of them as
  * it takes until one was confirmable. The latter gives the number of

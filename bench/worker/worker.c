@@ -10,6 +10,7 @@
 
 #define MEGABYTES  1024 /* for the session tables */
 #define ROUNDS_MAX 31
+#define OF_OPENSSL 0.6 /* what part of a request over DTLS OpenSSL's part of it is to be */
 
 static const char help[] =
     "usage: worker [OPTION...]\n"
@@ -215,10 +216,42 @@ static void parse(struct options *o, int argc, char **argv)
         o->wanted[i] = true;
 }
 
+static unsigned steps_of(const struct options *o, const struct meter *meter)
+{
+    if (o->step >= 0)
+        return (unsigned)o->step;
+    return meter_has(meter, METER_INSTRUCTIONS) ? 0 : 64;
+}
+
+/* OpenSSL alone, as a row of its own behind that of the load, whose target follows from it. */
+static int measure_alone(const struct options *o, enum load_kind kind, struct meter *meter,
+                         struct figures *figures, unsigned steps)
+{
+    struct figure rounds[ROUNDS_MAX], *row, *load_row = &figures->rows[figures->count - 1];
+    char name[FIGURES_NAME];
+    bool right = true;
+
+    if (alone_begin() < 0)
+        return -1;
+    for (unsigned i = 0; i < o->rounds; i++) {
+        meter_reset(meter);
+        right &= alone_run(o->requests, meter);
+        rounds[i] = figure_of(meter);
+    }
+    snprintf(name, sizeof(name), "%s: open and seal by OpenSSL alone", load_names[kind]);
+    row = figures_add(figures, name, rounds, o->rounds);
+    if (steps)
+        row->instructions = alone_step(steps);
+    load_row->target_ns = row->ns / OF_OPENSSL;
+    alone_end();
+    return right ? 0 : -1;
+}
+
 static int measure(const struct options *o, enum load_kind kind, struct meter *meter,
                    struct figures *figures)
 {
     struct figure rounds[ROUNDS_MAX], *row;
+    unsigned steps = steps_of(o, meter);
 
     if (load_run(o->has_warmup ? o->warmup : load_warmup(), NULL) == 0 && o->warmup)
         return -1;
@@ -229,9 +262,9 @@ static int measure(const struct options *o, enum load_kind kind, struct meter *m
         rounds[i] = figure_of(meter);
     }
     row = figures_add(figures, load_names[kind], rounds, o->rounds);
-    if (o->step > 0 || (o->step < 0 && !meter_has(meter, METER_INSTRUCTIONS)))
-        row->instructions = load_step(o->step < 0 ? 64 : (unsigned)o->step);
-    return 0;
+    if (steps)
+        row->instructions = load_step(steps);
+    return secure_is(kind) ? measure_alone(o, kind, meter, figures, steps) : 0;
 }
 
 int main(int argc, char **argv)

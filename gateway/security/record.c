@@ -140,19 +140,20 @@ int record_seal(struct aead *aead, uint64_t slot, const struct record_key *key,
                 const struct record_mark *mark, uint8_t *record, size_t plain_length)
 {
     struct aead_job job = {.slot = slot, .key = key};
-    unsigned header = RECORD_HEADER_BYTES + mark->cid_length;
-    unsigned lead = record_lead(key->suite, mark->cid_length);
-    size_t inner = plain_length + (mark->cid_length ? 1 : 0);
+    uint8_t cid_length = mark->cid_length;
+    unsigned header = RECORD_HEADER_BYTES + cid_length;
+    unsigned lead = record_lead(key->suite, cid_length);
+    size_t inner = plain_length + (cid_length ? 1 : 0);
     size_t length = lead + inner + suite_tag_bytes(key->suite);
     int status = mark_check(mark, plain_length);
 
     if (status < 0)
         return status;
     header_write(record, mark, length - header);
-    if (mark->cid_length)
+    if (cid_length)
         record[lead + plain_length] = mark->type;
     memcpy(record + header, record + EPOCH_AT, lead - header); /* unique as the sequence is */
-    job_header(&job, record, mark->cid_length, inner);
+    job_header(&job, record, cid_length, inner);
     job_nonce(&job, record, record + header);
     status = aead_seal(aead, &job, record + lead, inner);
     return status < 0 ? status : (int)length;
