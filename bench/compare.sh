@@ -37,8 +37,9 @@ declare -A cases=(
     [af_xdp]="coapgw on AF_XDP beside servers of the kernel's stack, all on a veth"
     [libcoap]="libcoap's server and a bare echo on loopback, with 16 and 18,000 clients"
     [proxy]="libcoap's forward proxy on loopback, and coapgw's"
+    [dtls]="DTLS with AES-128-CCM-8, 16 and 1,000 associations: coapgw, and libcoap's server with OpenSSL"
 )
-order=(fixed sessions payload hit miss post observe workers latency af_xdp libcoap proxy)
+order=(fixed sessions payload hit miss post observe workers latency af_xdp libcoap proxy dtls)
 
 build=build/release
 rounds=3
@@ -50,6 +51,9 @@ json=
 plots=
 smoke=
 remembered=1048576 # message IDs that coapgw keeps to recognise duplicates: its default
+with_dtls= # coapgw has a listener for it
+key=0123456789abcdef # as text, which is how libcoap takes it ...
+hex=30313233343536373839616263646566 # ... and all others
 few=64 # requests outstanding at servers of the kernel's stack: 512 overflow their sockets
 selected=()
 huge=--huge
@@ -123,9 +127,9 @@ gateway_is_ready() {
     grep -q '^coapgw: ready' "$work/log"
 }
 
-# is_bound NAMESPACE: somebody has the port of CoAP there.
+# is_bound NAMESPACE: somebody has the port of CoAP there, or of CoAP over DTLS.
 is_bound() {
-    within "$1" grep -q ':1633 ' /proc/net/udp
+    within "$1" grep -q "$([[ -n $with_dtls ]] && echo ":1634 " || echo ":1633 ")" /proc/net/udp
 }
 
 start_ceiling() { # [PAYLOAD]
@@ -144,6 +148,14 @@ start_swap() {
 
 filler() { # N: bytes
     printf '%*s' "$1" '' | tr ' ' x
+}
+
+dtls_listener() {
+    if [[ -n $with_dtls ]]; then
+        (umask 077 && for ((i = 0; i < 1000; i++)); do echo "device-$i:$hex"; done >"$work/psk")
+        echo "  - uri: coaps://10.99.0.2"
+        echo "    dtls: {psk: {file: $work/psk}}"
+    fi
 }
 
 # write_config WORKERS DEVICE: one for all cases. Every answer may be larger than its request by any
@@ -169,6 +181,7 @@ interfaces:
     tx_descriptors: 2048
 listeners:
   - uri: coap://10.99.0.2
+$(dtls_listener)
 admin: none
 journal: {directory: "$work"}
 limits: {sessions: 1100000, amplification: 0, remembered: $remembered}
@@ -205,6 +218,11 @@ start_af_xdp() {
 
 start_libcoap() { # NAMESPACE ADDRESS
     start coap-server-notls nsenter "$(net_of "$1")" taskset -c "${cpus[1]}" coap-server-notls -A "$2" -P ,proxy
+}
+
+start_libcoap_dtls() { # NAMESPACE ADDRESS
+    start coap-server-openssl nsenter "$(net_of "$1")" taskset -c "${cpus[1]}" \
+        coap-server-openssl -A "$2" -v 0 -k "$key"
 }
 
 start_echo() { # NAMESPACE ADDRESS
@@ -290,11 +308,11 @@ on_sockets() {
     stop
 }
 
-# on_veth SUBJECT VARIANT ARGUMENT...
+# on_veth SUBJECT CASE VARIANT ARGUMENT...
 on_veth() {
-    local subject=$1 variant=$2
+    local subject=$1 case=$2 variant=$3
 
-    shift 2
+    shift 3
     if [[ $subject == af_xdp ]]; then
         within inner ip address flush dev gw0
         start_af_xdp
@@ -304,7 +322,7 @@ on_veth() {
         "start_$subject" inner 10.99.0.2
         wait_until_started is_bound inner
     fi
-    fire af_xdp "$variant" "$subject" nsenter "$(net_of south)" "$build/bench/coapgun" --kernel \
+    fire "$case" "$variant" "$subject" nsenter "$(net_of south)" "$build/bench/coapgun" --kernel \
         --core "${cpus[0]}" --target 10.99.0.2 --source 10.99.0.1/32 "$@"
     stop
 }
@@ -405,9 +423,9 @@ round_of_latency() {
 round_of_af_xdp() {
     local pace=(--window "$few")
 
-    on_veth af_xdp 1000 --endpoints 1000 --path /time
-    on_veth libcoap 1000 --endpoints 1000 --path /time
-    on_veth echo 1000 --endpoints 1000 --path /time --raw
+    on_veth af_xdp af_xdp 1000 --endpoints 1000 --path /time
+    on_veth libcoap af_xdp 1000 --endpoints 1000 --path /time
+    on_veth echo af_xdp 1000 --endpoints 1000 --path /time --raw
 }
 
 round_of_libcoap() {
@@ -433,12 +451,27 @@ round_of_proxy() {
         --spread 1000000000 --origin "$origin" --origin-payload 64
 }
 
+# Each device has a key of its own in coapgw's file, and all have the same: libcoap's server knows one.
+round_of_dtls() {
+    local n pace with_dtls=yes
+
+    for n in 16 1000; do
+        pace=(--window "$few")
+        on_sockets libcoap_dtls dtls "$n" --endpoints "$n" --path /time --psk "device-%u:$hex"
+        on_veth libcoap_dtls dtls "$n veth" --endpoints "$n" --path /time --psk "device-%u:$hex"
+        on_veth af_xdp dtls "$n veth" --endpoints "$n" --path /time --psk "device-%u:$hex"
+        pace=(--window "$window")
+        on_memif coapgw dtls "$n" --endpoints "$n" --path /time --psk "device-%u:$hex"
+    done
+}
+
 # ---- the run ----
 
 prepare() {
     lib_begin compare.sh
     need dpdk-testpmd dpdk
     need coap-server-notls libcoap3-bin
+    need coap-server-openssl libcoap3-bin
     need ethtool ethtool
     need python3 python3
     if [[ -n $plots ]]; then

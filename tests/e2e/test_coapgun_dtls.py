@@ -1,11 +1,14 @@
-"""The load generator over DTLS, against libcoap's server with OpenSSL and with GnuTLS."""
+"""The load generator over DTLS, against libcoap's server with OpenSSL and with GnuTLS, and against the
+gateway."""
 
 import subprocess
 
 import pytest
 
+from gateway import small
 from netns import Namespace, wait_until
-from test_coapgun import KEYS, gun  # noqa: F401 (a fixture)
+from test_coapgun import GATEWAY, KEYS, ORIGIN, DirectMemif, gun  # noqa: F401 (a fixture)
+from transports import GATEWAY4
 
 SECRET = "a secret"
 KEY = SECRET.encode().hex()
@@ -16,6 +19,8 @@ SECURE = {"suite": str, "handshakes": int, "handshakes_failed": int, "handshake_
           "handshake_p9999_ns": int, "handshake_max_ns": int, "records_refused": int,
           "associations_closed": int}
 PLACE = ["--kernel", "--target", "127.0.0.1"]
+DEVICES = 300
+DEVICE_KEY = "000102030405060708090a0b0c0d0e0f"
 
 
 def serve(namespace, program, *options):
@@ -119,3 +124,65 @@ def test_nobody_speaks_dtls_there(gun, identities):
     result = gun(identities, "--kernel", "--target", "127.0.0.1:5683", "--psk", f"device:{KEY}",
                  "--endpoints", 2)
     assert result.status == 1 and "2 handshakes failed" in result.output, result.output
+
+
+# ---- the gateway ----
+
+@pytest.fixture
+def memif(rig, tmp_path):
+    """It knows DEVICES identities."""
+    path = tmp_path / "psk"
+    path.write_text("".join(f"device-{n}:{DEVICE_KEY}\n" for n in range(DEVICES)))
+    path.chmod(0o600)
+    listener = f"listeners:\n  - uri: coaps://{GATEWAY4}\n    dtls: {{psk: {{file: {path}}}}}\n"
+    one = rig(small() + GATEWAY.replace("listeners:\n", listener), transport=DirectMemif)
+    return one.transport.hosts, ["--device", one.transport.device, "--target", GATEWAY4, "--source",
+                                 "10.99.0.128/25", "--psk", f"device-%u:{DEVICE_KEY}"]
+
+
+@pytest.mark.parametrize("suite", ["ccm8", "gcm", "chacha"])
+@pytest.mark.parametrize("cid", [[], ["--cid", 0], ["--cid", 8]], ids=["plain", "towards-it", "both-ways"])
+def test_gets_over_memif(gun, memif, suite, cid):
+    namespace, device = memif
+    j = gun(namespace, *device, "--suite", suite, *cid, "--expect", "hello world!", "--endpoints", 50,
+            "--window", 16, duration=0.5).right()
+    assert (j["handshakes"], j["handshakes_failed"]) == (50, 0)
+    assert j["answered"] > 0 and j["codes"] == {"2.05": j["answered"]}
+    assert (j["records_refused"], j["associations_closed"]) == (0, 0)
+
+
+def test_the_whole_mix_through_the_gateway(gun, memif):
+    """Every kind of request, large bodies among them; the origin is asked in the clear."""
+    namespace, device = memif
+    j = gun(namespace, *device, "--cid", 3, "--origin", ORIGIN, "--origin-payload", 2500, "--payload",
+            3000, "--block", 4, "--con=70", "--path", "/things/%u", "--spread", 500, "--endpoints",
+            DEVICES, "--window", 16, "--mix", "get=30,post=20,put=15,delete=10,observe=15,block=10",
+            duration=2).right()
+    assert set(j["kinds"]) == {"get", "post", "put", "delete", "observe", "block"}
+    assert set(j["codes"]) == {"2.02", "2.04", "2.05"}
+    assert j["origin_requests"] > 0 and j["declined"] == 0 and j["body_bytes"] > 0
+
+
+def test_observers_through_the_gateway(gun, memif):
+    namespace, device = memif
+    j = gun(namespace, *device, "--suite", "gcm", "--origin", ORIGIN, "--path", "/state", "--endpoints",
+            DEVICES, "--observe", DEVICES, "--notify-rate", 20, "--window", 0, duration=2).right()
+    assert (j["registered"], j["refused"], j["stale"]) == (DEVICES, 0, 0)
+    assert j["notifications"] >= DEVICES and j["origin_notifications"] < j["notifications"]
+
+
+def test_the_gateway_does_not_know_the_last_one(gun, memif):
+    namespace, device = memif
+    result = gun(namespace, *device, "--endpoints", DEVICES + 1, duration=0)
+    assert result.status == 1, result.output
+    assert (result.json["handshakes"], result.json["handshakes_failed"]) == (DEVICES, 1)
+    assert f"endpoint {DEVICES} as device-{DEVICES}" in result.json["handshake_fault"]
+
+
+def test_the_same_devices_come_again(gun, memif):
+    """From the same addresses; the first run has ended its associations."""
+    namespace, device = memif
+    for _ in range(2):
+        j = gun(namespace, *device, "--expect", "hello world!", "--endpoints", 20, "--window", 4,
+                duration=0.3).right()
+        assert j["handshakes"] == 20
