@@ -194,14 +194,28 @@ static struct session *session_of(const struct worker *w, const struct flow *flo
     return session_find(sessions, flow, session_hash(sessions, flow));
 }
 
-/* Nothing can be sent to its client any more. */
+/* Nothing can be sent in its session any more. */
 static void on_association_ended(void *context, const struct flow *flow)
 {
     struct worker *w = context;
     struct session *s = session_of(w, flow);
 
-    if (s)
+    if (s && s->role == SESSION_UPSTREAM)
+        upstreams_disconnected(&w->proxy.upstreams, s);
+    else if (s)
         messaging_drop_session(&w->messaging, s);
+}
+
+/* One with an origin is there, or cannot be had. */
+static void on_connected(void *context, const struct flow *flow, int error, const char *why)
+{
+    struct worker *w = context;
+    struct session *s = session_of(w, flow);
+
+    if (s && s->role == SESSION_UPSTREAM)
+        upstreams_connected(&w->proxy.upstreams, s, error, why);
+    else if (!error)
+        security_close(w->security, flow, true);
 }
 
 static bool on_is_busy(void *context, const struct flow *flow)
@@ -269,7 +283,8 @@ static int start_security(struct worker *w, const struct worker_setup *setup, ui
         .ops = {.context = w,
                 .deliver = on_plain,
                 .ended = on_association_ended,
-                .is_busy = on_is_busy},
+                .is_busy = on_is_busy,
+                .connected = on_connected},
         .credentials = setup->credentials,
         .counters = &w->counters,
         .wheel = &m->wheel,
@@ -481,6 +496,8 @@ void worker_unreachable(struct worker *w, const struct flow *flow, const uint8_t
     struct flow session;
 
     set_now(w, now);
+    if (w->security && security_connect_unreachable(w->security, flow, quoted, length))
+        return;
     if (w->security && security_unreachable(w->security, flow, quoted, length, &session))
         messaging_unreachable(&w->messaging, &session, NULL, 0); /* what it quotes is sealed */
     else

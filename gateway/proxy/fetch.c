@@ -306,12 +306,36 @@ static bool try_another(struct proxy *p, struct fetch *f)
     return true;
 }
 
+/* What it was to be answered in has ended. A request that was sent is made anew once, as a server
+ * may end each association that it gets one in. */
+static void go_again(struct proxy *p, struct fetch *f)
+{
+    const struct server *server = &p->upstreams.servers[f->server];
+    bool sent = f->outbound == POOL_NONE || outbound_was_sent(p->m, f->outbound);
+
+    if (server->down || (sent && f->again) || !can_move(p, f) || f->role == FETCH_CANCEL ||
+        f->role == FETCH_REST) {
+        fetch_fail(p, fetch_index(p, f), server->lost_code, server->lost_why);
+        return;
+    }
+    fetch_unbind(p, f);
+    if (sent) {
+        f->again = true;
+        f->szx = f->config->block_szx;
+        f->begun_us = p->m->now;
+        fetch_arm_deadline(p, f);
+    }
+    fetch_send_anew(p, f);
+}
+
 void fetch_server_lost(struct proxy *p, uint32_t index)
 {
     struct fetch *f = fetch_at(p, index);
 
-    if (p->upstreams.servers[f->server].down) /* it may be back */
-        (void)try_another(p, f);
+    if (p->upstreams.servers[f->server].down && try_another(p, f)) /* it may be back */
+        return;
+    if (f->session != POOL_NONE && upstreams_is_cut(session_at(&p->m->sessions, f->session)))
+        go_again(p, f);
 }
 
 /* Not where its host was before, as its name said then. */
@@ -340,10 +364,11 @@ void fetch_settled(struct proxy *p, uint32_t index, enum outbound_outcome outcom
     case OUTBOUND_UNREACHABLE:
         /* Not when it has spoken since the last attempt: that was made while it was down. An ICMP
          * error is news of now. */
-        if (is_where_its_server_is(p, f) &&
-            (outcome == OUTBOUND_UNREACHABLE ||
-             p->upstreams.servers[f->server].gate.heard_us <= p->m->settled_sent_us))
+        if (is_where_its_server_is(p, f) && outcome == OUTBOUND_UNREACHABLE)
             upstreams_failed(&p->upstreams, f->server);
+        else if (is_where_its_server_is(p, f) &&
+                 p->upstreams.servers[f->server].gate.heard_us <= p->m->settled_sent_us)
+            upstreams_silent(&p->upstreams, f->server);
         if (!try_another(p, f))
             fetch_fail(p, index, CODE_GATEWAY_TIMEOUT,
                        outcome == OUTBOUND_TIMED_OUT ? "the origin is silent"
@@ -361,7 +386,7 @@ static void on_deadline(void *context, struct timer *timer, uint64_t now_us)
     /* Not a word since the request began: not even an ACK. */
     if (f->server != SERVER_NONE && f->outbound != POOL_NONE && is_where_its_server_is(p, f) &&
         p->upstreams.servers[f->server].gate.heard_us < f->begun_us)
-        upstreams_failed(&p->upstreams, f->server);
+        upstreams_silent(&p->upstreams, f->server);
     if (!try_another(p, f))
         fetch_fail(p, fetch_index(p, f), CODE_GATEWAY_TIMEOUT, "the origin did not answer in time");
 }

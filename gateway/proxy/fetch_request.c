@@ -145,7 +145,17 @@ static void bind(struct proxy *p, struct fetch *f, struct session *s)
 /* What a client gets when its request cannot go out. */
 static void fail_to_send(struct proxy *p, struct fetch *f, int err)
 {
+    const char *why;
+    uint8_t code;
+
     switch (err) {
+    case -ECONNREFUSED:
+    case -ETIMEDOUT:
+    case -EHOSTUNREACH:
+    case -EBUSY:
+        code = upstreams_code(err, &why);
+        fetch_fail(p, fetch_index(p, f), code, why);
+        break;
     case -EMSGSIZE:
         fetch_fail(p, fetch_index(p, f), CODE_REQUEST_ENTITY_TOO_LARGE,
                    "too large for the origin's link");
@@ -196,24 +206,33 @@ static bool use_smaller_blocks(const struct proxy *p, struct fetch *f)
     return true;
 }
 
+static int submit(struct proxy *p, struct fetch *f, struct session *s, uint16_t mid)
+{
+    enum message_type type = f->config->reliable ? TYPE_CON : TYPE_NON;
+    int err = s->unsecured ? upstreams_secure(&p->upstreams, s) : 0;
+    size_t length;
+
+    if (err)
+        return err;
+    bind(p, f, s);
+    do
+        length = compose(p, f, s, mid);
+    while (length == 0 && use_smaller_blocks(p, f));
+    if (length == 0)
+        return -EMSGSIZE;
+    return outbound_submit(p->m, s, type, mid, p->m->scratch, (uint16_t)length, OWNER_FETCH,
+                           fetch_index(p, f), &f->outbound);
+}
+
 void fetch_send(struct proxy *p, struct fetch *f)
 {
-    struct messaging *m = p->m;
     struct session *s;
-    size_t length;
     uint16_t mid;
     int err = -ENOMEM;
 
     s = session_for(p, f, &mid);
     if (s) {
-        bind(p, f, s);
-        do
-            length = compose(p, f, s, mid);
-        while (length == 0 && use_smaller_blocks(p, f));
-        err = length ? outbound_submit(m, s, f->config->reliable ? TYPE_CON : TYPE_NON, mid,
-                                       m->scratch, (uint16_t)length, OWNER_FETCH, fetch_index(p, f),
-                                       &f->outbound)
-                     : -EMSGSIZE;
+        err = submit(p, f, s, mid);
     } else if (upstreams_is_dry(&p->upstreams, f->server)) {
         err = -EAGAIN;
     }

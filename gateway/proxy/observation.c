@@ -376,7 +376,12 @@ void observation_server_lost(struct proxy *p, uint32_t index)
 {
     struct observation *o = observation_at(p, index);
 
-    if (o->state == OBSERVATION_LIVE && o->count > 1)
+    if (o->session != POOL_NONE && upstreams_is_cut(session_at(&p->m->sessions, o->session))) {
+        observation_hold_server(p, o, o->server); /* the origin does not know it any more */
+        o->forsaken = false;
+    }
+    if (o->state == OBSERVATION_LIVE &&
+        (o->count > 1 || (o->session == POOL_NONE && !p->upstreams.servers[o->server].down)))
         wheel_arm(&p->m->wheel, &o->timer, p->m->now + random_below(&p->m->random, 2000000));
 }
 

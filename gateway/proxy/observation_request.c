@@ -145,7 +145,7 @@ void observation_left(struct proxy *p, uint32_t index)
     observation_abort_rest(p, o);
     if (o->fetch != POOL_NONE)
         return; /* it comes by here when that is over */
-    if (o->state == OBSERVATION_LIVE || o->forsaken)
+    if ((o->state == OBSERVATION_LIVE && o->session != POOL_NONE) || o->forsaken)
         cancel(p, o);
     else if (o->state != OBSERVATION_ENDING)
         observation_free(p, index);

@@ -110,7 +110,7 @@ void proxy_forget(struct proxy *p)
 
 /* ---- work in portions ---- */
 
-/* A server went down: what waits for it is told, each once. */
+/* A server went down, or an association with it has ended: what waits for it is told, each once. */
 static unsigned tell_some(struct proxy *p, struct server *server, unsigned budget)
 {
     unsigned n = 0;
@@ -146,13 +146,14 @@ static unsigned tell_lost(struct proxy *p, unsigned budget)
     for (unsigned i = 0; p->upstreams.lost && i < p->upstreams.total && done < budget; i++) {
         struct server *server = &p->upstreams.servers[i];
 
-        if (!server->lost_fetches && !server->lost_observations)
+        if (!server->telling)
             continue;
         done += tell_some(p, server, budget - done);
+        upstreams_count_lost(&p->upstreams, server);
         if (!server->lost_fetches && server->gate.held)
             outbound_release(p->m, &server->gate);
-        if (!server->lost_fetches && !server->lost_observations)
-            p->upstreams.lost--;
+        if (!server->lost_fetches && server_is_secure(server))
+            upstreams_go_on(&p->upstreams, server);
     }
     return done;
 }

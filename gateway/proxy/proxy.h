@@ -113,9 +113,10 @@ struct fetch {
     uint8_t restarts;  /* from the first block, since the representation had changed */
     uint8_t szx;       /* of blocks to and from the server */
     bool begun;        /* it has been sent once */
-    bool shared;       /* others may join, and its answer may be stored */
-    bool in_blocks;    /* the request's body goes in blocks */
-    bool validating;   /* the target's ETag was sent: `etag` */
+    bool again;      /* it was made anew when the DTLS association had ended that it was sent in */
+    bool shared;     /* others may join, and its answer may be stored */
+    bool in_blocks;  /* the request's body goes in blocks */
+    bool validating; /* the target's ETag was sent: `etag` */
     struct etag etag;
     uint32_t body_sent;        /* bytes of the body that the server has */
     uint32_t answer;           /* content that is being put together, or is handed out */

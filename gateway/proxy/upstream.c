@@ -6,6 +6,7 @@
 
 #include "gateway/hash.h"
 #include "gateway/memory.h"
+#include "gateway/security/security.h"
 
 /* A server's sessions begin with one of so many ports: the first ones are those whose answers come
  * to the right queue (see worker_io.upstream_port). */
@@ -87,8 +88,10 @@ static void make_servers(struct upstreams *u, unsigned index)
         server_init(u, server, upstream, (uint16_t)index);
         server->place = upstream->servers[k];
         server->gate.heard_us = u->m->now;
-        if (upstream->keepalive_us)
-            wheel_arm(&u->m->wheel, &server->timer, u->m->now + upstream->keepalive_us);
+        server->dtls.wanted = server_is_secure(server);
+        if (upstream->keepalive_us || server->dtls.wanted)
+            wheel_arm(&u->m->wheel, &server->timer,
+                      u->m->now + (server->dtls.wanted ? 0 : upstream->keepalive_us));
         u->server_count++;
     }
 }
@@ -267,10 +270,13 @@ bool upstreams_any_up(const struct upstreams *u, unsigned first, unsigned count)
 
 /* ---- sessions ---- */
 
-/* A session of a server that has moved since can be used by the one that is there now. */
+/* A session of a server that has moved since can be used by the one that is there now; over DTLS,
+ * when nothing of before hangs on it. */
 static bool is_left(const struct session *s)
 {
-    return s->role == SESSION_UPSTREAM && s->side.upstream.server == SERVER_NONE;
+    if (s->role != SESSION_UPSTREAM || s->side.upstream.server != SERVER_NONE)
+        return false;
+    return s->flow.transport != TRANSPORT_DTLS || session_is_unused(s);
 }
 
 /* The flow over the n-th port, or over a later one where the same server in another upstream has
@@ -295,10 +301,14 @@ static uint32_t find_port(const struct upstreams *u, const struct server *server
     return hash;
 }
 
-static struct session *open_port(struct upstreams *u, uint32_t index, uint16_t n)
+static uint32_t server_index(const struct upstreams *u, const struct server *server)
+{
+    return (uint32_t)(server - u->servers);
+}
+
+static struct session *open_port(struct upstreams *u, struct server *server, uint16_t n)
 {
     struct messaging *m = u->m;
-    struct server *server = &u->servers[index];
     struct session *s;
     struct flow flow;
     uint32_t hash = find_port(u, server, n, &flow, &s);
@@ -315,17 +325,25 @@ static struct session *open_port(struct upstreams *u, uint32_t index, uint16_t n
         opened = true;
     } else {
         (void)messaging_set_transmission(m, s, NULL); /* they were meant for another peer */
+        s->seen_us = m->now;
     }
     if (s->outbound == POOL_NONE) { /* what is under way stays with its gate */
         s->gate.shared = &server->gate;
         s->transmission = &server->upstream->transmission;
     }
-    s->side.upstream.server = index;
+    s->side.upstream.server = server_index(u, server);
+    s->unsecured = server_is_secure(server);
     s->place = n;
     server->sessions[n] = session_index(&m->sessions, s) + 1;
     if (opened)
         messaging_event(m, s, SESSION_OPENED, 0);
     return s;
+}
+
+struct session *upstreams_port(struct upstreams *u, struct server *server, uint16_t n)
+{
+    return server->sessions[n] ? session_at(&u->m->sessions, server->sessions[n] - 1)
+                               : open_port(u, server, n);
 }
 
 /* IDs rest for whole seconds: what has been found in this one is true until the next. */
@@ -348,12 +366,13 @@ struct session *upstreams_session(struct upstreams *u, uint32_t index, uint16_t 
     /* The one in use, then the others in turn: at most once around. */
     for (unsigned tries = 0; tries < server->ports; tries++) {
         uint16_t n = server->current;
-        struct session *s = server->sessions[n]
-                                ? session_at(&u->m->sessions, server->sessions[n] - 1)
-                                : open_port(u, index, n);
+        struct session *s = upstreams_port(u, server, n);
 
-        if (s && session_take_mid(s, u->m->now, mid))
+        if (s && session_take_mid(s, u->m->now, mid)) {
+            if (server_is_secure(server))
+                upstreams_look_ahead(u, server, s, *mid);
             return s;
+        }
         server->current = n + 1 == server->ports ? 0 : n + 1;
         if (!s && u->m->sessions.count >= u->m->sessions.max)
             return NULL; /* no session to be had: the other ports have none either */
@@ -369,6 +388,8 @@ void upstreams_closed(struct upstreams *u, const struct session *s)
     if (s->side.upstream.server == SERVER_NONE)
         return;
     server = &u->servers[s->side.upstream.server];
+    if (s->flow.transport == TRANSPORT_DTLS && !s->unsecured)
+        security_close(u->m->security, &s->flow, true); /* the server need not keep it */
     server->sessions[s->place] = 0;
     server->dry_s = 0;
     if (server->ping_session == session_index(&u->m->sessions, s))
@@ -376,11 +397,6 @@ void upstreams_closed(struct upstreams *u, const struct session *s)
 }
 
 /* ---- health ---- */
-
-static uint32_t server_index(const struct upstreams *u, const struct server *server)
-{
-    return (uint32_t)(server - u->servers);
-}
 
 /* One that is sent again has the same message ID, so that an answer counts that takes longer than
  * the time between two; but only for as long as a CON would be sent again. False when there is no
@@ -397,6 +413,10 @@ static bool ping(struct upstreams *u, struct server *server)
         s = upstreams_session(u, server_index(u, server), &server->ping_mid);
         if (!s)
             return false;
+        if (s->unsecured) { /* the handshake tells as much */
+            upstreams_connect(u, server);
+            return false;
+        }
         server->ping_session = session_index(&u->m->sessions, s);
         server->ping_us = u->m->now;
     }
@@ -412,15 +432,35 @@ static void tell(struct upstreams *u, const struct server *server, enum session_
                         server->ping_mid);
 }
 
-static unsigned has_lost(const struct server *server)
+void upstreams_count_lost(struct upstreams *u, struct server *server)
 {
-    return server->lost_fetches || server->lost_observations;
+    bool telling = server->lost_fetches || server->lost_observations;
+
+    u->lost += (unsigned)telling - (unsigned)server->telling;
+    server->telling = telling;
+}
+
+void upstreams_tell_observations(struct upstreams *u, struct server *server)
+{
+    server->lost_observations = server->observation_count;
+    upstreams_count_lost(u, server);
+}
+
+void upstreams_tell(struct upstreams *u, struct server *server, uint8_t code, const char *why)
+{
+    server->lost_fetches = server->fetch_count;
+    server->lost_observations = server->observation_count;
+    server->lost_code = code;
+    server->lost_why = why;
+    upstreams_count_lost(u, server);
+    /* What it has not been sent may go to another. */
+    server->gate.held =
+        server->lost_fetches && (server->upstream->server_count > 1 || server_is_secure(server));
 }
 
 void upstreams_failed(struct upstreams *u, uint32_t index)
 {
     struct server *server = &u->servers[index];
-    unsigned had_lost;
 
     if (server->down)
         return;
@@ -428,17 +468,28 @@ void upstreams_failed(struct upstreams *u, uint32_t index)
     server->down_us = u->m->now;
     server->pings = 0;
     u->m->counters->servers_down++;
-    had_lost = has_lost(server); /* from an earlier time: they are told now */
-    server->lost_fetches = server->fetch_count;
-    server->lost_observations = server->observation_count;
-    u->lost += has_lost(server) - had_lost;
-    /* What it has not been sent may go to another. */
-    server->gate.held = server->lost_fetches && server->upstream->server_count > 1;
+    if (server_is_secure(server))
+        upstreams_disconnect(u, server);
+    upstreams_tell(u, server, CODE_GATEWAY_TIMEOUT, "the origin is down");
     /* The only server of its kind gets all requests all the same: the next one tells. */
     if (server->upstream->server_count > 1 || server->upstream->keepalive_us)
         wheel_arm(&u->m->wheel, &server->timer, u->m->now + server->upstream->revive_us);
     else
         wheel_cancel(&u->m->wheel, &server->timer);
+}
+
+void upstreams_silent(struct upstreams *u, uint32_t index)
+{
+    struct server *server = &u->servers[index];
+
+    if (server->down || server->dtls.associations == 0) {
+        upstreams_failed(u, index);
+        return;
+    }
+    server->pings = 0;
+    upstreams_disconnect(u, server);
+    upstreams_tell(u, server, CODE_GATEWAY_TIMEOUT, "the origin is silent");
+    upstreams_connect(u, server);
 }
 
 void upstreams_heard(struct upstreams *u, uint32_t index)
@@ -491,7 +542,9 @@ static void keep_alive(struct upstreams *u, struct server *server)
     }
     if (server->pings > t->max_retransmit) {
         tell(u, server, SESSION_KEEPALIVE_FAILED);
-        upstreams_failed(u, server_index(u, server));
+        upstreams_silent(u, server_index(u, server));
+        if (!server->down)
+            wheel_arm(&u->m->wheel, &server->timer, u->m->now + keepalive_us);
         return;
     }
     if (server->pings == 0) {
@@ -513,10 +566,13 @@ static void on_server_timer(void *context, struct timer *timer, uint64_t now_us)
     struct server *server =
         (struct server *)(void *)((uint8_t *)timer - offsetof(struct server, timer));
 
-    if (!server->down) {
-        keep_alive(u, server);
+    if (server->down) {
+        wheel_arm(&u->m->wheel, &server->timer, now_us + server->upstream->revive_us);
+        (void)ping(u, server);
         return;
     }
-    wheel_arm(&u->m->wheel, &server->timer, now_us + server->upstream->revive_us);
-    (void)ping(u, server);
+    if (server->dtls.wanted)
+        upstreams_connect(u, server);
+    if (!server->down && server->upstream->keepalive_us)
+        keep_alive(u, server);
 }

@@ -8,6 +8,20 @@
  * million.
  * All of them share one NSTART, since it holds for the server (4.7).
  *
+ * Over DTLS each port is an association of its own. One is made before any request needs it, and
+ * the next one when a port has but a quarter of its IDs left, so that no request waits for a
+ * handshake but those of before the first one. A new association has new message IDs (9.1.1): a
+ * single port with one after the other would do, as far as we are concerned. But a server may still
+ * have the old one, when it did not get our close_notify, and those that are made with OpenSSL do
+ * not hear a ClientHello then; so each association has the next port in turn. They are not resumed:
+ * one full handshake in 65,536 messages is no cost, and nothing secret is kept when an association
+ * ends.
+ *
+ * What was sent in an association that has ended gets no answer, and is not sent again (9.1.1): its
+ * request is made anew, once, if it is safe. What has not been sent waits for the next one. Where a
+ * server over DTLS does not answer it may have been started anew, without the association: only
+ * when a new handshake has failed, too, it is down.
+ *
  * A server is down when an exchange with it has failed, or a ping after a silence. It gets no
  * requests then while another is up, but pings until anything is heard of it. Behind the servers of
  * the configuration stand those that the forward proxy has found.
@@ -22,7 +36,19 @@
 #include "config/config.h"
 #include "gateway/session/messaging.h"
 
-#define SERVER_NONE POOL_NONE
+#define SERVER_NONE      POOL_NONE
+#define SERVER_WHY_BYTES 64
+
+/* Of a server over DTLS. */
+struct server_dtls {
+    bool wanted;  /* a handshake is to be made, whether a request waits for it or not */
+    bool unbound; /* observations may be here without the association that they were made in */
+    uint16_t associations;      /* sessions that have one */
+    int error;                  /* how the last handshake that failed did: see upstreams_secure() */
+    char why[SERVER_WHY_BYTES]; /* the same for operators; "": none has failed */
+    uint64_t failed_us;         /* when */
+    uint64_t pause_us;          /* after which there may be another one; 0: the last one was good */
+};
 
 struct server {
     const struct config_upstream *upstream;
@@ -41,9 +67,14 @@ struct server {
     uint64_t ping_us;      /* when it was sent first */
     uint64_t down_us;
     struct timer timer;
+    struct server_dtls dtls;
     struct list fetches, observations; /* links `by_server` of both */
     uint32_t fetch_count, observation_count;
-    uint32_t lost_fetches, lost_observations; /* still to be told that it is down */
+    uint32_t lost_fetches, lost_observations; /* still to be told that it is down, or that what they
+                                                 were sent in has ended */
+    bool telling;                             /* it is one of upstreams.lost */
+    uint8_t lost_code;                        /* what they are answered with who cannot go on, */
+    const char *lost_why;                     /* and the diagnostic */
 };
 
 struct upstreams {
@@ -56,7 +87,7 @@ struct upstreams {
     unsigned *first;         /* by upstream: index of its first server */
     unsigned *turn;          /* by upstream: round robin */
     uint32_t *outstanding;   /* by group: fetches that are open */
-    unsigned lost;           /* servers with lost_* */
+    unsigned lost;           /* servers that lost_* are to be told of */
     struct gate_shared left; /* of what is still under way where servers have moved from */
 };
 
@@ -86,6 +117,10 @@ void upstreams_closed(struct upstreams *u, const struct session *s);
 /* An exchange with the server has failed: its fetches and observations are to be told (lost_*). */
 void upstreams_failed(struct upstreams *u, uint32_t index);
 
+/* A request or a ping has got no answer. Over DTLS the associations end, and a new handshake tells
+ * whether the server is down; otherwise it is. */
+void upstreams_silent(struct upstreams *u, uint32_t index);
+
 /* Something was heard of it. */
 void upstreams_heard(struct upstreams *u, uint32_t index);
 
@@ -100,5 +135,55 @@ void upstreams_add(struct upstreams *u, uint32_t index, const struct config_upst
 /* It is another endpoint from now on: its open sessions are forgotten, and what is under way in
  * them does not count for NSTART any more. */
 void upstreams_move(struct upstreams *u, uint32_t index, const struct config_server *place);
+
+/* ---- over DTLS (upstream_dtls.c) ---- */
+
+/* A session that is to be used needs an association: 0 when it has one, or a handshake is under way
+ * or about to begin. -ECONNREFUSED, -ETIMEDOUT, -EHOSTUNREACH: the last handshake has failed so,
+ * not long ago. -EBUSY and others: there is no room for one. */
+int upstreams_secure(struct upstreams *u, struct session *s);
+
+/* An answer for what cannot be sent for such an error, and its diagnostic. */
+uint8_t upstreams_code(int error, const char **why);
+
+/* The handshake for a session has ended, with an association where `error` is 0. See
+ * security_ops. */
+void upstreams_connected(struct upstreams *u, struct session *s, int error, const char *why);
+
+/* A session's association has ended. */
+void upstreams_disconnected(struct upstreams *u, struct session *s);
+
+/* True for one whose association has ended, or was never made: nothing will be sent in it any more.
+ */
+static inline bool upstreams_is_cut(const struct session *s)
+{
+    return s->unsecured && s->side.upstream.server == SERVER_NONE;
+}
+
+/* All who had to be told (lost_*) have been: what waits can go on. */
+void upstreams_go_on(struct upstreams *u, struct server *server);
+
+/* ---- between the files ---- */
+
+static inline bool server_is_secure(const struct server *server)
+{
+    return server->place.transport == TRANSPORT_DTLS;
+}
+
+/* Has a handshake made if there is no association. */
+void upstreams_connect(struct upstreams *u, struct server *server);
+/* Ends all associations with it. */
+void upstreams_disconnect(struct upstreams *u, struct server *server);
+/* The next port's, when this ID says that it will be needed. */
+void upstreams_look_ahead(struct upstreams *u, struct server *server, const struct session *s,
+                          uint16_t mid);
+/* All that is at the server is to be told. */
+void upstreams_tell(struct upstreams *u, struct server *server, uint8_t code, const char *why);
+/* Whether it still has anybody to tell: to be called when that may have changed. */
+void upstreams_count_lost(struct upstreams *u, struct server *server);
+/* All observations. */
+void upstreams_tell_observations(struct upstreams *u, struct server *server);
+/* The session at the n-th port, which is opened if it is not. NULL: it cannot be. */
+struct session *upstreams_port(struct upstreams *u, struct server *server, uint16_t n);
 
 #endif

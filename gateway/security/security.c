@@ -11,6 +11,9 @@
 /* Contexts for each kind of cipher: two for each association that talks at a time. */
 #define CONTEXTS_MAX 4096u
 
+/* Around a message in the longest record: header, Connection ID, nonce, inner type, tag. */
+#define OVERHEAD_MAX (13u + RECORD_CID_MAX + 8u + 1u + 16u)
+
 #define IP4_UDP_BYTES 28
 #define IP6_UDP_BYTES 48
 
@@ -141,12 +144,21 @@ bool security_has_work(const struct security *s)
     return s->work.head != POOL_NONE || s->farewell || security_keep_has_work(s);
 }
 
+static bool has_origins(const struct security *s)
+{
+    for (unsigned i = 0; i < s->setup.config->upstream_count; i++)
+        if (s->setup.config->upstreams[i].dtls)
+            return true;
+    return false;
+}
+
 void security_drain(struct security *s, bool farewell)
 {
     if (s->draining)
         return;
     s->draining = true;
-    s->farewell = farewell;
+    s->farewell = farewell || has_origins(s); /* what is with these is never kept */
+    s->farewell_to_all = farewell;
 }
 
 bool security_is_quiet(const struct security *s)
@@ -246,7 +258,7 @@ uint16_t security_overhead(const struct security *s, const struct flow *session)
 
     return a ? (uint16_t)(record_lead((enum suite)a->suite, a->cid_length) +
                           record_trail((enum suite)a->suite, a->cid_length))
-             : 0;
+             : OVERHEAD_MAX;
 }
 
 static uint16_t headers_of(const struct flow *wire)

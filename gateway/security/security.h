@@ -40,8 +40,10 @@ struct security_ops {
     void (*ended)(void *context, const struct flow *session);
     /* Something hangs on its session: it should go last when room is needed. */
     bool (*is_busy)(void *context, const struct flow *session);
-    /* Of ours to an origin: it can be used, or (error < 0) could not be made. */
-    void (*connected)(void *context, const struct flow *session, int error);
+    /* Of ours to an origin: it can be used, or could not be made. `error` is 0; -ECONNREFUSED: one
+     * of both has refused it; -ETIMEDOUT: silence; -EHOSTUNREACH: an ICMP error; -EBUSY: no room.
+     * `why` is for operators, and lives for this call. NULL: there are no coaps upstreams. */
+    void (*connected)(void *context, const struct flow *session, int error, const char *why);
 };
 
 struct security_setup {
@@ -88,8 +90,9 @@ void security_renew(struct security *s, struct credentials *credentials);
 /* What the store says: true when it was for this layer alone. The parcel stays the caller's. */
 bool security_told(struct security *s, struct parcel *parcel);
 
-/* The gateway is stopping: with `farewell` all peers are told that their associations end here
- * (close_notify), within the budget of each security_advance(). No more handshakes begin. */
+/* The gateway is stopping: with `farewell` all peers, without it origins only, are told that their
+ * associations end here (close_notify), within the budget of each security_advance(). No more
+ * handshakes begin. */
 void security_drain(struct security *s, bool farewell);
 
 /* False while farewells are still to be sent. */
@@ -106,7 +109,8 @@ const struct principal *security_principal(const struct security *s, const struc
 /* The address that it has now. */
 bool security_peer(const struct security *s, const struct flow *session, struct endpoint *out);
 
-/* What its records take beside the message, in bytes; and what is around them: IP and UDP headers
+/* What its records take beside the message, in bytes: the most that it can be, as long as there is
+ * no association. And what is around them: IP and UDP headers
  * of the real address. */
 uint16_t security_overhead(const struct security *s, const struct flow *session);
 uint16_t security_headers(const struct security *s, const struct flow *session);
@@ -118,9 +122,19 @@ bool security_is_unproven(const struct security *s, const struct flow *session);
 void security_prove(struct security *s, const struct flow *session);
 
 /* Begins a handshake with an origin: the local end, and the server's address, of the session that
- * is to be. ops.connected() says how it ends, also within this call. 0; -EALREADY: it is under way;
- * -ENOBUFS and others: it cannot be begun now. */
-int security_connect(struct security *s, unsigned upstream, const struct flow *session);
+ * is to be. ops.connected() says how it ends, also within this call; after `patience_us` without an
+ * end it has failed. 0; -EALREADY: it is under way; -EBUSY and others: it cannot be begun now, and
+ * connected() is not called. */
+int security_connect(struct security *s, unsigned upstream, const struct flow *session,
+                     uint64_t patience_us);
+
+/* True from security_connect() until connected(). */
+bool security_is_connecting(const struct security *s, const struct flow *session);
+
+/* The same as security_unreachable() for a handshake with an origin, which ends by it. True when
+ * there was one. */
+bool security_connect_unreachable(struct security *s, const struct flow *wire,
+                                  const uint8_t *quoted, size_t length);
 
 /* Ends an association; with `notify` its peer is told. */
 void security_close(struct security *s, const struct flow *session, bool notify);

@@ -1,6 +1,7 @@
 /* Handshakes: who may have one, whose turn it is, and what comes of it. */
 #include <endian.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <openssl/crypto.h>
@@ -10,8 +11,6 @@
 
 #define BY_WORK offsetof(struct contact, by_work)
 #define BY_AGE  offsetof(struct contact, by_age)
-
-static void settle(struct security *s, struct contact *c, enum handshake_state state);
 
 /* ---- the beginning ---- */
 
@@ -83,8 +82,7 @@ static bool wants_cid(const struct security *s, const struct contact *c)
                                          : s->setup.config->upstreams[c->place].dtls->connection_id;
 }
 
-/* Makes its OpenSSL side. 0 or a negative errno. */
-static int begin(struct security *s, struct contact *c)
+int security_begin(struct security *s, struct contact *c)
 {
     struct handshake_setup setup = {.worker = s->setup.index,
                                     .own_cid = be64toh(net_word(c->id)),
@@ -103,41 +101,20 @@ static int begin(struct security *s, struct contact *c)
     return c->handshake ? 0 : error;
 }
 
-int security_connect(struct security *s, unsigned upstream, const struct flow *session)
-{
-    struct flow wire = *session;
-    struct contact *c;
-    int err;
-
-    wire.transport = TRANSPORT_UDP;
-    if (security_contact_of(s, &wire, places_hash_flow(&s->associations.key, &wire)))
-        return -EALREADY;
-    c = s->draining ? NULL
-                    : security_contact_make(s, &wire, (uint16_t)upstream, ASSOCIATION_CLIENT);
-    if (!c)
-        return -ENOBUFS;
-    err = begin(s, c);
-    if (err) {
-        security_contact_end(s, c);
-        return err;
-    }
-    settle(s, c, handshake_state(c->handshake));
-    return 0;
-}
-
 /* ---- the end ---- */
 
-/* Nothing comes of it. */
-static void fail(struct security *s, struct contact *c, int error)
+void security_fail(struct security *s, struct contact *c, int error, const char *why)
 {
-    struct endpoint peer = {c->wire.peer, c->wire.peer_port};
-    struct flow flow = flow_make(c->wire.local, c->wire.local_port, &peer, TRANSPORT_DTLS);
+    const char *own = c->handshake ? handshake_error(c->handshake) : "";
     bool ours = c->role == ASSOCIATION_CLIENT;
+    char text[HANDSHAKE_ERROR_BYTES];
+    struct flow wire = c->wire;
 
+    snprintf(text, sizeof(text), "%s", *own ? own : why);
     s->setup.counters->dtls_handshakes_failed++;
     security_contact_end(s, c);
     if (ours)
-        s->setup.ops.connected(s->setup.ops.context, &flow, error);
+        security_tell_failure(s, &wire, error, text);
 }
 
 static void fill(struct association *a, const struct contact *c,
@@ -212,12 +189,12 @@ static void finish(struct security *s, struct contact *c)
         a = establish(s, c, &outcome);
     OPENSSL_cleanse(&outcome, sizeof(outcome));
     if (!a) {
-        fail(s, c, -ENOBUFS);
+        security_fail(s, c, -EBUSY, "there is no room for an association");
         return;
     }
     if (a->role == ASSOCIATION_CLIENT) {
         flow = association_flow(a);
-        s->setup.ops.connected(s->setup.ops.context, &flow, 0);
+        s->setup.ops.connected(s->setup.ops.context, &flow, 0, "");
     }
 }
 
@@ -238,8 +215,17 @@ static enum handshake_state find_key(struct security *s, struct contact *c)
 
 /* ---- steps ---- */
 
-/* What the last call made of it. It may be gone after this. */
-static void settle(struct security *s, struct contact *c, enum handshake_state state)
+/* When it is to be looked at: patience with an origin may end before the handshake does. */
+static void arm(struct security *s, struct contact *c)
+{
+    uint64_t due_us = handshake_due_us(c->handshake);
+
+    if (c->role == ASSOCIATION_CLIENT && c->association == POOL_NONE && c->until_us < due_us)
+        due_us = c->until_us;
+    wheel_arm(s->setup.wheel, &c->timer, due_us);
+}
+
+void security_settle(struct security *s, struct contact *c, enum handshake_state state)
 {
     if (state == HANDSHAKE_NEEDS_KEY && !c->asking)
         state = find_key(s, c);
@@ -255,10 +241,10 @@ static void settle(struct security *s, struct contact *c, enum handshake_state s
         }
         break;
     case HANDSHAKE_FAILED:
-        fail(s, c, -ECONNREFUSED);
+        security_fail(s, c, -ECONNREFUSED, "");
         return;
     }
-    wheel_arm(s->setup.wheel, &c->timer, handshake_due_us(c->handshake));
+    arm(s, c);
 }
 
 /* What follows when a step has ended the handshake well: the rest of its last datagram, which is in
@@ -288,14 +274,14 @@ static unsigned step(struct security *s, struct contact *c)
     size_t left;
     int err;
 
-    if (!c->handshake && (err = begin(s, c))) {
-        fail(s, c, err);
+    if (!c->handshake && (err = security_begin(s, c))) {
+        security_fail(s, c, err, "it cannot be begun");
         return 1;
     }
     weight = handshake_weight(c->handshake);
     state = handshake_feed(c->handshake, s->datagram, length, s->now);
     left = handshake_left(c->handshake);
-    settle(s, c, state);
+    security_settle(s, c, state);
     if (!was_done && state == HANDSHAKE_DONE)
         begin_association(s, &wire, serial, length, left);
     return weight;
@@ -316,12 +302,12 @@ void security_take_key(struct security *s, uint64_t cookie, int error, const uin
         return;
     c->asking = false;
     if (error && error != -ENOENT) { /* it cannot be said that the identity is unknown */
-        fail(s, c, error);
+        security_fail(s, c, error, "the store has no answer");
         return;
     }
     wire = c->wire;
     state = handshake_give_key(c->handshake, key, error ? 0 : length, s->now);
-    settle(s, c, state);
+    security_settle(s, c, state);
     if (state == HANDSHAKE_DONE)
         begin_association(s, &wire, serial, 0, 0);
 }
@@ -344,6 +330,11 @@ unsigned security_work(struct security *s)
     return spent;
 }
 
+static bool is_tired_of(const struct security *s, const struct contact *c)
+{
+    return c->role == ASSOCIATION_CLIENT && c->association == POOL_NONE && c->until_us <= s->now;
+}
+
 void security_on_handshake(void *context, struct timer *timer, uint64_t now_us)
 {
     struct security *s = context;
@@ -356,9 +347,11 @@ void security_on_handshake(void *context, struct timer *timer, uint64_t now_us)
     if (!c->handshake)
         return;
     state = handshake_timeout(c->handshake, s->now);
-    if (state == HANDSHAKE_DONE && c->association != POOL_NONE &&
-        handshake_due_us(c->handshake) == UINT64_MAX)
+    if (state == HANDSHAKE_FAILED || is_tired_of(s, c))
+        security_fail(s, c, -ETIMEDOUT, "no answer");
+    else if (state == HANDSHAKE_DONE && c->association != POOL_NONE &&
+             handshake_due_us(c->handshake) == UINT64_MAX)
         security_contact_end(s, c);
     else
-        settle(s, c, state);
+        security_settle(s, c, state);
 }

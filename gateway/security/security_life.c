@@ -125,11 +125,14 @@ unsigned security_say_farewell(struct security *s)
     for (; told < FAREWELLS_PER_TURN && s->farewell_at <= places->mask; s->farewell_at++) {
         const struct places_slot *slot = &places->slots[s->farewell_at];
 
+        struct association *a;
+
         if (!slot->place)
             continue;
-        security_send_alert(s, pool_at(&s->associations.pool, slot->place - 1), ALERT_WARNING,
-                            ALERT_CLOSE_NOTIFY);
-        told++;
+        a = pool_at(&s->associations.pool, slot->place - 1);
+        told++; /* it takes its time, too, to look at it */
+        if (s->farewell_to_all || a->role == ASSOCIATION_CLIENT)
+            security_send_alert(s, a, ALERT_WARNING, ALERT_CLOSE_NOTIFY);
     }
     if (s->farewell_at > places->mask)
         s->farewell = false;

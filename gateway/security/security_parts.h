@@ -38,7 +38,8 @@ struct contact {
     struct credentials *credentials;  /* that it was begun with: a reference */
     struct handshake *handshake;      /* NULL: not one of its datagrams has been worked on */
     uint64_t begun_us;
-    uint64_t name; /* hash of the ClientHello's random: another one is another handshake */
+    uint64_t until_us; /* of ours to an origin: how long an answer is waited for */
+    uint64_t name;     /* hash of the ClientHello's random: another one is another handshake */
     struct timer timer;
     struct links by_work, by_age;
     uint32_t association; /* POOL_NONE: not done */
@@ -88,7 +89,7 @@ struct security {
 
     struct keeper keeper;
 
-    bool draining, farewell;
+    bool draining, farewell, farewell_to_all;
     uint32_t farewell_at; /* slot of the table of ids */
 
     uint64_t ports[1024]; /* bits of local ports that records may come to */
@@ -184,10 +185,20 @@ void security_contact_rest(struct security *s, struct contact *c);
  * with then. */
 bool security_receive_hello(struct security *s, const struct datagram *d, uint32_t hash);
 unsigned security_work(struct security *s);
+/* Makes its OpenSSL side. 0 or a negative errno. */
+int security_begin(struct security *s, struct contact *c);
+/* What the last call made of it. It may be gone after this. */
+void security_settle(struct security *s, struct contact *c, enum handshake_state state);
+/* Nothing comes of it. `why`, where the handshake itself does not say it. */
+void security_fail(struct security *s, struct contact *c, int error, const char *why);
 /* The answer to a question for a pre-shared key. */
 void security_take_key(struct security *s, uint64_t cookie, int error, const uint8_t *key,
                        size_t length);
 void security_on_handshake(void *context, struct timer *timer, uint64_t now_us);
+
+/* ---- security_connect.c ---- */
+
+void security_tell_failure(struct security *s, const struct flow *wire, int error, const char *why);
 
 /* ---- security_store.c ---- */
 

@@ -98,6 +98,9 @@ void outbound_forget(struct messaging *m, struct session *s, const uint8_t *toke
 /* False while it waits for NSTART: the peer has seen nothing of it. */
 bool outbound_was_sent(const struct messaging *m, uint32_t index);
 
+/* The session of the message that has waited longest at a server's gate; NULL: none waits. */
+struct session *outbound_first(const struct messaging *m, const struct gate_shared *shared);
+
 /* Its message ID. */
 uint16_t outbound_mid(const struct messaging *m, uint32_t index);
 

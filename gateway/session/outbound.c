@@ -22,6 +22,13 @@ static bool is_held(const struct session *s)
     return s->closing || (s->role == SESSION_UPSTREAM && s->gate.shared->held);
 }
 
+/* What was sent in an association is not sent again in another one (RFC 7252 9.1.1), and nothing is
+ * sent in clear. */
+static bool is_mute(const struct session *s)
+{
+    return __builtin_expect(s->unsecured, 0);
+}
+
 static struct session *session_of(const struct messaging *m, const struct outbound *ob)
 {
     return session_at(&m->sessions, ob->key.session);
@@ -37,6 +44,8 @@ static void transmit(struct messaging *m, const struct outbound *ob)
     const struct session *s = session_of(m, ob);
     struct outgoing out;
 
+    if (is_mute(s))
+        return;
     if (ob->chunk == CHUNK_NONE) {
         messaging_send_empty(m, &s->flow, TYPE_CON, ob->key.mid);
         return;
@@ -137,7 +146,7 @@ static void pump(struct messaging *m, struct gate *gate)
         struct outbound *ob = outbound_at(m, index);
         struct session *s = session_of(m, ob);
 
-        if (gate->outstanding >= s->transmission->nstart || !may_probe(m, ob, s))
+        if (gate->outstanding >= s->transmission->nstart || is_mute(s) || !may_probe(m, ob, s))
             return;
         list_remove(&waiting, &m->outbound, BY_GATE, index);
         gate->head = waiting.head;
@@ -189,6 +198,13 @@ void outbound_release(struct messaging *m, struct gate_shared *shared)
 bool outbound_was_sent(const struct messaging *m, uint32_t index)
 {
     return outbound_at(m, index)->sent;
+}
+
+struct session *outbound_first(const struct messaging *m, const struct gate_shared *shared)
+{
+    uint32_t index = shared->gate.head;
+
+    return index == POOL_NONE ? NULL : session_of(m, outbound_at(m, index));
 }
 
 static void gate_enqueue(struct messaging *m, struct gate *gate, uint32_t index)
@@ -259,8 +275,8 @@ int outbound_submit(struct messaging *m, struct session *s, enum message_type ty
                     uint32_t *index)
 {
     const struct gate *gate = gate_of(s);
-    bool waits =
-        gate->outstanding >= s->transmission->nstart || gate->head != POOL_NONE || is_held(s);
+    bool waits = gate->outstanding >= s->transmission->nstart || gate->head != POOL_NONE ||
+                 is_held(s) || is_mute(s);
     struct outbound *ob;
     uint32_t chunk;
 

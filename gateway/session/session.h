@@ -84,6 +84,8 @@ struct session {
     bool pinged : 1;         /* a ping of ours waits for its answer */
     bool tuned : 1;          /* `transmission` is its own, see messaging_set_transmission() */
     bool closing : 1;        /* gone but for what ends silently or must not be done twice */
+    bool unsecured : 1;      /* SESSION_UPSTREAM over DTLS: without an association, so that nothing
+                                can be sent */
 };
 _Static_assert(sizeof(struct session) == 128, "two cache lines for each of millions");
 
