@@ -307,7 +307,14 @@ static void fill_server(const struct page *page, uint32_t index, struct inspect_
         .waiting = server->gate.gate.waiting,
         .heard_us = since(page, server->gate.heard_us),
         .down_us = server->down ? since(page, server->down_us) : 0,
+        .transport = (uint8_t)server->place.transport,
     };
+    if (!server_is_secure(server))
+        return;
+    row->association = (uint8_t)upstreams_association(u, server);
+    row->associations = server->dtls.associations;
+    row->failed_us = server->dtls.why[0] ? since(page, server->dtls.failed_us) : 0;
+    memcpy(row->why, server->dtls.why, sizeof(row->why));
 }
 
 /* Behind the configured ones are places for destinations: those without an address are not used. */

@@ -22,6 +22,7 @@
 
 #include "gateway/net.h"
 #include "gateway/parcel.h"
+#include "gateway/proxy/upstream.h"
 #include "gateway/security/principal.h"
 #include "gateway/session/loss.h"
 #include "gateway/session/transmission.h"
@@ -144,12 +145,17 @@ struct inspect_server {
     uint16_t upstream; /* index of it; INSPECT_FORWARD */
     uint16_t number;   /* which of its servers; of the forward proxy, which destination */
     uint8_t down;
-    uint8_t pings; /* unanswered, in a row */
-    uint8_t zero[6];
+    uint8_t pings;         /* unanswered, in a row */
+    uint8_t transport;     /* enum transport; over DTLS: */
+    uint8_t association;   /* enum server_association */
+    uint16_t associations; /* with this worker */
+    uint16_t zero;
     uint32_t requests, observations; /* that are at it */
     uint16_t outstanding, waiting;   /* messages, as of a session */
     uint64_t heard_us;               /* since something was heard of it, or we have known it */
     uint64_t down_us;                /* since it is down */
+    uint64_t failed_us;              /* since the last handshake that failed, */
+    char why[SERVER_WHY_BYTES];      /* and why it did; "": none has */
 };
 
 /* Bits of `set` and `reset` are 1 << enum transmission_parameter; of a parameter in neither nothing

@@ -276,17 +276,14 @@ static void flatten(json_t *rows, const json_t *upstream)
 
 static int upstreams(struct ctl *ctl)
 {
-    static const struct column columns[] = {{"UPSTREAM", "name"},
-                                            {"SERVER", "address"},
-                                            {"WORKER", "worker"},
-                                            {"STATE", "state"},
-                                            {"REQUESTS", "requests"},
-                                            {"OBSERVATIONS", "observations"},
-                                            {"UNACKED", "outstanding"},
-                                            {"WAITING", "waiting"},
-                                            {"HEARD", "heard"},
-                                            {"DOWN", "down"},
-                                            {NULL, NULL}};
+    static const struct column columns[] = {
+        {"UPSTREAM", "name"},         {"SERVER", "address"},
+        {"WORKER", "worker"},         {"STATE", "state"},
+        {"REQUESTS", "requests"},     {"OBSERVATIONS", "observations"},
+        {"UNACKED", "outstanding"},   {"WAITING", "waiting"},
+        {"HEARD", "heard"},           {"DOWN", "down"},
+        {"TRANSPORT", "transport"},   {"ASSOCIATION", "association"},
+        {"LAST ERROR", "last_error"}, {NULL, NULL}};
     json_t *value = http_ask_json(&ctl->http, "GET", "/upstreams", NULL, NULL, false);
     const json_t *list_of = json_object_get(value, "upstreams");
     json_t *rows;

@@ -242,7 +242,28 @@ static void put_server(const struct scrape *s, unsigned worker, const struct ins
             endpoint_format(&row->endpoint.address, row->endpoint.port, text), !row->down);
 }
 
-static void put_servers_of(const struct scrape *s, struct ask *ask, unsigned worker)
+/* The last error is a label, as it is a text: there is one series for each server and worker. */
+static void put_association(const struct scrape *s, unsigned worker,
+                            const struct inspect_server *row)
+{
+    static const char *const states[] = {[SERVER_APART] = "none",
+                                         [SERVER_SHAKING_HANDS] = "handshake",
+                                         [SERVER_ASSOCIATED] = "established"};
+    char text[ENDPOINT_TEXT_BYTES];
+
+    if (row->upstream >= s->admin->config->upstream_count || row->transport != TRANSPORT_DTLS)
+        return;
+    fprintf(s->out,
+            "coapgw_server_associations{worker=\"%u\",upstream=\"%s\",server=\"%s\",state=\"%s\","
+            "last_error=\"%s\"} %u\n",
+            worker, s->admin->config->upstreams[row->upstream].name,
+            endpoint_format(&row->endpoint.address, row->endpoint.port, text),
+            states[row->association], row->why, row->associations);
+}
+
+typedef void put_row(const struct scrape *s, unsigned worker, const struct inspect_server *row);
+
+static void put_servers_of(const struct scrape *s, struct ask *ask, unsigned worker, put_row *put)
 {
     struct mail *mail = &ask->admin->mail;
     struct inspect_question q = {0};
@@ -256,11 +277,19 @@ static void put_servers_of(const struct scrape *s, struct ask *ask, unsigned wor
             struct inspect_server row;
 
             if (parcel_read(answer, (uint32_t)(sizeof(head) + i * sizeof(row)), &row, sizeof(row)))
-                put_server(s, worker, &row);
+                put(s, worker, &row);
         }
         mail_free(mail, answer);
         q.from = head.next;
     } while (head.next != INSPECT_END);
+}
+
+static bool has_dtls(const struct config *config)
+{
+    for (unsigned i = 0; i < config->upstream_count; i++)
+        if (config->upstreams[i].dtls)
+            return true;
+    return false;
 }
 
 static void put_servers(const struct scrape *s, struct ask *ask)
@@ -268,7 +297,13 @@ static void put_servers(const struct scrape *s, struct ask *ask)
     describe(s->out, "coapgw_server_up", "gauge", "1: the server is up, as the worker sees it");
     for (unsigned w = 0; w < s->workers; w++)
         if (s->by_worker[w].answered)
-            put_servers_of(s, ask, w);
+            put_servers_of(s, ask, w, put_server);
+    if (!has_dtls(s->admin->config))
+        return;
+    describe(s->out, "coapgw_server_associations", "gauge", "DTLS associations with the server");
+    for (unsigned w = 0; w < s->workers; w++)
+        if (s->by_worker[w].answered)
+            put_servers_of(s, ask, w, put_association);
 }
 
 /* ---- devices ---- */

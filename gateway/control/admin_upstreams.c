@@ -26,6 +26,20 @@ static json_t *skeleton(const struct config *config)
     return upstreams;
 }
 
+static void add_association(json_t *row, const struct inspect_server *s)
+{
+    static const char *const states[] = {[SERVER_APART] = "none",
+                                         [SERVER_SHAKING_HANDS] = "handshake",
+                                         [SERVER_ASSOCIATED] = "established"};
+
+    json_object_set_new(row, "association", json_string(states[s->association]));
+    json_object_set_new(row, "associations", json_integer(s->associations));
+    if (s->why[0]) {
+        json_object_set_new(row, "last_error", json_string(s->why));
+        json_object_set_new(row, "last_error_age", json_real((double)s->failed_us / 1e6));
+    }
+}
+
 static json_t *server_json(unsigned worker, const struct inspect_server *s)
 {
     json_t *row =
@@ -36,6 +50,9 @@ static json_t *server_json(unsigned worker, const struct inspect_server *s)
 
     if (s->down)
         json_object_set_new(row, "down", json_real((double)s->down_us / 1e6));
+    json_object_set_new(row, "transport", json_string(transport_name(s->transport)));
+    if (s->transport == TRANSPORT_DTLS)
+        add_association(row, s);
     return row;
 }
 

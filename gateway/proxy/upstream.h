@@ -153,6 +153,11 @@ void upstreams_connected(struct upstreams *u, struct session *s, int error, cons
 /* A session's association has ended. */
 void upstreams_disconnected(struct upstreams *u, struct session *s);
 
+/* The same for operators. */
+enum server_association { SERVER_APART, SERVER_SHAKING_HANDS, SERVER_ASSOCIATED };
+enum server_association upstreams_association(const struct upstreams *u,
+                                              const struct server *server);
+
 /* True for one whose association has ended, or was never made: nothing will be sent in it any more.
  */
 static inline bool upstreams_is_cut(const struct session *s)

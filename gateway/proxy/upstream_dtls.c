@@ -146,6 +146,28 @@ static void made(struct upstreams *u, struct session *s)
         upstreams_go_on(u, server);
 }
 
+enum server_association upstreams_association(const struct upstreams *u,
+                                              const struct server *server)
+{
+    uint32_t place = server->sessions[server->current];
+
+    if (server->dtls.associations)
+        return SERVER_ASSOCIATED;
+    return place && security_is_connecting(u->m->security,
+                                           &session_at(&u->m->sessions, place - 1)->flow)
+               ? SERVER_SHAKING_HANDS
+               : SERVER_APART;
+}
+
+/* What it says may stand between quotation marks anywhere. */
+static void note_reason(struct server_dtls *d, const char *why)
+{
+    snprintf(d->why, sizeof(d->why), "%s", why);
+    for (char *at = d->why; *at; at++)
+        if (*at < ' ' || *at > '~' || *at == '"' || *at == '\\')
+            *at = '?';
+}
+
 static void note_failure(struct upstreams *u, struct server *server, int error, const char *why)
 {
     struct server_dtls *d = &server->dtls;
@@ -155,7 +177,7 @@ static void note_failure(struct upstreams *u, struct server *server, int error, 
     d->pause_us = d->pause_us ? d->pause_us * 2 : PAUSE_FIRST_US;
     if (d->pause_us > PAUSE_LAST_US)
         d->pause_us = PAUSE_LAST_US;
-    snprintf(d->why, sizeof(d->why), "%s", why);
+    note_reason(d, why);
 }
 
 /* Where another association stands the server is not down. */
