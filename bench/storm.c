@@ -374,18 +374,24 @@ static bool handshakes(void)
 /* The cost of one is that of the phase, without what its requests would cost alone. */
 static bool flood(double request_ns)
 {
+    const struct counters *counters = worker_counters(s.worker);
     uint64_t before = resident(), begin = s.now_ns, done = s.hellos;
+    uint64_t asked_for_cookies = counters->dtls_hello_verify;
 
     begin_phase(true);
     s.hellos_left = o.hellos;
     while (s.hellos_left)
         turn();
     done = s.hellos - done;
+    asked_for_cookies = counters->dtls_hello_verify - asked_for_cookies;
     printf("%-34s %10.0f ClientHellos/s, %.0f ns each, %lld KiB more resident\n", "flood",
            (double)done * 1e9 / (double)(s.now_ns - begin),
            ((double)s.busy_ns - request_ns * (double)s.asked) / (double)done,
            ((long long)resident() - (long long)before) / 1024);
-    return end_phase("requests in the flood");
+    if (asked_for_cookies != done)
+        fprintf(stderr, "storm: only %llu of them were asked for a cookie\n",
+                (unsigned long long)asked_for_cookies);
+    return end_phase("requests in the flood") && asked_for_cookies == done;
 }
 
 /* ---- life ---- */
