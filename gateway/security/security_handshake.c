@@ -259,6 +259,9 @@ static void begin_association(struct security *s, const struct flow *wire, uint3
     c = security_contact_of(s, wire, places_hash_flow(&s->associations.key, wire));
     if (c && c->serial == serial)
         receive_queued(s, c);
+    c = security_contact_of(s, wire, places_hash_flow(&s->associations.key, wire));
+    if (c && c->serial == serial && handshake_due_us(c->handshake) == UINT64_MAX)
+        security_contact_end(s, c); /* the last messages were the peer's: there is no more to say */
     security_flush(s);
 }
 
