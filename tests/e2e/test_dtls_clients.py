@@ -284,6 +284,18 @@ def test_flood_of_hellos_costs_nothing(shared, net, admin):
     assert all(in_use(admin, k) <= n + 1 for k, n in zip(kinds, before))
 
 
+def test_storm_of_handshakes(shared, net):
+    """Four clients that do nothing but handshakes, one after the other: who has an association goes on."""
+    handshakes = shared.gateway.counter("dtls_handshakes")
+    storm = [net.popen(dtls.PEER, "--psk", f"device-2:{dtls.KEYS['device-2']}", f"{GATEWAY4}:5684",
+                       *["connect"] * 50, stdout=subprocess.DEVNULL) for _ in range(4)]
+    result = peer(net, "connect", *["get /hello", "sleep 0.01"] * 60)
+    assert result.stdout.count("hello world!") == 60
+    for one in storm:
+        assert one.wait(timeout=60) == 0
+    assert shared.gateway.counter("dtls_handshakes") == handshakes + 201
+
+
 def test_gateway_says_farewell(rig, tmp_path):
     """At its end it closes what no store keeps."""
     keys = dtls.write_keys(tmp_path)
