@@ -59,6 +59,34 @@ static void mark_ports(struct security *s)
 
 /* ---- start and end ---- */
 
+static int prepare(struct security *s, const struct config_suites *suites)
+{
+    int err = 0;
+
+    for (unsigned i = 0; i < suites->count && !err; i++) {
+        enum suite suite;
+
+        if (suite_of(suites->numbers[i], &suite))
+            err = aead_prepare(s->aead, suite);
+    }
+    return err;
+}
+
+/* All that may be agreed on: to make the contexts of one takes longer than a packet may wait. */
+static int prepare_all(struct security *s)
+{
+    const struct config *config = s->setup.config;
+    int err = 0;
+
+    for (unsigned i = 0; i < config->listener_count && !err; i++)
+        if (config->listeners[i].dtls)
+            err = prepare(s, &config->listeners[i].dtls->suites);
+    for (unsigned i = 0; i < config->upstream_count && !err; i++)
+        if (config->upstreams[i].dtls)
+            err = prepare(s, &config->upstreams[i].dtls->suites);
+    return err;
+}
+
 static int init(struct security *s, const struct security_setup *setup)
 {
     unsigned contexts =
@@ -71,6 +99,8 @@ static int init(struct security *s, const struct security_setup *setup)
     s->aead = aead_create(contexts);
     if (!s->aead)
         return -ENOMEM;
+    if ((err = prepare_all(s)))
+        return err;
     if (RAND_bytes((uint8_t *)&secret, sizeof(secret)) != 1)
         return -EIO;
     err = associations_init(&s->associations, setup->associations, secret);
