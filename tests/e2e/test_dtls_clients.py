@@ -296,6 +296,28 @@ def test_storm_of_handshakes(shared, net):
     assert shared.gateway.counter("dtls_handshakes") == handshakes + 201
 
 
+def test_keepalive_and_retransmissions(rig, tmp_path):
+    """Pings to a silent client are answered; what is lost is sent again, as a record of its own: the
+    client's window would refuse the same one twice."""
+    keys = dtls.write_keys(tmp_path)
+    one = rig(small() + dtls.listeners(f"psk: {{file: {keys}}}\n") + ROUTES.replace(
+        "upstreams:", "keepalive: 1s\nobserve: {confirm_every: 1}\nupstreams:", 1))
+    net, admin = one.hosts.namespace, Admin(one.transport.inner)
+    with Origin(net, HOST4, 5701, {"/o/again": Resource(b"0", observable=True)}) as origin:
+        with subprocess.Popen(net.command(dtls.PEER, "--psk", f"device-1:{dtls.KEYS['device-1']}",
+                                          f"{GATEWAY4}:5684", "connect", "observe /o/again", "wait 1"),
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as client:
+            wait_until("it is registered", lambda: origin.registered)
+            wait_until("it has answered a ping", lambda: one.gateway.counter("keepalive_pongs") >= 1)
+            status, _, _ = admin.ask("PUT", "/debug/packet-loss", "1-2", {"Content-Type": "text/plain"})
+            assert status == 200
+            origin.change("/o/again", b"1")
+            output, _ = client.communicate(timeout=30)
+        assert client.returncode == 0, output
+        assert one.gateway.counter("lost_on_purpose") == 2
+        assert one.gateway.counter("retransmissions") >= 1
+
+
 def test_gateway_says_farewell(rig, tmp_path):
     """At its end it closes what no store keeps."""
     keys = dtls.write_keys(tmp_path)
