@@ -135,7 +135,7 @@ void load_security(struct loader *l)
 {
     static const struct quantity idle = {"idle", QUANTITY_TIME_US, 60 * SECOND_US, 8760 * HOUR_US,
                                          24 * HOUR_US};
-    static const struct quantity budget = {"handshake_budget", QUANTITY_COUNT, 1, 1000000, 16};
+    static const struct quantity budget = {"handshake_budget", QUANTITY_COUNT, 1, 1000000, 1};
     const struct raw_security *raw = &l->raw->security;
     struct config_security *out = &l->config->security;
     struct place at = place_key(&l->root, "security");

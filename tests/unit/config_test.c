@@ -94,7 +94,7 @@ static void assert_default_proxy(const struct config *config)
     assert_int_equal(config->observe.confirm_every, 5);
     assert_int_equal(config->observe.confirm_after_us, 60000000);
     assert_int_equal(config->security.idle_us, UINT64_C(86400000000));
-    assert_int_equal(config->security.handshake_budget, 16);
+    assert_int_equal(config->security.handshake_budget, 1);
     assert_false(config->security.persist);
     for (unsigned i = 0; i < config->listener_count; i++) {
         assert_int_equal(config->listeners[i].block_szx, 6);
