@@ -171,6 +171,13 @@ static void on_session_closed(void *context, struct session *s)
     part_session(&w->proxy, s);
 }
 
+static void on_doubted(void *context, struct session *s)
+{
+    struct worker *w = context;
+
+    upstreams_doubt(&w->proxy.upstreams, s->side.upstream.server);
+}
+
 static void on_event(void *context, struct session *s, enum session_event event)
 {
     struct worker *w = context;
@@ -324,6 +331,7 @@ static int worker_init(struct worker *w, const struct worker_setup *setup, uint6
                 .reset = on_reset,
                 .renew = on_renew,
                 .session_closed = on_session_closed,
+                .doubted = on_doubted,
                 .event = on_event},
         .counters = &w->counters,
         .sessions = share_of(setup, setup->config->limits.sessions),
@@ -460,8 +468,8 @@ static unsigned advance_security(struct worker *w)
         return 0;
     if (w->farewell_us && (messaging_is_quiet(w) || m->now >= w->farewell_us)) {
         w->farewell_us = 0;
-        security_drain(w->security, !w->config->security.persist ||
-                                        w->config->store.kind == CONFIG_STORE_NONE);
+        security_drain(w->security,
+                       !w->config->security.persist || w->config->store.kind == CONFIG_STORE_NONE);
     }
     return security_advance(w->security, m->now);
 }

@@ -186,7 +186,8 @@ static struct session *session_for(struct proxy *p, const struct fetch *f, uint1
 
         if (o->session != POOL_NONE && o->server == f->server) {
             struct session *s = session_at(&p->m->sessions, o->session);
-            bool there = f->role == FETCH_CANCEL || s->side.upstream.server == f->server;
+            bool there = (f->role == FETCH_CANCEL && !upstreams_is_cut(s)) ||
+                         s->side.upstream.server == f->server;
 
             /* What is renewed follows its host; what ends, ends where it was made. */
             if (there && session_take_mid(s, p->m->now, mid))

@@ -425,6 +425,11 @@ static bool ping(struct upstreams *u, struct server *server)
     return true;
 }
 
+void upstreams_ping(struct upstreams *u, struct server *server)
+{
+    (void)ping(u, server);
+}
+
 static void tell(struct upstreams *u, const struct server *server, enum session_event event)
 {
     if (server->ping_session != POOL_NONE)
@@ -469,7 +474,7 @@ void upstreams_failed(struct upstreams *u, uint32_t index)
     server->pings = 0;
     u->m->counters->servers_down++;
     if (server_is_secure(server))
-        upstreams_disconnect(u, server);
+        upstreams_disconnect(u, server, NULL);
     upstreams_tell(u, server, CODE_GATEWAY_TIMEOUT, "the origin is down");
     /* The only server of its kind gets all requests all the same: the next one tells. */
     if (server->upstream->server_count > 1 || server->upstream->keepalive_us)
@@ -482,12 +487,15 @@ void upstreams_silent(struct upstreams *u, uint32_t index)
 {
     struct server *server = &u->servers[index];
 
-    if (server->down || server->dtls.associations == 0) {
+    if (server->down || server->dtls.associations == 0 || upstreams_is_pausing(u, server) ||
+        upstreams_is_mute(server)) {
         upstreams_failed(u, index);
         return;
     }
     server->pings = 0;
-    upstreams_disconnect(u, server);
+    server->dtls.doubted = true;
+    server->dtls.doubted_us = u->m->now;
+    upstreams_disconnect(u, server, NULL);
     upstreams_tell(u, server, CODE_GATEWAY_TIMEOUT, "the origin is silent");
     upstreams_connect(u, server);
 }
@@ -556,6 +564,8 @@ static void keep_alive(struct upstreams *u, struct server *server)
     if (ping(u, server)) { /* what could not be sent says nothing about the server */
         server->pings++;
         server->ping_gap_us = gap;
+        if (server->pings == 1 + DOUBTED_AFTER && server_is_secure(server))
+            upstreams_doubt(u, server_index(u, server));
     }
     wheel_arm(&u->m->wheel, &server->timer, u->m->now + (gap < keepalive_us ? gap : keepalive_us));
 }

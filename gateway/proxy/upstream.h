@@ -18,9 +18,12 @@
  * ends.
  *
  * What was sent in an association that has ended gets no answer, and is not sent again (9.1.1): its
- * request is made anew, once, if it is safe. What has not been sent waits for the next one. Where a
- * server over DTLS does not answer it may have been started anew, without the association: only
- * when a new handshake has failed, too, it is down.
+ * request is made anew, once, if it is safe. What has not been sent waits for the next one. A
+ * server that does not answer may have been started anew, without the association: after two
+ * retransmissions, or pings, there is a handshake over the next port. When that ends well, and in
+ * the old associations there still is silence, these end; when it fails, too, or there is no
+ * message in the new one either, the server is down. For one that is down a handshake is not
+ * enough: it has to answer a ping, as any other.
  *
  * A server is down when an exchange with it has failed, or a ping after a silence. It gets no
  * requests then while another is up, but pings until anything is heard of it. Behind the servers of
@@ -41,8 +44,12 @@
 
 /* Of a server over DTLS. */
 struct server_dtls {
+    uint64_t
+        again_us; /* when there was an association again for one that had been silent; 0: never */
     bool wanted;  /* a handshake is to be made, whether a request waits for it or not */
     bool unbound; /* observations may be here without the association that they were made in */
+    bool doubted; /* a handshake is to show whether it has been started anew, */
+    uint64_t doubted_us;        /* since this time */
     uint16_t associations;      /* sessions that have one */
     int error;                  /* how the last handshake that failed did: see upstreams_secure() */
     char why[SERVER_WHY_BYTES]; /* the same for operators; "": none has failed */
@@ -121,6 +128,9 @@ void upstreams_failed(struct upstreams *u, uint32_t index);
  * whether the server is down; otherwise it is. */
 void upstreams_silent(struct upstreams *u, uint32_t index);
 
+/* A server over DTLS (or SERVER_NONE) has not answered for some time. */
+void upstreams_doubt(struct upstreams *u, uint32_t index);
+
 /* Something was heard of it. */
 void upstreams_heard(struct upstreams *u, uint32_t index);
 
@@ -177,8 +187,15 @@ static inline bool server_is_secure(const struct server *server)
 
 /* Has a handshake made if there is no association. */
 void upstreams_connect(struct upstreams *u, struct server *server);
-/* Ends all associations with it. */
-void upstreams_disconnect(struct upstreams *u, struct server *server);
+/* A handshake has failed since there was an association last, and it is early for another one. */
+bool upstreams_is_pausing(const struct upstreams *u, const struct server *server);
+/* True when the last handshake was to tell whether it is there, and not a message has come since.
+ */
+bool upstreams_is_mute(const struct server *server);
+/* A ping to one that is not known to be up. */
+void upstreams_ping(struct upstreams *u, struct server *server);
+/* Ends all associations with it but this session's; NULL: all. */
+void upstreams_disconnect(struct upstreams *u, struct server *server, const struct session *but);
 /* The next port's, when this ID says that it will be needed. */
 void upstreams_look_ahead(struct upstreams *u, struct server *server, const struct session *s,
                           uint16_t mid);

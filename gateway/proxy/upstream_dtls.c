@@ -17,6 +17,9 @@
 /* Where a port has so many IDs left the next one is made ready. */
 #define AHEAD 0x4000u
 
+/* Ports that are looked at for one without an association. */
+#define PORTS_TRIED 8
+
 /* ---- what is answered ---- */
 
 uint8_t upstreams_code(int error, const char **why)
@@ -64,22 +67,24 @@ void upstreams_disconnected(struct upstreams *u, struct session *s)
     upstreams_tell(u, server, CODE_BAD_GATEWAY, "the origin has ended the DTLS association");
 }
 
-void upstreams_disconnect(struct upstreams *u, struct server *server)
+void upstreams_disconnect(struct upstreams *u, struct server *server, const struct session *but)
 {
-    for (unsigned n = 0; n < server->ports && server->dtls.associations; n++) {
+    unsigned left = but != NULL;
+
+    for (unsigned n = 0; n < server->ports && server->dtls.associations > left; n++) {
         const struct session *s;
 
         if (!server->sessions[n])
             continue;
         s = session_at(&u->m->sessions, server->sessions[n] - 1);
-        if (!s->unsecured)
+        if (!s->unsecured && s != but)
             security_close(u->m->security, &s->flow, true);
     }
 }
 
 /* ---- the beginning ---- */
 
-static bool is_pausing(const struct upstreams *u, const struct server *server)
+bool upstreams_is_pausing(const struct upstreams *u, const struct server *server)
 {
     return server->dtls.pause_us && u->m->now - server->dtls.failed_us < server->dtls.pause_us;
 }
@@ -92,7 +97,7 @@ int upstreams_secure(struct upstreams *u, struct session *s)
 
     if (!s->unsecured || security_is_connecting(u->m->security, &s->flow))
         return 0;
-    if (is_pausing(u, server))
+    if (upstreams_is_pausing(u, server))
         return server->dtls.error;
     if (server->lost_fetches) { /* what was sent before must be out of the way */
         server->dtls.wanted = true;
@@ -113,6 +118,46 @@ void upstreams_connect(struct upstreams *u, struct server *server)
         (void)upstreams_secure(u, s);
 }
 
+bool upstreams_is_mute(const struct server *server)
+{
+    return server->dtls.again_us && server->gate.heard_us <= server->dtls.again_us;
+}
+
+/* The next port without an association. */
+static struct session *free_port(struct upstreams *u, struct server *server)
+{
+    unsigned n = server->current;
+
+    for (unsigned i = 1; i < server->ports && i <= PORTS_TRIED; i++) {
+        struct session *s;
+
+        n = n + 1 == server->ports ? 0 : n + 1;
+        s = upstreams_port(u, server, (uint16_t)n);
+        if (s && s->unsecured)
+            return s;
+    }
+    return NULL;
+}
+
+void upstreams_doubt(struct upstreams *u, uint32_t index)
+{
+    struct server *server;
+    struct session *s;
+
+    if (index == SERVER_NONE)
+        return;
+    server = &u->servers[index];
+    if (server->dtls.associations == 0 || upstreams_is_pausing(u, server) ||
+        upstreams_is_mute(server))
+        return;
+    s = free_port(u, server);
+    if (!s)
+        return;
+    server->dtls.doubted = true;
+    server->dtls.doubted_us = u->m->now;
+    (void)upstreams_secure(u, s);
+}
+
 void upstreams_look_ahead(struct upstreams *u, struct server *server, const struct session *s,
                           uint16_t mid)
 {
@@ -125,18 +170,40 @@ void upstreams_look_ahead(struct upstreams *u, struct server *server, const stru
         (void)upstreams_secure(u, next);
 }
 
+/* Nothing has come in the associations of before, since it has been asked whether it is there. */
+static bool is_dead(const struct server *server)
+{
+    return server->dtls.doubted && server->gate.heard_us < server->dtls.doubted_us;
+}
+
+/* The server knows nothing of them. */
+static void forget_others(struct upstreams *u, struct server *server, const struct session *s)
+{
+    server->current = s->place;
+    if (server->dtls.associations == 1)
+        return;
+    upstreams_disconnect(u, server, s);
+    upstreams_tell(u, server, CODE_GATEWAY_TIMEOUT, "the origin is silent");
+}
+
 static void made(struct upstreams *u, struct session *s)
 {
-    uint32_t index = s->side.upstream.server;
-    struct server *server = &u->servers[index];
+    struct server *server = &u->servers[s->side.upstream.server];
+    bool dead = is_dead(server);
 
     s->unsecured = false;
     s->mid_left_s[0] = s->mid_left_s[1] = 0; /* its message IDs are new (RFC 7252 9.1.1) */
     s->seen_us = u->m->now;
     server->dtls.associations++;
     server->dtls.pause_us = 0;
+    server->dtls.doubted = false;
+    if (dead) {
+        forget_others(u, server, s);
+        server->dtls.again_us = u->m->now;
+    }
     server->gate.heard_us = u->m->now;
-    upstreams_heard(u, index);
+    if (server->down)
+        upstreams_ping(u, server);
     outbound_heard(u->m, &server->gate);
     if (server->dtls.unbound)
         upstreams_tell_observations(u, server);
@@ -189,8 +256,9 @@ static void failed(struct upstreams *u, struct session *s, int error, const char
 
     note_failure(u, server, error, why);
     cut(u, server, s);
-    if (server->dtls.associations == 0 && code != CODE_SERVICE_UNAVAILABLE)
+    if ((server->dtls.associations == 0 || is_dead(server)) && code != CODE_SERVICE_UNAVAILABLE)
         upstreams_failed(u, (uint32_t)(server - u->servers));
+    server->dtls.doubted = false;
     upstreams_tell(u, server, code, diagnostic);
 }
 

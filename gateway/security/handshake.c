@@ -501,7 +501,7 @@ enum handshake_state handshake_timeout(struct handshake *h, uint64_t now_us)
         return HANDSHAKE_DONE;
     }
     if (h->repeats == HANDSHAKE_REPEATS || now_us - h->began_us >= HANDSHAKE_LIFE_US) {
-        handshake_fail(h, 0, "no answer");
+        handshake_fail(h, 0, h->sequences[1] ? "no answer to Finished: another key?" : "no answer");
         return release(h);
     }
     h->repeats++;

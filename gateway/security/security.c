@@ -46,14 +46,13 @@ static void mark_ports(struct security *s)
 {
     const struct config *config = s->setup.config;
     unsigned first = config->upstream_port_base;
-    bool upstreams = false;
 
     for (unsigned i = 0; i < config->listener_count; i++)
         if (config->listeners[i].dtls)
             mark_port(s, config->listeners[i].port);
     for (unsigned i = 0; i < config->upstream_count; i++)
-        upstreams |= config->upstreams[i].dtls != NULL;
-    for (unsigned i = 0; upstreams && i < config->workers << config->upstream_port_shift; i++)
+        s->has_origins |= config->upstreams[i].dtls != NULL;
+    for (unsigned i = 0; s->has_origins && i < config->workers << config->upstream_port_shift; i++)
         mark_port(s, (uint16_t)(first + i));
 }
 
@@ -174,20 +173,12 @@ bool security_has_work(const struct security *s)
     return s->work.head != POOL_NONE || s->farewell || security_keep_has_work(s);
 }
 
-static bool has_origins(const struct security *s)
-{
-    for (unsigned i = 0; i < s->setup.config->upstream_count; i++)
-        if (s->setup.config->upstreams[i].dtls)
-            return true;
-    return false;
-}
-
 void security_drain(struct security *s, bool farewell)
 {
     if (s->draining)
         return;
     s->draining = true;
-    s->farewell = farewell || has_origins(s); /* what is with these is never kept */
+    s->farewell = farewell || s->has_origins; /* what is with these is never kept */
     s->farewell_to_all = farewell;
 }
 
@@ -255,6 +246,12 @@ struct association *security_lookup(struct security *s, const struct flow *sessi
 
     if (a && id && a->role == ASSOCIATION_SERVER && net_word(a->id) == net_word(id))
         return a;
+    if (a && !id && a->role == ASSOCIATION_CLIENT) {
+        struct flow flow = association_flow(a);
+
+        if (flow_equal(&flow, session))
+            return a;
+    }
     a = lookup(s, session);
     s->last = a;
     return a;

@@ -14,6 +14,9 @@
 /* Memory for the datagrams that wait, for each handshake that may be under way. */
 #define CHUNK_BYTES_EACH 2048u
 
+/* The part of the handshakes that only those with origins may have, where there are any. */
+#define RESERVED_DIVISOR 8u
+
 /* ---- contacts ---- */
 
 struct contact *security_contact_of(const struct security *s, const struct flow *wire,
@@ -44,11 +47,20 @@ static void draw_id(struct security *s, uint8_t id[ASSOCIATION_ID_BYTES])
     } while (association_of_id(all, id, places_hash_id(&all->key, id)));
 }
 
+/* Clients do not get all of them: when they come in a storm the gateway still has to get to its
+ * origins. */
+static bool is_kept_back(const struct security *s, enum association_role role)
+{
+    uint32_t spare = s->has_origins ? s->contacts.capacity / RESERVED_DIVISOR : 0;
+
+    return role == ASSOCIATION_SERVER && pool_used(&s->contacts) >= s->contacts.capacity - spare;
+}
+
 /* One that is done gives its place to one that begins: its peer has nothing to complain of until
  * now. */
-static struct contact *take_contact(struct security *s)
+static struct contact *take_contact(struct security *s, enum association_role role)
 {
-    struct contact *c = pool_get(&s->contacts);
+    struct contact *c = is_kept_back(s, role) ? NULL : pool_get(&s->contacts);
 
     if (c || s->lingering.head == POOL_NONE)
         return c;
@@ -59,7 +71,7 @@ static struct contact *take_contact(struct security *s)
 struct contact *security_contact_make(struct security *s, const struct flow *wire, uint16_t place,
                                       enum association_role role)
 {
-    struct contact *c = take_contact(s);
+    struct contact *c = take_contact(s, role);
 
     if (!c)
         return NULL;

@@ -92,6 +92,7 @@ struct security {
     bool draining, farewell, farewell_to_all;
     uint32_t farewell_at; /* slot of the table of ids */
 
+    bool has_origins;     /* there are upstreams with DTLS */
     uint64_t ports[1024]; /* bits of local ports that records may come to */
 
     struct datagram plain[WORKER_BURST];

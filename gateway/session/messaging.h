@@ -46,6 +46,9 @@ struct messaging;
 
 /* ---- messages of ours that wait for an acknowledgement ---- */
 
+/* Two retransmissions: one may be lost on any link. */
+#define DOUBTED_AFTER 2
+
 enum outbound_outcome {
     OUTBOUND_ACKED,
     OUTBOUND_RESET,       /* the peer sent a RST */
@@ -291,6 +294,9 @@ struct messaging_ops {
      * exchanges may be abandoned, or answered at any later time: nothing is sent then, and the
      * session is there until they have ended. It may be called twice for a session. */
     void (*session_closed)(void *context, struct session *s);
+    /* A request to an origin over DTLS has been sent again DOUBTED_AFTER times, and nothing has
+     * come since: it may have lost the association. */
+    void (*doubted)(void *context, struct session *s);
     /* NULL: nobody is interested. Nothing may be sent, and no session closed, within it. */
     void (*event)(void *context, struct session *s, enum session_event event);
 };

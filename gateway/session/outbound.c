@@ -510,12 +510,18 @@ unsigned outbound_settle_all(struct messaging *m, const struct session *s,
     return settled;
 }
 
+static bool is_doubted(const struct outbound *ob, const struct session *s)
+{
+    return s->flow.transport == TRANSPORT_DTLS && s->role == SESSION_UPSTREAM &&
+           ob->retransmits == DOUBTED_AFTER && s->gate.shared->heard_us <= ob->first_us;
+}
+
 void outbound_on_timer(void *context, struct timer *timer, uint64_t now_us)
 {
     struct messaging *m = context;
     struct outbound *ob =
         (struct outbound *)(void *)((uint8_t *)timer - offsetof(struct outbound, timer));
-    const struct session *s = session_of(m, ob);
+    struct session *s = session_of(m, ob);
 
     if (ob->retransmits >= ob->max_retransmit) {
         m->counters->give_ups++;
@@ -530,4 +536,6 @@ void outbound_on_timer(void *context, struct timer *timer, uint64_t now_us)
     if (ob->owner_kind == OWNER_RELATION)
         m->ops.renew(m->ops.context, ob->owner, pool_index(&m->outbound, ob));
     transmit(m, ob);
+    if (is_doubted(ob, s))
+        m->ops.doubted(m->ops.context, s);
 }

@@ -35,8 +35,10 @@ struct origin {
     SSL_CTX *context;
     bool silent;  /* nothing comes, nothing goes */
     bool refuses; /* knows nobody */
+    bool mute;    /* its DTLS answers, but not its CoAP */
     struct seat seats[SEATS];
     unsigned handshakes; /* done */
+    unsigned pings;
 };
 
 /* What an origin got. */
@@ -167,6 +169,16 @@ static bool is_hello(const uint8_t *bytes, size_t length)
     return length > 13 && bytes[0] == 22 && bytes[13] == 1;
 }
 
+static void answer_ping(struct origin *o, struct seat *s, uint16_t mid)
+{
+    uint8_t rst[4];
+
+    o->pings++;
+    message_write_empty(rst, TYPE_RST, mid);
+    if (!o->mute)
+        assert_int_equal(SSL_write(s->ssl, rst, sizeof(rst)), sizeof(rst));
+}
+
 static void origin_receive(struct origin *o, const struct wire_datagram *d)
 {
     struct seat *s = NULL;
@@ -193,6 +205,10 @@ static void origin_receive(struct origin *o, const struct wire_datagram *d)
         if (length <= 0)
             break;
         assert_int_equal(message_parse(a->bytes, (size_t)length, &a->message), VERDICT_OK);
+        if (a->message.code == CODE_EMPTY && a->message.type == TYPE_CON) {
+            answer_ping(o, s, a->message.mid);
+            continue;
+        }
         a->length = (size_t)length;
         a->origin = (unsigned)(o - rig->origins);
         a->seat = (unsigned)(s - o->seats);

@@ -29,6 +29,13 @@ static const char alive[] = HEAD "upstreams:\n"
                                  "    " DTLS "\n"
                                  "routes: [{path: /, to: one}]\n";
 
+static const char narrow[] = HEAD "upstreams:\n"
+                                  "  - name: one\n"
+                                  "    ports: 1\n"
+                                  "    servers: [coaps://10.99.0.11]\n"
+                                  "    " DTLS "\n"
+                                  "routes: [{path: /, to: one}]\n";
+
 static const char two[] = HEAD "upstreams:\n"
                                "  - name: two\n"
                                "    servers: [coaps://10.99.0.11, coaps://10.99.0.12]\n"
@@ -40,6 +47,12 @@ static const char two[] = HEAD "upstreams:\n"
 static int setup_one(void **state)
 {
     rig_start(state, one);
+    return 0;
+}
+
+static int setup_narrow(void **state)
+{
+    rig_start(state, narrow);
     return 0;
 }
 
@@ -328,6 +341,58 @@ static void an_idle_association_that_ends_is_made_when_it_is_needed(void **state
 
 static void a_restart_is_noticed_by_a_request(void **state)
 {
+    struct asked *a;
+
+    (void)state;
+    exchange(1);
+    origin_restart(&rig->origins[0]);
+    ask(2, CODE_GET);
+    ask(3, CODE_POST);
+    rig_advance(12 * SECOND_US); /* the second retransmission is after 9 s at the latest */
+    assert_int_equal(rig->origins[0].handshakes, 2);
+    assert_int_equal(counters()->servers_down, 0);
+    a = rig_expect(0, CODE_GET);
+    (void)harness_take(&rig->h); /* empty ACKs */
+    (void)harness_take(&rig->h);
+    expect_code(3, CODE_GATEWAY_TIMEOUT);
+    rig->h.taken = rig->h.count;
+    ANSWER(a, .code = CODE_CONTENT);
+    expect_code(2, CODE_CONTENT);
+    while ((a = rig_asked()))
+        assert_int_equal(a->message.code, CODE_GET); /* once more, until it was answered */
+    exchange(4);
+    assert_int_equal(rig->origins[0].handshakes, 2);
+    assert_int_equal(usage_of(&rig->h).associations, 1);
+}
+
+/* It was only slow: what it has been asked is answered where it was asked. */
+static void a_slow_server_is_not_one_that_was_started_anew(void **state)
+{
+    struct asked *a;
+
+    (void)state;
+    exchange(1);
+    ask(2, CODE_POST);
+    rig_settle();
+    a = rig_expect(0, CODE_POST);
+    rig->origins[0].silent = true;
+    rig_advance(12 * SECOND_US); /* its handshake is on the way */
+    assert_int_equal(rig->origins[0].handshakes, 1);
+    rig->origins[0].silent = false;
+    (void)harness_take(&rig->h); /* the empty ACK */
+    ANSWER(a, .code = CODE_CHANGED);
+    expect_code(2, CODE_CHANGED);
+    rig_advance(5 * SECOND_US);
+    assert_int_equal(rig->origins[0].handshakes, 2);
+    rig->asked_taken = rig->asked_count; /* retransmissions */
+    exchange(3);
+    assert_int_equal(usage_of(&rig->h).associations, 2);
+    assert_int_equal(counters()->associations_closed, 0);
+}
+
+/* Without a port to spare the request itself has to fail first. */
+static void with_one_port_a_restart_is_noticed_later(void **state)
+{
     (void)state;
     exchange(1);
     origin_restart(&rig->origins[0]);
@@ -342,20 +407,31 @@ static void a_restart_is_noticed_by_a_request(void **state)
 
 static void a_restart_is_noticed_by_keepalive(void **state)
 {
-    struct asked *a;
-
     (void)state;
     exchange(1);
-    rig_advance(31 * SECOND_US);
-    a = rig_expect(0, CODE_EMPTY);
-    assert_int_equal(a->message.type, TYPE_CON);
-    ANSWER(a, .mid = a->message.mid, .type = TYPE_RST, .code = CODE_EMPTY);
+    rig_advance(35 * SECOND_US);
+    assert_int_equal(rig->origins[0].pings, 1);
     origin_restart(&rig->origins[0]);
     rig_advance(150 * SECOND_US);
     assert_int_equal(rig->origins[0].handshakes, 2);
+    assert_in_range(rig->origins[0].pings, 4, 6);
     assert_int_equal(counters()->servers_down, 0);
-    rig->asked_taken = rig->asked_count;
     exchange(2);
+}
+
+/* A handshake shows that DTLS is there, no more. */
+static void a_server_that_only_shakes_hands_is_down(void **state)
+{
+    (void)state;
+    rig_advance(SECOND_US);
+    rig->origins[0].mute = true;
+    rig_advance(200 * SECOND_US);
+    assert_int_equal(counters()->servers_down, 1);
+    assert_int_equal(counters()->servers_up, 0);
+    rig->origins[0].mute = false;
+    rig_advance(20 * SECOND_US);
+    assert_int_equal(counters()->servers_up, 1);
+    exchange(1);
 }
 
 static void a_silent_server_is_down_when_the_handshake_has_failed(void **state)
@@ -369,7 +445,6 @@ static void a_silent_server_is_down_when_the_handshake_has_failed(void **state)
     origin_restart(&rig->origins[0]);
     rig_advance(60 * SECOND_US);
     assert_int_equal(counters()->servers_up, 1);
-    rig->asked_taken = rig->asked_count;
     exchange(2);
 }
 
@@ -444,6 +519,33 @@ static void nothing_is_left(void **state)
     assert_int_equal(usage_of(&rig->h).handshakes, 0);
 }
 
+/* A CON that is to end a relation that has just ended with its association: it was to be sent in
+ * that one, and goes nowhere now. */
+static void a_client_leaves_when_the_association_has_just_ended(void **state)
+{
+    struct asked *a;
+
+    (void)state;
+    CLIENT(&rig->h, 1, .type = TYPE_CON, .code = CODE_GET,
+           OPTIONS_OF(addition_uint(OPTION_OBSERVE, 0)));
+    rig_settle();
+    a = rig_expect(0, CODE_GET);
+    ANSWER(a, .code = CODE_CONTENT, OPTIONS_OF(addition_uint(OPTION_OBSERVE, 5)));
+    expect_code(1, CODE_CONTENT);
+    (void)SSL_shutdown(rig->origins[0].seats[a->seat].ssl);
+    seat_flush(&rig->origins[0], &rig->origins[0].seats[a->seat]);
+    /* Before anybody at the server has been told. */
+    CLIENT(&rig->h, 1, .type = TYPE_CON, .code = CODE_GET,
+           OPTIONS_OF(addition_uint(OPTION_OBSERVE, 1)));
+    rig_settle();
+    for (unsigned i = 0; i < 2 && (a = rig_asked()); i++)
+        ANSWER(a, .code = CODE_CONTENT);
+    rig->h.taken = rig->h.count;
+    rig_advance(100 * SECOND_US);
+    assert_int_equal(usage_of(&rig->h).observations, 0);
+    assert_int_equal(usage_of(&rig->h).forwards, 0);
+}
+
 /* ---- message IDs ---- */
 
 /* A port's IDs last for 65,536 messages: before they are used up the next port has its association.
@@ -474,9 +576,10 @@ static void the_next_port_is_ready_before_it_is_needed(void **state)
     assert_int_equal(counters()->nstart_waits, 0);
 }
 
-#define ONE(f)   cmocka_unit_test_setup_teardown(f, setup_one, rig_stop)
-#define ALIVE(f) cmocka_unit_test_setup_teardown(f, setup_alive, rig_stop)
-#define TWO(f)   cmocka_unit_test_setup_teardown(f, setup_two, rig_stop)
+#define ONE(f)    cmocka_unit_test_setup_teardown(f, setup_one, rig_stop)
+#define ALIVE(f)  cmocka_unit_test_setup_teardown(f, setup_alive, rig_stop)
+#define NARROW(f) cmocka_unit_test_setup_teardown(f, setup_narrow, rig_stop)
+#define TWO(f)    cmocka_unit_test_setup_teardown(f, setup_two, rig_stop)
 
 int main(void)
 {
@@ -495,9 +598,13 @@ int main(void)
         ONE(what_was_not_sent_waits_for_the_next_association),
         ONE(an_idle_association_that_ends_is_made_when_it_is_needed),
         ONE(a_restart_is_noticed_by_a_request),
+        ONE(a_slow_server_is_not_one_that_was_started_anew),
+        NARROW(with_one_port_a_restart_is_noticed_later),
         ALIVE(a_restart_is_noticed_by_keepalive),
+        ALIVE(a_server_that_only_shakes_hands_is_down),
         ALIVE(a_silent_server_is_down_when_the_handshake_has_failed),
         ONE(an_observation_is_registered_anew),
+        ONE(a_client_leaves_when_the_association_has_just_ended),
         ONE(origins_are_told_when_a_session_expires),
         ONE(origins_are_told_when_the_gateway_stops),
         ONE(nothing_is_left),
