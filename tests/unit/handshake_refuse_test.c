@@ -187,7 +187,7 @@ static void wrong_keys_as_client(void **state)
     openssl_end(&net, SERVER, peer);
     net_run(&net);
     assert_true(net.ends[CLIENT].failed);
-    assert_string_equal(handshake_error(net.ends[CLIENT].h), "no answer");
+    assert_string_equal(handshake_error(net.ends[CLIENT].h), "no answer to Finished: another key?");
     net_end(&net);
     SSL_CTX_free(peer);
     SSL_CTX_free(side.context);
