@@ -207,6 +207,7 @@ static void free_forward(struct config_forward *forward)
     free(forward->networks);
     free(forward->dns_servers);
     free(forward->upstream.name);
+    dtls_upstream_free(forward->upstream.dtls);
 }
 
 static void free_store(struct config_store *store)

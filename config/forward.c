@@ -151,6 +151,19 @@ static void read_dns_servers(struct loader *l, const struct place *forward,
     }
 }
 
+/* Of coaps:// destinations. */
+static void read_dtls(struct loader *l, const struct place *forward, const struct raw_forward *raw,
+                      struct config_upstream *out)
+{
+    struct place at = place_key(forward, "dtls");
+
+    if (!raw->upstream.dtls)
+        return;
+    out->dtls = dtls_upstream_read(l, forward, raw->upstream.dtls);
+    if (raw->upstream.dtls->name)
+        key_error(&at, "name", "a destination's is in the request that names it; remove it");
+}
+
 void load_forward(struct loader *l)
 {
     static const struct raw_forward absent;
@@ -165,6 +178,7 @@ void load_forward(struct loader *l)
     read_dns_servers(l, &at, raw, out);
     out->upstream.name = loader_text(l, "forward");
     upstream_read(l, &at, &raw->upstream, &out->upstream);
+    read_dtls(l, &at, raw, &out->upstream);
     /* There is no other server for a destination. */
     out->upstream.retries = 0;
 }

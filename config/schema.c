@@ -159,6 +159,8 @@ static const cyaml_schema_field_t forward_fields[] = {
     FORWARD(max_outstanding),
     CYAML_FIELD_MAPPING_PTR("transmission", CYAML_FLAG_OPTIONAL, struct raw_forward,
                             upstream.transmission, transmission_fields),
+    CYAML_FIELD_MAPPING_PTR("dtls", CYAML_FLAG_OPTIONAL, struct raw_forward, upstream.dtls,
+                            dtls_upstream_fields),
     CYAML_FIELD_END,
 };
 

@@ -30,7 +30,8 @@ struct destination {
     uint16_t port;
     uint8_t state;
     uint8_t name_length; /* 0: a literal */
-    char name[HOST_NAME_BYTES];
+    bool secure;         /* coaps */
+    char name[HOST_NAME_BYTES + 1];
 };
 
 /* What was asked of the resolver about a position: an answer may come when it is another's. */
@@ -122,7 +123,7 @@ static uint32_t server_of(const struct proxy *p, uint32_t index)
 
 static uint64_t hash_of(const struct proxy *p, const struct host *host)
 {
-    uint64_t hash = p->hash_seed + host->port;
+    uint64_t hash = p->hash_seed + ((uint64_t)host->secure << 16 | host->port);
 
     return host->is_literal ? hash_bytes(&host->address, sizeof(host->address), hash)
                             : hash_bytes(host->name, host->name_length, hash);
@@ -130,7 +131,8 @@ static uint64_t hash_of(const struct proxy *p, const struct host *host)
 
 static bool matches(const struct destination *d, const struct host *host, uint64_t hash)
 {
-    return d->hash == hash && d->port == host->port && d->name_length == host->name_length &&
+    return d->hash == hash && d->port == host->port && d->secure == host->secure &&
+           d->name_length == host->name_length &&
            memcmp(d->name, host->name, host->name_length) == 0 &&
            (!host->is_literal || address_equal(&d->address, &host->address));
 }
@@ -192,7 +194,10 @@ static struct destination *create(struct proxy *p, const struct host *host, uint
     d->hash = hash;
     d->port = host->port;
     d->name_length = (uint8_t)host->name_length;
+    d->secure = host->secure;
     memcpy(d->name, host->name, host->name_length);
+    d->name[host->name_length] = '\0';
+    p->upstreams.servers[server_of(p, index)].dtls.name = d->name_length ? d->name : NULL;
     d->address = host->address;
     d->state = DESTINATION_UNKNOWN;
     d->next = *head;
@@ -208,13 +213,14 @@ static bool settle(struct proxy *p, struct destination *d, const struct address 
     uint32_t server = server_of(p, pool_index(&p->destinations->pool, d));
     int local = local_for(p->m->config, address);
     struct config_server place = {.endpoint = {.address = *address, .port = d->port},
-                                  .transport = TRANSPORT_UDP,
+                                  .transport = d->secure ? TRANSPORT_DTLS : TRANSPORT_UDP,
                                   .local = (uint16_t)local};
-    const struct endpoint *now = &p->upstreams.servers[server].place.endpoint;
+    const struct config_server *now = &p->upstreams.servers[server].place;
 
     if (local < 0)
         return false;
-    if (!address_equal(&now->address, address) || now->port != d->port)
+    if (!address_equal(&now->endpoint.address, address) || now->endpoint.port != d->port ||
+        now->transport != place.transport)
         upstreams_move(&p->upstreams, server, &place);
     d->state = DESTINATION_READY;
     d->until_us = until_us;

@@ -21,6 +21,7 @@ struct host {
     bool is_literal;
     struct address address; /* of a literal */
     uint16_t port;
+    bool secure; /* coaps */
 };
 
 /* 0 or a negative errno. `limits.destinations` of them. */

@@ -125,7 +125,7 @@ static bool has_other_scheme(const char *text, size_t length)
         n++;
     if (n == 0 || n == length || text[n] != ':')
         return false;
-    return !(n == 4 && strncasecmp(text, "coap", 4) == 0);
+    return strncasecmp(text, "coap", 4) != 0 || !(n == 4 || (n == 5 && (text[4] | 0x20) == 's'));
 }
 
 /* An address, with or without brackets, is that address. */
@@ -175,6 +175,7 @@ static uint8_t aim_by_uri(struct aim *aim, const struct option_view *view)
     if (err || aim->uri.host_length > sizeof(host))
         return CODE_BAD_REQUEST;
     aim->has_uri = true;
+    aim->host.secure = aim->uri.scheme == URI_COAPS;
     aim->host.port = aim->uri.port;
     if (aim->uri.host_is_address) {
         aim->host.is_literal = true;
@@ -190,11 +191,14 @@ static uint8_t aim_by_scheme(struct aim *aim, const struct message *msg)
     const struct option_view *scheme = &msg->first[SLOT_PROXY_SCHEME];
     const struct option_view *host = &msg->first[SLOT_URI_HOST];
 
-    if (scheme->length != 4 || strncasecmp((const char *)scheme->value, "coap", 4) != 0)
+    aim->host.secure = scheme->length == 5;
+    if ((scheme->length != 4 && scheme->length != 5) ||
+        strncasecmp((const char *)scheme->value, "coaps", scheme->length) != 0)
         return CODE_PROXYING_NOT_SUPPORTED;
     if (!message_has(msg, SLOT_URI_HOST))
         return CODE_BAD_OPTION;
-    aim->host.port = (uint16_t)message_uint(msg, SLOT_URI_PORT, COAP_PORT);
+    aim->host.port =
+        (uint16_t)message_uint(msg, SLOT_URI_PORT, aim->host.secure ? COAPS_PORT : COAP_PORT);
     if (aim->host.port == 0)
         return CODE_BAD_REQUEST;
     return read_host(&aim->host, host->value, host->length);
@@ -325,11 +329,12 @@ static void refuse(struct proxy *p, struct request *rq, uint8_t code)
 
 static void send_on(struct proxy *p, struct request *rq, const struct host *host)
 {
-    struct place place = {
-        .config = &p->m->config->forward.upstream,
-        .count = 1,
-        .route = ROUTE_NONE,
-        .space = {.method = rq->message->code, .forward = 1, .upstream = host->port}};
+    struct place place = {.config = &p->m->config->forward.upstream,
+                          .count = 1,
+                          .route = ROUTE_NONE,
+                          .space = {.method = rq->message->code,
+                                    .forward = host->secure ? 2 : 1,
+                                    .upstream = host->port}};
 
     if (host->is_literal) {
         memcpy(place.space.address, host->address.bytes, sizeof(place.space.address));
@@ -360,6 +365,8 @@ bool proxy_forward(struct proxy *p, struct request *rq, struct message *local)
         return false;
     }
     code = read_aim(&aim, rq->message);
+    if (aim.host.secure && !p->m->config->forward.upstream.dtls)
+        code = CODE_PROXYING_NOT_SUPPORTED;
     here = !code && is_local(p, &aim.host);
     if (!code && !here && !is_allowed(p, &aim.host))
         code = CODE_FORBIDDEN;

@@ -28,7 +28,7 @@
 /* Where a request goes, at the start of its key. */
 struct space {
     uint8_t method;
-    uint8_t forward;     /* 1: a destination of the forward proxy */
+    uint8_t forward;     /* a destination of the forward proxy: 1, over DTLS 2 */
     uint16_t upstream;   /* index of the upstream; for the forward proxy the port */
     uint8_t address[16]; /* of the forward proxy's destination, where it was given as a literal */
 };

@@ -181,10 +181,15 @@ void upstreams_move(struct upstreams *u, uint32_t index, const struct config_ser
         if (!server->sessions[n])
             continue;
         s = session_at(&u->m->sessions, server->sessions[n] - 1);
+        if (server_is_secure(server))
+            upstreams_cut(u, server, s);
         s->side.upstream.server = SERVER_NONE;
         s->gate.shared = &u->left;
         server->sessions[n] = 0;
     }
+    if (server_is_secure(server))
+        upstreams_tell(u, server, CODE_BAD_GATEWAY, "the origin is at another address");
+    server->dtls = (struct server_dtls){.name = server->dtls.name, .unbound = true};
     leave_gate(u, &server->gate.gate);
     wheel_cancel(&u->m->wheel, &server->gate.probe);
     server->gate.unanswered_us = 0;

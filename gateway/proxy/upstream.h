@@ -44,6 +44,7 @@
 
 /* Of a server over DTLS. */
 struct server_dtls {
+    const char *name; /* of a destination of the forward proxy; NULL: see security_connect() */
     uint64_t
         again_us; /* when there was an association again for one that had been silent; 0: never */
     bool wanted;  /* a handshake is to be made, whether a request waits for it or not */
@@ -194,6 +195,8 @@ bool upstreams_is_pausing(const struct upstreams *u, const struct server *server
 bool upstreams_is_mute(const struct server *server);
 /* A ping to one that is not known to be up. */
 void upstreams_ping(struct upstreams *u, struct server *server);
+/* A session ends, with its association if it has one: what is in it is to be told. */
+void upstreams_cut(struct upstreams *u, struct server *server, struct session *s);
 /* Ends all associations with it but this session's; NULL: all. */
 void upstreams_disconnect(struct upstreams *u, struct server *server, const struct session *but);
 /* The next port's, when this ID says that it will be needed. */

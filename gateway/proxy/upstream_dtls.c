@@ -67,6 +67,15 @@ void upstreams_disconnected(struct upstreams *u, struct session *s)
     upstreams_tell(u, server, CODE_BAD_GATEWAY, "the origin has ended the DTLS association");
 }
 
+/* The server goes to another place. */
+void upstreams_cut(struct upstreams *u, struct server *server, struct session *s)
+{
+    if (!s->unsecured)
+        security_close(u->m->security, &s->flow, true);
+    else
+        cut(u, server, s);
+}
+
 void upstreams_disconnect(struct upstreams *u, struct server *server, const struct session *but)
 {
     unsigned left = but != NULL;
@@ -103,7 +112,7 @@ int upstreams_secure(struct upstreams *u, struct session *s)
         server->dtls.wanted = true;
         return 0;
     }
-    err = security_connect(u->m->security, server->group, &s->flow, patience_us);
+    err = security_connect(u->m->security, server->group, &s->flow, server->dtls.name, patience_us);
     if (err)
         return err;
     return upstreams_is_cut(s) ? server->dtls.error : 0; /* it has ended within this call */

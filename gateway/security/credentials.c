@@ -47,7 +47,7 @@ bool credentials_wanted(const struct config *config)
     for (unsigned i = 0; i < config->upstream_count; i++)
         if (config->upstreams[i].dtls)
             return true;
-    return false;
+    return config->forward.upstream.dtls != NULL;
 }
 
 struct credentials *credentials_take(struct credentials *credentials)
@@ -77,7 +77,8 @@ const struct credentials_side *credentials_listener(const struct credentials *cr
 const struct credentials_side *credentials_upstream(const struct credentials *credentials,
                                                     unsigned upstream)
 {
-    return upstream < credentials->config->upstream_count ? credentials->upstreams[upstream] : NULL;
+    return upstream <= credentials->config->upstream_count ? credentials->upstreams[upstream]
+                                                           : NULL;
 }
 
 SSL_CTX *credentials_context(const struct credentials_side *side, unsigned worker)
@@ -166,7 +167,7 @@ static void free_all(struct credentials *all)
 {
     for (unsigned i = 0; all->listeners && i < all->config->listener_count; i++)
         free_side(all->listeners[i]);
-    for (unsigned i = 0; all->upstreams && i < all->config->upstream_count; i++)
+    for (unsigned i = 0; all->upstreams && i <= all->config->upstream_count; i++)
         free_side(all->upstreams[i]);
     free(all->listeners);
     free(all->upstreams);
@@ -353,6 +354,9 @@ static void load_sides(struct credentials *all, struct complaints *c)
     for (c->index = 0; c->index < config->upstream_count; c->index++)
         if (config->upstreams[c->index].dtls)
             load_side(all, &all->upstreams[c->index], NULL, config->upstreams[c->index].dtls, c);
+    c->list = "forward_proxy";
+    if (config->forward.upstream.dtls) /* c->index is behind the upstreams now */
+        load_side(all, &all->upstreams[c->index], NULL, config->forward.upstream.dtls, c);
 }
 
 struct credentials *credentials_load(const struct config *config,

@@ -52,7 +52,8 @@ struct credentials_count credentials_count(const struct credentials *credentials
  * Set when loaded; to be set about once a minute or more often. Any thread. */
 void credentials_set_time(struct credentials *credentials, uint64_t unix_s);
 
-/* The side of a listener or an upstream by its index in the configuration; NULL: it has no DTLS. */
+/* The side of a listener or an upstream by its index in the configuration; NULL: it has no DTLS.
+ * The one of the forward proxy's destinations is behind the last upstream. */
 const struct credentials_side *credentials_listener(const struct credentials *credentials,
                                                     unsigned listener);
 const struct credentials_side *credentials_upstream(const struct credentials *credentials,

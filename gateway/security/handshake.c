@@ -229,6 +229,13 @@ struct handshake *handshake_accept(struct handshakes *all, const struct handshak
     return h;
 }
 
+/* A domain name of this server alone, instead of what is expected of all. */
+static bool expect_name(SSL *ssl, const char *name)
+{
+    X509_VERIFY_PARAM_set1_ip(SSL_get0_param(ssl), NULL, 0);
+    return SSL_set1_host(ssl, name) > 0 && SSL_set_tlsext_host_name(ssl, name) > 0;
+}
+
 struct handshake *handshake_connect(struct handshakes *all, const struct handshake_setup *setup,
                                     const struct address *server, uint64_t now_us, int *error)
 {
@@ -239,7 +246,8 @@ struct handshake *handshake_connect(struct handshakes *all, const struct handsha
     SSL_set_connect_state(h->ssl);
     if (SSL_get_verify_mode(h->ssl) == SSL_VERIFY_NONE)
         SSL_set_verify(h->ssl, SSL_VERIFY_PEER, NULL);
-    if (credentials_expect(h->side, h->ssl, server) != 0) {
+    if (credentials_expect(h->side, h->ssl, server) != 0 ||
+        (setup->server_name && !expect_name(h->ssl, setup->server_name))) {
         handshake_free(h);
         return NULL;
     }

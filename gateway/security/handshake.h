@@ -76,10 +76,12 @@ int handshake_prepare(SSL_CTX *context);
 struct handshake_setup {
     const struct credentials_side *side; /* must outlive the handshake */
     unsigned worker;
-    uint64_t own_cid; /* in network order on the wire; 0: the peer is told to send none */
-    bool cid_wanted;  /* Connection IDs are negotiated when the peer wants them, too */
-    uint16_t room;    /* bytes of a datagram */
-    void *owner;      /* handshake_owner() */
+    uint64_t own_cid;        /* in network order on the wire; 0: the peer is told to send none */
+    bool cid_wanted;         /* Connection IDs are negotiated when the peer wants them, too */
+    uint16_t room;           /* bytes of a datagram */
+    const char *server_name; /* a client's: whom the certificate must name, and what the server is
+                                told to choose one by (RFC 6066 3); NULL: what the side expects */
+    void *owner;             /* handshake_owner() */
 };
 
 /* A server's, for a ClientHello that was HELLO_GOOD; nothing happens before it is fed. NULL: the

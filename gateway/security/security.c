@@ -52,6 +52,7 @@ static void mark_ports(struct security *s)
             mark_port(s, config->listeners[i].port);
     for (unsigned i = 0; i < config->upstream_count; i++)
         s->has_origins |= config->upstreams[i].dtls != NULL;
+    s->has_origins |= config->forward.upstream.dtls != NULL;
     for (unsigned i = 0; s->has_origins && i < config->workers << config->upstream_port_shift; i++)
         mark_port(s, (uint16_t)(first + i));
 }

@@ -122,11 +122,12 @@ bool security_is_unproven(const struct security *s, const struct flow *session);
 void security_prove(struct security *s, const struct flow *session);
 
 /* Begins a handshake with an origin: the local end, and the server's address, of the session that
- * is to be. ops.connected() says how it ends, also within this call; after `patience_us` without an
- * end it has failed. 0; -EALREADY: it is under way; -EBUSY and others: it cannot be begun now, and
- * connected() is not called. */
+ * is to be. With a `name`, which is needed for this call, the server's certificate must be for
+ * that; NULL: for the configured one, or for its address. ops.connected() says how it ends, also
+ * within this call; after `patience_us` without an end it has failed. 0; -EALREADY: it is under
+ * way; -EBUSY and others: it cannot be begun now, and connected() is not called. */
 int security_connect(struct security *s, unsigned upstream, const struct flow *session,
-                     uint64_t patience_us);
+                     const char *name, uint64_t patience_us);
 
 /* True from security_connect() until connected(). */
 bool security_is_connecting(const struct security *s, const struct flow *session);

@@ -16,7 +16,7 @@ static struct contact *connecting(const struct security *s, const struct flow *f
 }
 
 int security_connect(struct security *s, unsigned upstream, const struct flow *session,
-                     uint64_t patience_us)
+                     const char *name, uint64_t patience_us)
 {
     struct flow wire = *session;
     struct contact *c;
@@ -30,7 +30,9 @@ int security_connect(struct security *s, unsigned upstream, const struct flow *s
     if (!c)
         return -EBUSY;
     c->until_us = s->now + patience_us;
+    c->server_name = name;
     err = security_begin(s, c);
+    c->server_name = NULL;
     if (err) {
         security_contact_end(s, c);
         return err;

@@ -78,8 +78,13 @@ static const struct credentials_side *side_of(const struct contact *c)
 
 static bool wants_cid(const struct security *s, const struct contact *c)
 {
-    return c->role == ASSOCIATION_SERVER ? s->setup.config->listeners[c->place].dtls->connection_id
-                                         : s->setup.config->upstreams[c->place].dtls->connection_id;
+    const struct config *config = s->setup.config;
+    bool forward = c->place == config->upstream_count;
+
+    if (c->role == ASSOCIATION_SERVER)
+        return config->listeners[c->place].dtls->connection_id;
+    return (forward ? &config->forward.upstream : &config->upstreams[c->place])
+        ->dtls->connection_id;
 }
 
 int security_begin(struct security *s, struct contact *c)
@@ -88,6 +93,7 @@ int security_begin(struct security *s, struct contact *c)
                                     .own_cid = be64toh(net_word(c->id)),
                                     .cid_wanted = wants_cid(s, c),
                                     .room = security_wire_room(s, &c->wire),
+                                    .server_name = c->server_name,
                                     .owner = c};
     int error = 0;
 

@@ -38,6 +38,8 @@ struct contact {
     struct credentials *credentials;  /* that it was begun with: a reference */
     struct handshake *handshake;      /* NULL: not one of its datagrams has been worked on */
     uint64_t begun_us;
+    const char
+        *server_name;  /* of ours to an origin, until it has begun; NULL: the configured one */
     uint64_t until_us; /* of ours to an origin: how long an answer is waited for */
     uint64_t name;     /* hash of the ClientHello's random: another one is another handshake */
     struct timer timer;

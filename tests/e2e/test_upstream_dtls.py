@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 import dtls
+import wire
 from admin import Admin
+from client import Client
 from conftest import coap_client, shared_rig
+from dns import Dns
 from dtls import TEXT_KEYS
 from gateway import BINARY, LISTENERS, small
 from netns import wait_until
@@ -20,6 +23,7 @@ from transports import GATEWAY4, HOST4
 LIBRARIES = ["openssl", "gnutls"]
 KEY = TEXT_KEYS["device-1"]
 PSK_PORT, PKI_PORT, ALIVE_PORT = 5800, 5810, 5820  # without DTLS; with it one more
+DNS_PORT = 5353
 BODY = "".join(f"{i:07d}\n" for i in range(700))
 
 
@@ -42,6 +46,12 @@ def upstreams(folder, authority, other):
     text = "admin: {listen: \"127.0.0.1:9683\"}\ncache: {size: 0}\nupstreams:\n"
     for name, port, secure, more in rows:
         text += f"  - {{name: {name}, servers: [\"coaps://{HOST4}:{port + 1}\"], {more},\n      dtls: {{{secure}}}}}\n"
+    text += f"""forward_proxy:
+  allow: [{HOST4}/32, origin.example, other.example]
+  dns_servers: ["{HOST4}:{DNS_PORT}"]
+  {soon}
+  dtls: {{{pki}, {ciphers}}}
+"""
     text += "routes:\n"
     return text + "".join(f"  - {{path: /{name}, to: {name}, strip: true}}\n" for name, *_ in rows)
 
@@ -95,7 +105,8 @@ def scene(request, tmp_path_factory):
         servers = [scene.psk_origin(PSK_PORT),
                    scene.origin(PKI_PORT, "-c", authority.path("origin.pem"), "-j", authority.path("origin.key"),
                                 "-C", authority.certificate)]
-        yield scene
+        with Dns(scene.net, {"origin.example": [HOST4], "other.example": [HOST4]}, HOST4, DNS_PORT):
+            yield scene
         for server in servers:
             end(server)
 
@@ -146,6 +157,16 @@ def test_a_server_with_a_wrong_certificate_gets_no_request(scene, upstream, why)
     assert row["last_error"] in result.stdout
     _, _, metrics = scene.admin.ask("GET", "/metrics")
     assert f'upstream="{upstream}",server="{HOST4}:{PKI_PORT + 1}",state="none"' in metrics
+
+
+@pytest.mark.parametrize("host, code", [(HOST4, "2.05"), ("origin.example", "2.05"), ("other.example", "5.02")])
+def test_destinations_of_the_forward_proxy_may_be_secure(scene, host, code):
+    """Their certificate has to be for the host that the request names: by its address, or its name."""
+    scene.until("/pki/")
+    uri = f"coaps://{host}:{PKI_PORT + 1}/".encode()
+    answer = Client(scene.net).ask(wire.GET, "", options=[(wire.PROXY_URI, uri)], timeout=20)
+    assert answer.code_text == code
+    assert code != "2.05" or b"libcoap" in answer.payload
 
 
 def test_a_wrong_key_finds_no_server(scene):

@@ -296,6 +296,10 @@ static const struct error_case cases[] = {
            "/a}}\n",
      "8: upstreams[0].servers[1]: \"coap://10.9.0.3\" has another scheme than servers[0]; write "
      "all of an upstream with coap:// or all with coaps://"},
+    {BASE6 "forward_proxy: {allow: [10.9.0.1], dtls: {}}\n",
+     "7: forward_proxy.dtls: has neither identity and key_file nor ca; add one of them"},
+    {BASE6 "forward_proxy: {allow: [10.9.0.1], dtls: {ca: /a, name: a.example}}\n",
+     "7: forward_proxy.dtls.name: a destination's is in the request that names it; remove it"},
     {UP(""), "8: upstreams[0].dtls: has neither identity and key_file nor ca; add one of them"},
     {UP("identity: i"), "8: upstreams[0].dtls.key_file: is missing, and there is identity; add it"},
     {UP("key_file: /k"),

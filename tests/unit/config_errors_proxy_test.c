@@ -11,8 +11,9 @@
 
 #include "tests/unit/config_harness.h"
 
-#define FORWARD_KEYS \
-    "allow, dns_servers, reliable, timeout, ports, block_size, max_outstanding or transmission"
+#define FORWARD_KEYS                                                                              \
+    "allow, dns_servers, reliable, timeout, ports, block_size, max_outstanding, transmission or " \
+    "dtls"
 #define FORWARD(entry) BASE6 "forward_proxy:\n  allow: [ok.example,\n    '" entry "']\n"
 #define DNS(entry)     BASE6 "forward_proxy:\n  allow: [a]\n  dns_servers: [127.0.0.53, '" entry "']\n"
 #define NO_DESTINATION                                                                          \

@@ -44,6 +44,16 @@ static const char two[] = HEAD "upstreams:\n"
                                "    " DTLS "\n"
                                "routes: [{path: /, to: two}]\n";
 
+static const char forward[] = HEAD "forward_proxy:\n"
+                                   "  allow: [10.99.0.0/24, origin.example]\n"
+                                   "  " DTLS "\n";
+
+static int setup_forward(void **state)
+{
+    rig_start(state, forward);
+    return 0;
+}
+
 static int setup_one(void **state)
 {
     rig_start(state, one);
@@ -546,6 +556,79 @@ static void a_client_leaves_when_the_association_has_just_ended(void **state)
     assert_int_equal(usage_of(&rig->h).forwards, 0);
 }
 
+/* ---- destinations of the forward proxy ---- */
+
+static void ask_uri(unsigned client, const char *uri)
+{
+    CLIENT(&rig->h, client, .type = TYPE_CON, .code = CODE_GET,
+           OPTIONS_OF(text_option(OPTION_PROXY_URI, uri)));
+    rig_settle();
+}
+
+static void a_coaps_uri_goes_over_dtls(void **state)
+{
+    struct asked *a;
+    struct message m;
+
+    (void)state;
+    ask_uri(1, "coaps://10.99.0.11/r");
+    assert_int_equal(rig->origins[0].handshakes, 1);
+    a = rig_expect(0, CODE_GET);
+    assert_int_equal(a->message.first[SLOT_URI_PATH].length, 1);
+    ANSWER(a, .code = CODE_CONTENT, .payload = "safe", .payload_length = 4);
+    (void)expect_at_client(&rig->h, 1, CODE_CONTENT, &m);
+    assert_payload(&m, "safe", 4);
+    /* The same host without DTLS is another one. */
+    ask_uri(2, "coap://10.99.0.11/r");
+    assert_null(rig_asked());
+    (void)expect_at_origin(&rig->h, &m);
+}
+
+static void a_proxy_scheme_may_be_coaps(void **state)
+{
+    (void)state;
+    CLIENT(&rig->h, 1, .type = TYPE_CON, .code = CODE_GET,
+           OPTIONS_OF(text_option(OPTION_URI_HOST, "10.99.0.12"),
+                      text_option(OPTION_PROXY_SCHEME, "coaps")));
+    rig_settle();
+    ANSWER(rig_expect(1, CODE_GET), .code = CODE_CONTENT);
+    expect_code(1, CODE_CONTENT);
+    CLIENT(&rig->h, 2, .type = TYPE_CON, .code = CODE_GET,
+           OPTIONS_OF(text_option(OPTION_URI_HOST, "10.99.0.12"),
+                      text_option(OPTION_PROXY_SCHEME, "coapx")));
+    rig_settle();
+    expect_code(2, CODE_PROXYING_NOT_SUPPORTED);
+}
+
+/* Its association ends, and what was asked there is asked where the host is now. */
+static void a_host_that_moves_gets_another_association(void **state)
+{
+    struct asked *a;
+
+    (void)state;
+    ask_uri(1, "coaps://origin.example/r");
+    assert_int_equal(rig->questions, 1);
+    rig_resolved(0, 1);
+    (void)rig_expect(0, CODE_GET);
+    rig_advance(1500000);
+    rig->asked_taken = rig->asked_count; /* retransmissions */
+    ask_uri(2, "coaps://origin.example/s");
+    assert_int_equal(rig->questions, 2);
+    rig_resolved(1, 600);
+    rig_advance(SECOND_US);
+    assert_int_equal(rig_seats(&rig->origins[0]), 0);
+    assert_int_equal(rig->origins[1].handshakes, 1);
+    rig->h.taken = rig->h.count;
+    a = rig_expect(1, CODE_GET);
+    ANSWER(a, .code = CODE_CONTENT);
+    ANSWER(rig_expect(1, CODE_GET), .code = CODE_CONTENT);
+    assert_null(rig_asked());
+    assert_int_equal(harness_take(&rig->h)->data[1], CODE_CONTENT);
+    assert_int_equal(harness_take(&rig->h)->data[1], CODE_CONTENT);
+    rig_advance(3000 * SECOND_US);
+    harness_nothing_left(&rig->h);
+}
+
 /* ---- message IDs ---- */
 
 /* A port's IDs last for 65,536 messages: before they are used up the next port has its association.
@@ -576,10 +659,11 @@ static void the_next_port_is_ready_before_it_is_needed(void **state)
     assert_int_equal(counters()->nstart_waits, 0);
 }
 
-#define ONE(f)    cmocka_unit_test_setup_teardown(f, setup_one, rig_stop)
-#define ALIVE(f)  cmocka_unit_test_setup_teardown(f, setup_alive, rig_stop)
-#define NARROW(f) cmocka_unit_test_setup_teardown(f, setup_narrow, rig_stop)
-#define TWO(f)    cmocka_unit_test_setup_teardown(f, setup_two, rig_stop)
+#define ONE(f)     cmocka_unit_test_setup_teardown(f, setup_one, rig_stop)
+#define ALIVE(f)   cmocka_unit_test_setup_teardown(f, setup_alive, rig_stop)
+#define FORWARD(f) cmocka_unit_test_setup_teardown(f, setup_forward, rig_stop)
+#define NARROW(f)  cmocka_unit_test_setup_teardown(f, setup_narrow, rig_stop)
+#define TWO(f)     cmocka_unit_test_setup_teardown(f, setup_two, rig_stop)
 
 int main(void)
 {
@@ -605,6 +689,9 @@ int main(void)
         ALIVE(a_silent_server_is_down_when_the_handshake_has_failed),
         ONE(an_observation_is_registered_anew),
         ONE(a_client_leaves_when_the_association_has_just_ended),
+        FORWARD(a_coaps_uri_goes_over_dtls),
+        FORWARD(a_proxy_scheme_may_be_coaps),
+        FORWARD(a_host_that_moves_gets_another_association),
         ONE(origins_are_told_when_a_session_expires),
         ONE(origins_are_told_when_the_gateway_stops),
         ONE(nothing_is_left),
