@@ -12,9 +12,9 @@
  * the next one when a port has but a quarter of its IDs left, so that no request waits for a
  * handshake but those of before the first one. A new association has new message IDs (9.1.1): a
  * single port with one after the other would do, as far as we are concerned. But a server may still
- * have the old one, when it did not get our close_notify, and those that are made with OpenSSL do
- * not hear a ClientHello then; so each association has the next port in turn. They are not resumed:
- * one full handshake in 65,536 messages is no cost, and nothing secret is kept when an association
+ * have the old one, when it did not get our close_notify, and not hear a ClientHello then, as
+ * libcoap's with OpenSSL; so each association has the next port in turn. They are not resumed: one
+ * full handshake in 65,536 messages is no cost, and nothing secret is kept when an association
  * ends.
  *
  * What was sent in an association that has ended gets no answer, and is not sent again (9.1.1): its
