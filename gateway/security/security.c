@@ -317,8 +317,10 @@ void security_prove(struct security *s, const struct flow *session)
 {
     struct association *a = lookup(s, session);
 
-    if (a)
-        a->unproven = false;
+    if (!a || !a->unproven)
+        return;
+    a->unproven = false;
+    a->window.mask = UINT64_MAX; /* what is older may have been received before the restart */
 }
 
 void security_close(struct security *s, const struct flow *session, bool notify)

@@ -43,6 +43,8 @@ static void greet(struct security *s, const struct datagram *d, unsigned listene
     }
     c->name = name;
     security_queue(s, c, d->data, d->length);
+    if (!c->handshake && c->queued == 0) /* nothing would ever work on it, nor end it */
+        security_contact_end(s, c);
 }
 
 bool security_receive_hello(struct security *s, const struct datagram *d, uint32_t hash)

@@ -107,6 +107,8 @@ static bool take_record(struct security *s, struct association *a, const struct 
     bool newest;
     int length;
 
+    if (__builtin_expect(a->unproven, 0))
+        security_flush(s); /* what came before may prove it, which closes the window */
     if (v->epoch != ASSOCIATION_EPOCH) {
         counters->drop_dtls_epoch++;
         return true;

@@ -346,6 +346,95 @@ static void messages_before_the_end_are_delivered(void **state)
     assert_int_equal(b->ended_count, 1);
 }
 
+/* ---- after a restart ---- */
+
+static void prove_by_echo(void *context, const struct datagram *burst, unsigned n)
+{
+    struct bench *b = context;
+
+    for (unsigned i = 0; i < n; i++)
+        if (burst[i].length == 4 && memcmp(burst[i].data, "echo", 4) == 0)
+            security_prove(b->security, &burst[i].flow);
+    bench_deliver(context, burst, n);
+}
+
+/* What was received before the restart may be sent again by anybody who has heard it; the window of
+ * a restored association does not know it. With the proof it is too old, in the same burst, too. */
+static void what_is_older_than_the_proof_is_refused(void **state)
+{
+    struct bench *b = *state;
+    struct association *a = bench_add(b, 1, SUITE_AES_128_CCM_8, false);
+    uint8_t records[4][BENCH_BYTES];
+    static const struct {
+        uint64_t sequence;
+        const char *text;
+    } said[] = {{21, "challenged"}, {22, "echo"}, {15, "recorded"}, {23, "new"}};
+    struct datagram burst[4];
+
+    b->security->setup.ops.deliver = prove_by_echo;
+    a->window = (struct record_window){.top = 10, .mask = UINT64_MAX, .any = true};
+    a->unproven = true;
+    for (unsigned i = 0; i < 4; i++) {
+        burst[i] = (struct datagram){.data = records[i], .flow = a->wire};
+        burst[i].length = (uint16_t)bench_seal(b, a, RECORD_APPLICATION_DATA, said[i].sequence,
+                                               said[i].text, strlen(said[i].text), records[i]);
+    }
+    security_receive(b->security, burst, 4, b->now);
+    assert_false(a->unproven);
+    assert_int_equal(b->plain_count, 3);
+    assert_memory_equal(b->plain[2].bytes, "new", 3);
+    bench_say(b, a, &burst[0].flow, 16, "recorded, too");
+    assert_int_equal(b->plain_count, 3);
+    assert_int_equal(b->counters.drop_dtls_replay, 2);
+    bench_say(b, a, &burst[0].flow, 25, "later");
+    bench_say(b, a, &burst[0].flow, 24, "reordered");
+    assert_int_equal(b->plain_count, 5);
+}
+
+/* ---- handshakes ---- */
+
+#define HELLO_BYTES 69 /* without a cookie, one cipher suite, no extension */
+
+/* RFC 6347 4.2.1 */
+static size_t write_hello(uint8_t out[HELLO_BYTES + 255], const uint8_t *cookie, uint8_t length)
+{
+    static const uint8_t head[60] = {22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0,    0,    0, 1, 0,
+                                     0,  0,    0,    0, 0, 0, 0, 0, 0, 0, 0xfe, 0xfd, 9, 9, 9};
+    static const uint8_t tail[] = {0, 2, 0xc0, 0xa8, 1, 0};
+    size_t whole = 61 + length + sizeof(tail);
+
+    memcpy(out, head, sizeof(head));
+    out[12] = (uint8_t)(whole - 13);
+    out[16] = out[24] = (uint8_t)(whole - 25);
+    out[18] = length != 0; /* the second message */
+    out[10] = out[18];
+    out[60] = length;
+    if (length)
+        memcpy(out + 61, cookie, length);
+    memcpy(out + 61 + length, tail, sizeof(tail));
+    return whole;
+}
+
+/* Nothing would ever end it: neither work nor a timer is due. */
+static void a_handshake_without_room_for_its_hello_is_none(void **state)
+{
+    struct bench *b = *state;
+    struct security *s = b->security;
+    uint8_t hello[HELLO_BYTES + 255];
+    struct flow wire = bench_wire(1);
+
+    while (chunks_write(&s->chunks, hello, 0) != CHUNK_NONE)
+        continue;
+    bench_receive(b, &wire, hello, write_hello(hello, NULL, 0));
+    assert_int_equal(b->counters.dtls_hello_verify, 1);
+    assert_int_equal(b->sent[0].length, HELLO_VERIFY_BYTES);
+    bench_receive(b, &wire, hello,
+                  write_hello(hello, b->sent[0].bytes + HELLO_VERIFY_BYTES - HELLO_COOKIE_BYTES,
+                              HELLO_COOKIE_BYTES));
+    assert_int_equal(b->counters.drop_dtls_queue, 1);
+    assert_int_equal(pool_used(&s->contacts), 0);
+}
+
 /* ---- the end ---- */
 
 static void idle_ones_end(void **state)
@@ -520,6 +609,8 @@ int main(void)
         SMALL(plain_alerts_end_nothing),
         SMALL(renegotiation_is_refused),
         SMALL(messages_before_the_end_are_delivered),
+        SMALL(what_is_older_than_the_proof_is_refused),
+        SMALL(a_handshake_without_room_for_its_hello_is_none),
         SMALL(idle_ones_end),
         SMALL(noise_keeps_nothing_alive),
         SMALL(the_longest_idle_one_makes_room),
