@@ -14,12 +14,28 @@ struct own {
 };
 
 /* "NAME", and "NAME=" with anything behind it. */
+static bool is_parameter(const uint8_t *at, size_t length, const char *name)
+{
+    size_t own = strlen(name);
+
+    return length >= own && memcmp(at, name, own) == 0 && (length == own || at[own] == '=');
+}
+
+/* An '&' within an option is not what separates parameters (RFC 7252 6.4); but an origin that joins
+ * them to a query, and takes that apart again, could not tell. */
 static bool is_query(const struct option_view *view, const char *name)
 {
-    size_t length = strlen(name);
+    const uint8_t *at = view->value, *end = at + view->length;
 
-    return view->length >= length && memcmp(view->value, name, length) == 0 &&
-           (view->length == length || view->value[length] == '=');
+    for (;;) {
+        const uint8_t *next = at < end ? memchr(at, '&', (size_t)(end - at)) : NULL;
+
+        if (is_parameter(at, (size_t)((next ? next : end) - at), name))
+            return true;
+        if (!next)
+            return false;
+        at = next + 1;
+    }
 }
 
 static bool is_own(const struct config_upstream *u, uint16_t number, const struct option_view *view)

@@ -103,6 +103,10 @@ static void forged_queries_go(void **state)
     tells(&by_query, &nobody, OPTIONS({11, "a"}, {15, "who=psk:other"}, {17, "2"}, ),
           OPTIONS({11, "a"}, {17, "2"}, ));
     tells(&by_query, &nobody, OPTIONS({15, "who"}, ), OPTIONS());
+    tells(&by_query, &client,
+          OPTIONS({15, "x=1&who=psk:other"}, {15, "who&y"}, {15, "&who"}, {15, "x=who&y&"},
+                  {15, "xwho=1"}, ),
+          OPTIONS({15, "x=who&y&"}, {15, "xwho=1"}, {15, "who=psk:device-1"}, ));
 }
 
 /* Whatever the bits of the number say: critical, unsafe, no part of a cache key (RFC 7252 5.4.6).
