@@ -276,8 +276,6 @@ int router_recall(const struct router *r, struct router_memory *memory,
     struct router_memory_entry *e;
     uint64_t words[ROUTER_MEMORY_BYTES / 8];
 
-    if (is_at_root(r, request, local))
-        return r->nodes[r->any].below;
     if (length == 0 || length > ROUTER_MEMORY_BYTES)
         return router_find(r, request, local);
     pack_options(request, words);
@@ -285,6 +283,8 @@ int router_recall(const struct router *r, struct router_memory *memory,
              ->entries[hash_mix(words[0] ^ local, words[1] + 3 * words[2]) % ROUTER_MEMORY_ENTRIES];
     if (((e->options[0] ^ words[0]) | (e->options[1] ^ words[1]) | (e->options[2] ^ words[2])) ||
         e->length != length || e->local != local) {
+        if (is_at_root(r, request, local)) /* as cheap to find again: it takes no place */
+            return r->nodes[r->any].below;
         memcpy(e->options, words, sizeof(words));
         e->length = length;
         e->local = local;
