@@ -372,6 +372,15 @@ bool observation_response(struct proxy *p, uint32_t index, uint32_t session,
     return true;
 }
 
+/* True when it is to be registered now, elsewhere or again. Where other associations with the
+ * server stand one that has ended concerns those alone that were made in it. */
+static bool is_to_move(const struct observation *o, const struct server *server)
+{
+    if (o->session == POOL_NONE)
+        return !server->down || o->count > 1;
+    return o->count > 1 && (server->down || !server_is_secure(server));
+}
+
 void observation_server_lost(struct proxy *p, uint32_t index)
 {
     struct observation *o = observation_at(p, index);
@@ -380,8 +389,7 @@ void observation_server_lost(struct proxy *p, uint32_t index)
         observation_hold_server(p, o, o->server); /* the origin does not know it any more */
         o->forsaken = false;
     }
-    if (o->state == OBSERVATION_LIVE &&
-        (o->count > 1 || (o->session == POOL_NONE && !p->upstreams.servers[o->server].down)))
+    if (o->state == OBSERVATION_LIVE && is_to_move(o, &p->upstreams.servers[o->server]))
         wheel_arm(&p->m->wheel, &o->timer, p->m->now + random_below(&p->m->random, 2000000));
 }
 

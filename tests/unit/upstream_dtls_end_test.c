@@ -267,6 +267,43 @@ static void nothing_is_left(void **state)
     assert_int_equal(usage_of(&rig->h).handshakes, 0);
 }
 
+/* There are two servers, and two associations with the one that is observed. */
+static void an_association_that_ends_concerns_its_own_observations_only(void **state)
+{
+    struct asked *a, *b = NULL;
+
+    (void)state;
+    rig->origins[1].refuses = true; /* so that all is at the first one */
+    rig_advance(100000);
+    CLIENT(&rig->h, 1, .type = TYPE_CON, .code = CODE_GET,
+           OPTIONS_OF(addition_uint(OPTION_OBSERVE, 0)));
+    rig_settle();
+    a = rig_expect(0, CODE_GET);
+    ANSWER(a, .code = CODE_CONTENT, OPTIONS_OF(addition_uint(OPTION_OBSERVE, 5)));
+    expect_code(1, CODE_CONTENT);
+    /* Another association, as it is slow for some time. */
+    ask(2, CODE_POST);
+    rig_settle();
+    b = rig_expect(0, CODE_POST);
+    rig->origins[0].silent = true;
+    rig_advance(12 * SECOND_US);
+    rig->origins[0].silent = false;
+    ANSWER(b, .code = CODE_CHANGED);
+    rig_advance(9 * SECOND_US);
+    assert_int_equal(rig_seats(&rig->origins[0]), 2);
+    rig->asked_taken = rig->asked_count; /* retransmissions */
+    (void)SSL_shutdown(rig->origins[0].seats[1 - a->seat].ssl);
+    seat_flush(&rig->origins[0], &rig->origins[0].seats[1 - a->seat]);
+    rig_advance(5 * SECOND_US);
+    assert_int_equal(rig_seats(&rig->origins[0]), 1);
+    assert_null(rig_asked());
+    assert_int_equal(counters()->registrations, 1);
+    rig_close(a);
+    rig_advance(5 * SECOND_US);
+    (void)rig_expect(0, CODE_GET);
+    assert_int_equal(counters()->registrations, 2);
+}
+
 /* A CON that is to end a relation that has just ended with its association: it was to be sent in
  * that one, and goes nowhere now. */
 static void a_client_leaves_when_the_association_has_just_ended(void **state)
@@ -309,6 +346,7 @@ int main(void)
         ALIVE(a_server_that_only_shakes_hands_is_down),
         ALIVE(a_silent_server_is_down_when_the_handshake_has_failed),
         ONE(an_observation_is_registered_anew),
+        TWO(an_association_that_ends_concerns_its_own_observations_only),
         ONE(a_client_leaves_when_the_association_has_just_ended),
         ONE(origins_are_told_when_a_session_expires),
         ONE(origins_are_told_when_the_gateway_stops),
