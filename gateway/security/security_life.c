@@ -66,6 +66,8 @@ void security_end(struct security *s, struct association *a, bool notify, uint64
     aead_forget(s->aead, write, suite);
     association_remove(&s->associations, a);
     s->last = NULL;
+    if (s->receiving == a)
+        s->receiving = NULL;
     (*counter)++;
     s->setup.ops.ended(s->setup.ops.context, &flow);
 }

@@ -80,7 +80,8 @@ struct security {
     struct credentials *credentials;
     struct handshakes *handshakes;
     struct associations associations;
-    struct association *last; /* that something was sent in; NULL: not known */
+    struct association *last;      /* that something was sent in; NULL: not known */
+    struct association *receiving; /* whose records were looked at last; NULL: it has ended */
 
     struct pool contacts;
     struct places contacts_by_wire;

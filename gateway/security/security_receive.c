@@ -92,10 +92,11 @@ static void follow(struct security *s, struct association *a, const struct flow 
 static void count_forged(struct security *s, struct association *a)
 {
     s->setup.counters->drop_dtls_forged++;
-    if (++a->failures >= suite_forgery_limit((enum suite)a->suite)) {
-        security_flush(s);
+    if (++a->failures < suite_forgery_limit((enum suite)a->suite))
+        return;
+    security_flush(s);
+    if (s->receiving == a)
         security_end(s, a, true, &s->setup.counters->associations_exhausted);
-    }
 }
 
 /* False when the rest of the datagram is not to be looked at: the association may be gone. */
@@ -109,6 +110,8 @@ static bool take_record(struct security *s, struct association *a, const struct 
 
     if (__builtin_expect(a->unproven, 0))
         security_flush(s); /* what came before may prove it, which closes the window */
+    if (s->receiving != a)
+        return false;
     if (v->epoch != ASSOCIATION_EPOCH) {
         counters->drop_dtls_epoch++;
         return true;
@@ -118,6 +121,8 @@ static bool take_record(struct security *s, struct association *a, const struct 
         return true;
     }
     out = arena_room(s, v->length);
+    if (s->receiving != a)
+        return false;
     length =
         record_open(s->aead, association_slot(&s->associations, a, false), &a->read, v, out, &type);
     if (length < 0) {
@@ -132,12 +137,13 @@ static bool take_record(struct security *s, struct association *a, const struct 
     switch (type) {
     case RECORD_APPLICATION_DATA:
         take_message(s, a, out, (size_t)length);
-        return true;
+        return s->receiving == a;
     case RECORD_ALERT: {
         uint8_t alert[2] = {out[0], length > 1 ? out[1] : 0};
 
         security_flush(s); /* what came before it is answered before it ends */
-        take_alert(s, a, alert, (size_t)length);
+        if (s->receiving == a)
+            take_alert(s, a, alert, (size_t)length);
         return false;
     }
     case RECORD_HANDSHAKE:
@@ -192,12 +198,15 @@ static bool is_of_contact(const struct security *s, const struct datagram *d,
     return c && c->association == POOL_NONE;
 }
 
+/* What is delivered meanwhile may end the association: an origin's, whose place another one gets.
+ */
 static void receive_records(struct security *s, struct association *a, const struct datagram *d)
 {
     const uint8_t *at = d->data;
     size_t left = d->length;
     struct record_view v;
 
+    s->receiving = a;
     while (left) {
         int taken = record_next(at, left, a->own_cid ? ASSOCIATION_ID_BYTES : 0, &v);
 

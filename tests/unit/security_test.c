@@ -346,6 +346,58 @@ static void messages_before_the_end_are_delivered(void **state)
     assert_int_equal(b->ended_count, 1);
 }
 
+static void close_on_delivery(void *context, const struct datagram *burst, unsigned n)
+{
+    struct bench *b = context;
+    struct association *a = pool_at(&b->security->associations.pool, 0);
+    struct flow session;
+
+    bench_deliver(context, burst, n);
+    if (pool_used(&b->security->associations.pool) == 0)
+        return;
+    session = session_of(a);
+    security_close(b->security, &session, true);
+}
+
+/* What is delivered may end the association whose records are being looked at. */
+static void delivering_may_end_it(void **state)
+{
+    struct bench *b = *state;
+    static uint8_t records[BENCH_BYTES];
+    struct datagram burst[WORKER_BURST];
+
+    b->security->setup.ops.deliver = close_on_delivery;
+    for (unsigned kind = 0; kind < 5; kind++) {
+        struct association *a = bench_add(b, 1, SUITE_AES_128_GCM, false);
+        unsigned plain = kind == 0 ? WORKER_BURST - 1 : 1;
+        uint8_t type = kind == 1 ? RECORD_ALERT : RECORD_APPLICATION_DATA;
+        struct flow wire = a->wire;
+        size_t length = 0;
+
+        for (uint64_t i = 1; i < 4; i++)
+            length += bench_seal(b, a, type, i, "\2\50", 2, records + length);
+        if (kind == 2) { /* one forged too many */
+            records[length - 1] ^= 1;
+            records[20] ^= 1;
+            a->failures = suite_forgery_limit(SUITE_AES_128_GCM) - 1;
+        }
+        a->unproven = kind == 3;
+        if (kind == 4)
+            b->security->arena_used = SECURITY_ARENA_BYTES;
+        for (unsigned i = 0; i < plain; i++) {
+            burst[i] =
+                (struct datagram){.data = (const uint8_t *)"x", .length = 1, .flow = bench_wire(9)};
+            burst[i].flow.local_port = 5683;
+        }
+        burst[plain] = (struct datagram){.data = records, .length = (uint16_t)length, .flow = wire};
+        security_receive(b->security, burst, plain + 1, b->now);
+        assert_int_equal(b->ended_count, kind + 1);
+        assert_int_equal(pool_used(&b->security->associations.pool), 0);
+        assert_int_equal(b->plain_count, kind == 0 ? WORKER_BURST : plain);
+        b->plain_count = b->sent_count = 0;
+    }
+}
+
 /* ---- after a restart ---- */
 
 static void prove_by_echo(void *context, const struct datagram *burst, unsigned n)
@@ -609,6 +661,7 @@ int main(void)
         SMALL(plain_alerts_end_nothing),
         SMALL(renegotiation_is_refused),
         SMALL(messages_before_the_end_are_delivered),
+        SMALL(delivering_may_end_it),
         SMALL(what_is_older_than_the_proof_is_refused),
         SMALL(a_handshake_without_room_for_its_hello_is_none),
         SMALL(idle_ones_end),
