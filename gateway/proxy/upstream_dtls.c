@@ -70,9 +70,11 @@ void upstreams_disconnected(struct upstreams *u, struct session *s)
 /* The server goes to another place. */
 void upstreams_cut(struct upstreams *u, struct server *server, struct session *s)
 {
-    if (!s->unsecured)
-        security_close(u->m->security, &s->flow, true);
-    else
+    bool associated = !s->unsecured;
+
+    /* A handshake ends, too: its certificate would be for who was to be here. */
+    security_close(u->m->security, &s->flow, associated);
+    if (!associated)
         cut(u, server, s);
 }
 

@@ -329,6 +329,8 @@ void security_close(struct security *s, const struct flow *session, bool notify)
 
     if (a)
         security_end(s, a, notify, &s->setup.counters->associations_closed);
+    else
+        security_disconnect(s, session);
 }
 
 void security_usage(const struct security *s, struct security_usage *usage)

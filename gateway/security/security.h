@@ -137,7 +137,8 @@ bool security_is_connecting(const struct security *s, const struct flow *session
 bool security_connect_unreachable(struct security *s, const struct flow *wire,
                                   const uint8_t *quoted, size_t length);
 
-/* Ends an association; with `notify` its peer is told. */
+/* Ends an association; with `notify` its peer is told. Where there is none it ends a handshake with
+ * an origin, and connected() is not called. */
 void security_close(struct security *s, const struct flow *session, bool notify);
 
 /* ---- figures ---- */

@@ -46,6 +46,14 @@ bool security_is_connecting(const struct security *s, const struct flow *session
     return connecting(s, session) != NULL;
 }
 
+void security_disconnect(struct security *s, const struct flow *session)
+{
+    struct contact *c = connecting(s, session);
+
+    if (c)
+        security_contact_end(s, c);
+}
+
 /* What is quoted has to be a message of the handshake in clear (RFC 6347 4.1): type 22, epoch 0. */
 bool security_connect_unreachable(struct security *s, const struct flow *wire,
                                   const uint8_t *quoted, size_t length)

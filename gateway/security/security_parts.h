@@ -202,6 +202,8 @@ void security_on_handshake(void *context, struct timer *timer, uint64_t now_us);
 
 /* ---- security_connect.c ---- */
 
+/* A handshake with an origin ends, and nobody hears of it. */
+void security_disconnect(struct security *s, const struct flow *session);
 void security_tell_failure(struct security *s, const struct flow *wire, int error, const char *why);
 
 /* ---- security_store.c ---- */

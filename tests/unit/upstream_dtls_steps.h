@@ -47,7 +47,7 @@ static const char two_yaml[] = HEAD "upstreams:\n"
                                     "routes: [{path: /, to: two}]\n";
 
 static const char forward_yaml[] = HEAD "forward_proxy:\n"
-                                        "  allow: [10.99.0.0/24, origin.example]\n"
+                                        "  allow: [10.99.0.0/24, origin.example, other.example]\n"
                                         "  " DTLS "\n";
 
 static inline int setup_forward(void **state)

@@ -231,6 +231,29 @@ static void a_host_that_moves_gets_another_association(void **state)
     harness_nothing_left(&rig->h);
 }
 
+/* A handshake that was begun for another host at the same address is none for this one: it asks for
+ * the other one's certificate. */
+static void a_handshake_is_for_the_host_that_was_named(void **state)
+{
+    const struct seat *seats = rig->origins[0].seats;
+
+    (void)state;
+    rig->origins[0].silent = true;
+    ask_uri(1, "coaps://origin.example/r");
+    rig_resolved(0, 1);
+    rig_advance(1500000);
+    ask_uri(2, "coaps://origin.example/s");
+    rig_resolved(1, 600);
+    rig->origins[0].silent = false;
+    ask_uri(3, "coaps://other.example/t");
+    rig_resolved(0, 600);
+    rig_advance(5 * SECOND_US);
+    assert_int_equal(rig->origins[0].handshakes, 1);
+    assert_int_equal(rig_seats(&rig->origins[0]), 1);
+    assert_string_equal(SSL_get_servername(seats[0].ssl, TLSEXT_NAMETYPE_host_name),
+                        "other.example");
+}
+
 /* ---- message IDs ---- */
 
 /* A port's IDs last for 65,536 messages: before they are used up the next port has its association.
@@ -275,6 +298,7 @@ int main(void)
         FORWARD(a_coaps_uri_goes_over_dtls),
         FORWARD(a_proxy_scheme_may_be_coaps),
         FORWARD(a_host_that_moves_gets_another_association),
+        FORWARD(a_handshake_is_for_the_host_that_was_named),
         ONE(the_next_port_is_ready_before_it_is_needed),
     };
 
