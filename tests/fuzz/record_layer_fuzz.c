@@ -1,7 +1,8 @@
 /* Datagrams of DTLS records. The first byte says what the rest is, the second which suite, the
  * third how long the receiver's Connection IDs are (0 to 32):
  *
- *   0  a datagram as it comes: nothing in it is authentic, and nothing is opened
+ *   0  a datagram as it comes, under keys that nothing is sealed with (the fuzzer learns what was
+ *      sealed in other cases): nothing in it is authentic, and nothing is opened
  *   1  a type, a count of changes, as many times two bytes of place and one of what is changed
  * there, then the text of one record: it is sealed, opened, changed, and then it is not opened 2
  * the inside of one record, sealed as it is: type and padding are whatever they are 3  many records
@@ -23,6 +24,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct aead *aead;
 static struct record_key keys[SUITE_COUNT];
+static struct record_key strangers[SUITE_COUNT]; /* nothing is ever sealed under them */
 static uint8_t cid[RECORD_CID_MAX], room[DATAGRAM_MAX + 1024];
 
 static void require(bool holds, const char *what)
@@ -44,6 +46,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     require(aead, "contexts");
     for (enum suite suite = 0; suite < SUITE_COUNT; suite++) {
         require(record_derive(suite, master, random, random, &keys[suite], &other) == 0, "keys");
+        other.key[0] ^= 1;
+        strangers[suite] = other;
         if (suite % 2)
             require(aead_prepare(aead, suite) == 0, "prepared");
     }
@@ -54,6 +58,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 /* What a case is about. */
 struct setting {
     const struct record_key *key;
+    uint64_t slot; /* for opening */
     enum suite suite;
     uint8_t cid_length;
 };
@@ -93,7 +98,7 @@ static int take(const struct setting *s, const uint8_t *bytes, size_t length, ui
         require(view.body + view.length == copy + *taken, "the body ends where the record does");
         require(!view.cid_length || view.cid_length == s->cid_length, "our Connection ID");
         *text = malloc(view.length);
-        status = record_open(aead, 2 * s->suite + 1, s->key, &view, *text, type);
+        status = record_open(aead, s->slot, s->key, &view, *text, type);
         require(status < (int)view.length, "the text is shorter than the body");
     }
     free(copy);
@@ -284,7 +289,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 3 || size > DATAGRAM_MAX)
         return 0;
     s.suite = data[1] % SUITE_COUNT;
-    s.key = &keys[s.suite];
+    s.key = data[0] % 4 ? &keys[s.suite] : &strangers[s.suite];
+    s.slot = 2 * s.suite + (data[0] % 4 ? 1 : 2 * SUITE_COUNT);
     s.cid_length = data[2] % (RECORD_CID_MAX + 1);
     if (data[0] % 4 == 0)
         raw(&s, data + 3, size - 3);
