@@ -34,7 +34,7 @@ uint16_t stack_first_local(const struct stack *s, uint16_t interface, bool v4)
 }
 
 /* A record with a Connection ID (RFC 9146) says itself whose it is, wherever it comes from: the
- * first byte of ours is the worker's index (gateway/security/association.h). False: it is none. */
+ * first byte of ours is the worker's index, modulo their number. False: it is none. */
 static bool owner_by_cid(const struct stack *s, const struct frame *f, unsigned *owner)
 {
     enum { TYPE_CID = 25, CID_AT = 11 };

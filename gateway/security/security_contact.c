@@ -34,16 +34,19 @@ struct contact *security_contact_of(const struct security *s, const struct flow 
     return NULL;
 }
 
-/* Random, but for the worker that it is found by; nobody else's. */
+/* Random, and nobody else's. The first byte, modulo the number of workers, says whose it is; all
+ * the same it is spread, so that another number of workers after a restart shares them evenly. */
 static void draw_id(struct security *s, uint8_t id[ASSOCIATION_ID_BYTES])
 {
     const struct associations *all = &s->associations;
+    unsigned index = s->setup.index, count = s->setup.count;
+    unsigned choices = (UINT8_MAX - index) / count + 1;
 
     do {
         uint64_t word = random_u64(&s->random) | 1;
 
         memcpy(id, &word, ASSOCIATION_ID_BYTES);
-        id[0] = (uint8_t)s->setup.index;
+        id[0] = (uint8_t)(index + count * random_below(&s->random, choices));
     } while (association_of_id(all, id, places_hash_id(&all->key, id)));
 }
 

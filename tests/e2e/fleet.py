@@ -57,6 +57,11 @@ class Fleet:
         said = self.say("calm", int(seconds * 1000), timeout=seconds + 30)
         assert said["ok"], f"{said['missing']} requests are not answered: {self.report()}"
 
+    def connect(self, window=256, timeout=120):
+        """All devices do their handshakes."""
+        said = self.say("connect", window, timeout=timeout)
+        assert said["ok"], f"{said}: {self.report()}"
+
     def open(self, window=256, timeout=120):
         said = self.say("open", window, timeout=timeout)
         assert said["ok"], f"{said}: {self.report()}"
@@ -296,15 +301,17 @@ class Redis:
 
     def ask(self, *words):
         """One command, over a connection of its own."""
-        commands = ([("AUTH", self._password)] if self._password else []) + [words]
+        return self.ask_all([words])[0]
+
+    def ask_all(self, commands):
+        """Many at once, over one connection."""
+        before = [("AUTH", self._password)] if self._password else []
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(20)
             sock.connect(self.path)
             with sock.makefile("rb") as stream:
-                for command in commands:
-                    sock.sendall(self._encode(command))
-                    reply = self._reply(stream)
-        return reply
+                sock.sendall(b"".join(map(self._encode, before + commands)))
+                return [self._reply(stream) for _ in before + commands][len(before):]
 
     @staticmethod
     def _encode(words):
@@ -340,7 +347,7 @@ class Redis:
         return dict(zip(flat[::2], flat[1::2]))
 
 
-def site_text(store="", *, more="", routes="", listener="", **limits):
+def site_text(store="", *, more="", routes="", listener="", scheme="coap", **limits):
     """Listener, upstream and store of a gateway whose clients are a fleet. Cached answers would do for
     many registrations; each path is observed once by each worker all the same."""
     limits = {"sessions": 60000, "relations": 60000, "exchanges": 16384, "outbound": 65536,
@@ -348,7 +355,7 @@ def site_text(store="", *, more="", routes="", listener="", **limits):
     text = small(**limits).replace("size: 128MiB", "size: 512MiB")
     return text + f"""
 listeners:
-  - {{uri: "coap://{GATEWAY4}"{listener}}}
+  - {{uri: "{scheme}://{GATEWAY4}"{listener}}}
 upstreams:
   - {{name: o, servers: ["coap://{HOST4}:{ORIGIN_PORT}"], transmission: {{nstart: 1024}}}}
 routes:

@@ -3,6 +3,7 @@
  *   run                   devices follow their whims
  *   calm MS               no more whims; done when nothing is under way
  *   open WINDOW           every watch that is idle registers, so many at a time
+ *   connect WINDOW        every device does its handshake, so many at a time
  *   touch WINDOW          every device sends a plain GET, so many at a time
  *   down gateway          it has been killed: all accepted relations are owed a notification
  *   down store            from now on it may not have all that the gateway has
@@ -10,6 +11,7 @@
  *   heard MS              done when nobody is owed a notification
  *   expect STATE MS       done when all accepted relations have this state or a later one
  *   mute N                the first N devices say nothing any more; 0: all speak again
+ *   move N                N devices with a Connection ID go on from another port
  *   cancelled FILE        writes "ADDRESS:PORT TOKEN" of what was cancelled, and must be forgotten
  *   list FILE             writes "ADDRESS:PORT TOKEN PATH STATE" of all accepted relations
  *   report                all counters
@@ -22,7 +24,15 @@
 
 #define PASSES 5 /* of "open": for those that were answered with an error */
 
-enum waiting { WAIT_NOTHING, WAIT_CALM, WAIT_OPEN, WAIT_TOUCH, WAIT_HEARD, WAIT_EXPECT };
+enum waiting {
+    WAIT_NOTHING,
+    WAIT_CALM,
+    WAIT_OPEN,
+    WAIT_CONNECT,
+    WAIT_TOUCH,
+    WAIT_HEARD,
+    WAIT_EXPECT,
+};
 
 static struct {
     enum waiting what;
@@ -197,6 +207,16 @@ static void touch_more(void)
         done(fleet.touched >= fleet.options.devices, 0);
 }
 
+static void connect_more(void)
+{
+    for (; fleet.connecting < command.window && command.cursor < fleet.options.devices;
+         command.cursor++)
+        secure_connect(&fleet.devices[command.cursor]);
+    if (command.cursor == fleet.options.devices && !fleet.connecting)
+        done(fleet.handshakes == fleet.options.devices,
+             (size_t)(fleet.options.devices - fleet.handshakes));
+}
+
 static size_t without_state(void)
 {
     size_t missing = 0;
@@ -232,6 +252,9 @@ void command_poll(void)
     case WAIT_OPEN:
         open_more();
         break;
+    case WAIT_CONNECT:
+        connect_more();
+        break;
     case WAIT_TOUCH:
         touch_more();
         break;
@@ -258,6 +281,17 @@ static void mute(unsigned count)
     say_ok();
 }
 
+/* Whoever chance finds; few of a small fleet may be found twice. */
+static void move(unsigned count)
+{
+    unsigned moved = 0;
+
+    for (unsigned tries = 0; tries < 10 * count && moved < count; tries++)
+        moved += secure_move(&fleet.devices[random_below(fleet.options.devices)]);
+    command.begun = fleet.now;
+    done(moved == count, count - moved);
+}
+
 static void set_window(enum waiting what, const char *text)
 {
     command.window = (unsigned)strtoul(text, NULL, 10);
@@ -274,6 +308,8 @@ static bool carry_out_waiting(const char *word, const char *rest)
         wait_for(WAIT_CALM, strtoul(rest, NULL, 10));
     } else if (strcmp(word, "open") == 0) {
         set_window(WAIT_OPEN, rest);
+    } else if (strcmp(word, "connect") == 0) {
+        set_window(WAIT_CONNECT, rest);
     } else if (strcmp(word, "touch") == 0) {
         set_window(WAIT_TOUCH, rest);
     } else if (strcmp(word, "heard") == 0) {
@@ -307,6 +343,8 @@ static bool carry_out(char *text)
         list_cancelled(rest);
     } else if (strcmp(text, "mute") == 0) {
         mute((unsigned)strtoul(rest, NULL, 10));
+    } else if (strcmp(text, "move") == 0) {
+        move((unsigned)strtoul(rest, NULL, 10));
     } else {
         if (strcmp(text, "run") == 0)
             devices_run(true);

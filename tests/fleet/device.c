@@ -98,7 +98,7 @@ static void transmit(struct device *d)
 {
     uint8_t data[REQUEST_MAX];
 
-    link_send(d, data, write_request(d, data));
+    secure_send(d, data, write_request(d, data));
     d->sends++;
     timer_arm(&d->timer, fleet.now + d->wait_us);
     d->wait_us *= 2;
@@ -148,7 +148,7 @@ bool device_touch(struct device *d)
 }
 
 /* Nobody answers, or not what can be used. A cancellation is tried again later, until somebody
- * knows of it. */
+ * knows of it, and who has moved goes on until it is found. */
 static void request_failed(struct device *d)
 {
     struct watch *w = &d->watches[d->slot];
@@ -159,6 +159,8 @@ static void request_failed(struct device *d)
         end_relation(w, PAST_DROPPED);
     else if (kind == REQUEST_CANCEL)
         arm_whim(w);
+    if (!secure_is_found(d))
+        device_touch(d);
 }
 
 static void request_expired(struct device *d)
@@ -220,6 +222,8 @@ void devices_expire(struct timer *t)
     struct device *d = (struct device *)t;
     struct watch *w = (struct watch *)t;
 
+    if (secure_expire(t))
+        return;
     if (d >= fleet.devices && d < fleet.devices + fleet.options.devices)
         request_expired(d);
     else
@@ -304,7 +308,7 @@ static void send_empty(const struct device *d, enum message_type type, uint16_t 
     uint8_t data[MESSAGE_HEADER_BYTES];
 
     message_write_empty(data, type, mid);
-    link_send(d, data, sizeof(data));
+    secure_send(d, data, sizeof(data));
 }
 
 static void reject(const struct device *d, const struct message *m)
@@ -331,8 +335,12 @@ static void on_notification(struct device *d, struct watch *w, const struct mess
     fleet.notifications++;
     fleet.confirmable += m->type == TYPE_CON;
     fleet.last_heard = fleet.now;
-    judge_number(d, w, message_uint(m, SLOT_OBSERVE, 0), false, 1);
-    judge_content(d, w, m);
+    if (judge_is_late(d, w, m)) {
+        fleet.late++;
+    } else {
+        judge_number(d, w, message_uint(m, SLOT_OBSERVE, 0), false, 1);
+        judge_content(d, w, m);
+    }
     settle_debt(w, m);
     if (w->reset_next && w->state == WATCH_ACTIVE && !d->request) {
         reject(d, m);
@@ -420,6 +428,7 @@ void device_receive(struct device *d, const uint8_t *data, size_t length)
     }
     switch (judge_mid(d, &m)) {
     case SEEN_NEW:
+        d->late = secure_is_late(d, &m);
         on_message(d, &m);
         break;
     case SEEN_AGAIN:

@@ -2,6 +2,8 @@
  *
  *   main.c      the command line, the loop
  *   link.c      sockets, datagrams in and out in batches
+ *   secure.c    DTLS between them and what a device does, when asked for
+ *   spans.c     sets of numbers, exact
  *   device.c    what a device does: registers, cancels, acknowledges, sends again (RFC 7252, 7641)
  *   judge.c     what the gateway must not do, and who remembers what it did
  *   command.c   what a test says on stdin, one line each, and the JSON line that answers it
@@ -29,10 +31,13 @@
 #define DEVICES_MAX  1000000
 #define SLOTS_MAX    16
 #define SOCKETS_MAX  64
+#define PLACES       4 /* ports that a device over DTLS moves between */
 #define TOKEN_BYTES  8
 #define PAST_COUNT   8         /* relations that a watch remembers when they are over */
 #define REQUEST_MAX  96        /* bytes of the longest request */
 #define TOUCH_SLOT   UINT8_MAX /* in tokens of requests that are no watch's */
+#define KEY_MAX      32        /* bytes */
+#define DATAGRAM_OUT 512       /* bytes of the longest datagram that is sent */
 #define KILLS_MAX    4096
 #define COMPLAINTS   40   /* violations that are kept as text */
 #define LATENCY_UNIT 1000 /* of the histogram: 1 ms */
@@ -100,6 +105,9 @@ struct device {
     uint8_t sends;
     bool acknowledged;
     bool mute; /* it hears, and says nothing any more */
+    bool late; /* the message that it hears now, see secure_is_late() */
+    bool has_newest;
+    uint16_t newest_mid; /* of the gateway's; over DTLS */
     uint32_t wait_us;
     uint64_t asked_at;
 };
@@ -110,7 +118,9 @@ struct options {
     uint16_t port;    /* of the first socket */
     unsigned sockets; /* devices on one address */
     unsigned devices, slots, paths;
-    const char *prefix; /* first segment of the paths */
+    uint8_t key[KEY_MAX]; /* of all devices, over DTLS */
+    uint8_t key_length;   /* 0: no DTLS */
+    const char *prefix;   /* first segment of the paths */
     uint64_t seed;
     uint64_t mean_us; /* between two whims of a watch */
     uint64_t ack_timeout_us;
@@ -145,7 +155,12 @@ struct options {
     X(checked_non)      /* of these: the first one was not confirmable */                       \
     X(equal_answers)    /* answers to registrations with the number of the last notification */ \
     X(replayed_answers) /* and with an older one, to requests that were repeated */             \
-    X(excused)          /* notifications of what was cancelled shortly before a kill */
+    X(excused)          /* notifications of what was cancelled shortly before a kill */         \
+    X(handshakes)       /* that are done */                                                     \
+    X(records)          /* under a key of the gateway's: each has a number of its own */        \
+    X(moved)            /* changes of a port */                                                 \
+    X(left_behind)      /* datagrams to a port that the device had left */                      \
+    X(late)             /* repetitions of notifications that were lost, after newer ones */
 
 /* What must not be. */
 #define FLEET_VIOLATIONS(X)                                                                \
@@ -159,7 +174,12 @@ struct options {
     X(content_back)       /* an older state than the one before */                         \
     X(content_wrong)      /* the representation of another resource, or none */            \
     X(unknown_token)      /* a token that the device never sent */                         \
-    X(unexpected)         /* a request, or an answer of a kind that cannot be */
+    X(unexpected)         /* a request, or an answer of a kind that cannot be */           \
+    X(sequence_reused)    /* a sequence number that came twice under one key */            \
+    X(nonce_other)        /* an explicit nonce that does not follow from it */             \
+    X(record_refused)     /* a record that the device cannot open, or of a handshake */    \
+    X(association_lost)   /* a handshake that failed, or an association that was ended */  \
+    X(address_left)       /* what still comes where a device has not been for long */
 
 enum violation {
 #define X(name) VIOLATION_##name,
@@ -175,7 +195,9 @@ struct fleet {
     uint64_t now;
     uint64_t random;
     bool running;
+    bool killed;           /* the gateway, once */
     unsigned under_way;    /* devices with a request */
+    unsigned connecting;   /* devices with a handshake */
     unsigned owed;         /* watches */
     unsigned active;       /* watches */
     unsigned cancelling;   /* watches */
@@ -207,11 +229,35 @@ struct timer *clock_expired(void);
 void link_open(void);
 /* Receives for up to `wait_ms`; false when stdin has something to read, too. */
 bool link_turn(int wait_ms);
-/* Sends a message of a device, at the latest with link_flush(). */
-void link_send(const struct device *d, const uint8_t *data, size_t length);
+/* Sends a datagram from one of a device's places, at the latest with link_flush(). */
+void link_send(const struct device *d, unsigned place, const uint8_t *data, size_t length);
 void link_flush(void);
-/* The device's address and port as text. */
+/* The device's address and the port of its first place as text. */
 void link_name(const struct device *d, char text[32]);
+
+/* ---- secure.c ---- */
+
+void secure_create(void);
+/* A message of a device; over DTLS, its association has to be there. */
+void secure_send(const struct device *d, const uint8_t *data, size_t length);
+/* A datagram that has come to one of its places. */
+void secure_receive(struct device *d, unsigned place, const uint8_t *data, size_t length);
+/* Begins the handshake; false when the device has begun before. */
+bool secure_connect(const struct device *d);
+/* The device goes on from another port; false for one that cannot (RFC 9146). It sends something to
+ * be found: a plain request, unless there is one under way that is going to be repeated. */
+bool secure_move(struct device *d);
+/* A message with a new message ID: what was sent first was lost on the way, since it went where the
+ * device was before, or the gateway had no sequence number for it; what came meanwhile is newer. */
+bool secure_is_late(struct device *d, const struct message *m);
+/* Something came to the place where it is. */
+bool secure_is_found(const struct device *d);
+/* What the store may not know: who was found in a new place from then on lets itself be found
+ * again.
+ */
+void secure_gateway_down(uint64_t since);
+/* False for a timer that is not one of a handshake. */
+bool secure_expire(struct timer *t);
 
 /* ---- device.c ---- */
 
@@ -241,6 +287,8 @@ void judge_mid_reset(const struct device *d, uint16_t mid);
 /* A number that came with a token; `answer`: to a registration, which was sent `sends` times. */
 void judge_number(const struct device *d, struct watch *w, uint32_t number, bool answer,
                   unsigned sends);
+/* A notification that is repeated after a newer one has come. */
+bool judge_is_late(const struct device *d, const struct watch *w, const struct message *m);
 void judge_content(const struct device *d, struct watch *w, const struct message *m);
 /* A notification for a relation that is over. */
 void judge_past(const struct device *d, struct watch *w, const struct message *m);

@@ -134,6 +134,12 @@ static bool is_newer(const struct watch *w, uint32_t v2)
            fleet.now > w->number_at + NUMBER_LIFETIME;
 }
 
+/* What was sent first is older than what has come meanwhile. */
+bool judge_is_late(const struct device *d, const struct watch *w, const struct message *m)
+{
+    return d->late && w->has_number && !is_newer(w, message_uint(m, SLOT_OBSERVE, 0));
+}
+
 void judge_number(const struct device *d, struct watch *w, uint32_t number, bool answer,
                   unsigned sends)
 {
@@ -223,6 +229,7 @@ void judge_gateway_down(void)
         excuses[excuse_count++].to = fleet.now;
     }
     fleet.owed_done_at = 0;
+    fleet.killed = true;
     for (size_t i = 0; i < (size_t)fleet.options.devices * fleet.options.slots; i++) {
         struct watch *w = &fleet.watches[i];
         const struct device *d = &fleet.devices[w->device];
@@ -235,6 +242,7 @@ void judge_gateway_down(void)
         w->owed = true;
         fleet.owed++;
     }
+    secure_gateway_down(from);
 }
 
 static struct past *past_of(struct watch *w, const struct message *m)
@@ -258,7 +266,9 @@ void judge_past(const struct device *d, struct watch *w, const struct message *m
         return;
     }
     if (p->how == PAST_CANCELLED && !p->reset_at && fleet.now - p->at > fleet.options.grace_us) {
-        if (is_excused(p->at))
+        if (d->late)
+            fleet.late++;
+        else if (is_excused(p->at))
             fleet.excused++;
         else
             judge_complain(d, VIOLATION_cancelled_notified,

@@ -25,11 +25,12 @@ struct batch {
     struct mmsghdr messages[BURST];
     struct iovec parts[BURST];
     union control controls[BURST];
-    uint8_t data[BURST][REQUEST_MAX];
+    uint8_t data[BURST][DATAGRAM_OUT];
 };
 
 static int sockets[SOCKETS_MAX];
-static struct batch *out; /* one for each socket */
+static unsigned socket_count; /* of all places */
+static struct batch *out;     /* one for each socket */
 static int poll_fd;
 
 static struct in_addr address_of(const struct device *d)
@@ -96,10 +97,11 @@ static void watch_fd(int fd, uint32_t number)
 void link_open(void)
 {
     poll_fd = epoll_create1(EPOLL_CLOEXEC);
-    out = calloc(fleet.options.sockets, sizeof(*out));
+    socket_count = fleet.options.sockets * (fleet.options.key_length ? PLACES : 1);
+    out = calloc(socket_count, sizeof(*out));
     if (poll_fd < 0 || !out)
         fail("start");
-    for (unsigned i = 0; i < fleet.options.sockets; i++) {
+    for (unsigned i = 0; i < socket_count; i++) {
         sockets[i] = open_socket((uint16_t)(fleet.options.port + i));
         prepare_batch(&out[i]);
         watch_fd(sockets[i], i);
@@ -131,19 +133,18 @@ static void flush_socket(unsigned i)
 
 void link_flush(void)
 {
-    for (unsigned i = 0; i < fleet.options.sockets; i++)
+    for (unsigned i = 0; i < socket_count; i++)
         flush_socket(i);
 }
 
-void link_send(const struct device *d, const uint8_t *data, size_t length)
+void link_send(const struct device *d, unsigned place, const uint8_t *data, size_t length)
 {
-    unsigned s = d->index % fleet.options.sockets;
+    unsigned s = place * fleet.options.sockets + d->index % fleet.options.sockets;
     struct batch *b = &out[s];
     struct in_pktinfo info = {.ipi_spec_dst = address_of(d)};
 
     if (d->mute)
         return;
-    trace(d, "->", data, length);
     if (b->count == BURST)
         flush_socket(s);
     memcpy(b->data[b->count], data, length);
@@ -163,7 +164,7 @@ static struct device *device_for(struct msghdr *h, unsigned socket_index)
         return NULL;
     memcpy(&info, CMSG_DATA(c), sizeof(info));
     index = (uint64_t)(ntohl(info.ipi_addr.s_addr) - fleet.options.first) * fleet.options.sockets +
-            socket_index;
+            socket_index % fleet.options.sockets;
     return index < fleet.options.devices ? &fleet.devices[index] : NULL;
 }
 
@@ -194,7 +195,7 @@ static int receive_burst(unsigned s)
 
         fleet.received++;
         if (d && is_gateway(&from[i]))
-            device_receive(d, data[i], messages[i].msg_len);
+            secure_receive(d, s / fleet.options.sockets, data[i], messages[i].msg_len);
     }
     return count;
 }

@@ -24,7 +24,11 @@ static const char usage[] =
     "  --max-retransmit NUMBER   default 4\n"
     "  --grace-ms NUMBER         for what was under way, default 1000\n"
     "  --patience-ms NUMBER      for a separate answer, default 10000\n"
+    "  --psk HEX                 over DTLS with this key, as \"device-0\", \"device-1\", ...;\n"
+    "                            every other one with a Connection ID (RFC 9146)\n"
     "  --trace FILE              gets all messages as text\n";
+
+static const char hexadecimal[] = "0123456789abcdefABCDEF";
 
 static unsigned long number(const char *name, const char *text, unsigned long least,
                             unsigned long most)
@@ -61,24 +65,29 @@ static void set_gateway(char *text)
         fleet.options.gateway.sin_port = htons((uint16_t)number("gateway", colon, 1, UINT16_MAX));
 }
 
+static void set_key(const char *text)
+{
+    struct options *o = &fleet.options;
+    size_t digits = strlen(text);
+
+    if (digits == 0 || digits % 2 || digits / 2 > KEY_MAX || text[strspn(text, hexadecimal)]) {
+        fprintf(stderr, "coapgw-fleet: --psk: write up to %d bytes in hexadecimal\n", KEY_MAX);
+        exit(2);
+    }
+    for (o->key_length = 0; o->key_length < digits / 2; o->key_length++) {
+        char byte[3] = {text[2 * o->key_length], text[2 * o->key_length + 1], 0};
+
+        o->key[o->key_length] = (uint8_t)strtoul(byte, NULL, 16);
+    }
+}
+
 static const struct option names[] = {
-    {"gateway", 1, NULL, 'g'},
-    {"first", 1, NULL, 'f'},
-    {"port", 1, NULL, 'p'},
-    {"sockets", 1, NULL, 'k'},
-    {"devices", 1, NULL, 'n'},
-    {"slots", 1, NULL, 'w'},
-    {"paths", 1, NULL, 'r'},
-    {"prefix", 1, NULL, 'x'},
-    {"seed", 1, NULL, 's'},
-    {"mean-ms", 1, NULL, 'm'},
-    {"ack-timeout-ms", 1, NULL, 'a'},
-    {"max-retransmit", 1, NULL, 'c'},
-    {"grace-ms", 1, NULL, 'e'},
-    {"patience-ms", 1, NULL, 't'},
-    {"trace", 1, NULL, 'l'},
-    {"help", 0, NULL, 'h'},
-    {NULL, 0, NULL, 0},
+    {"gateway", 1, NULL, 'g'},  {"first", 1, NULL, 'f'},          {"port", 1, NULL, 'p'},
+    {"sockets", 1, NULL, 'k'},  {"devices", 1, NULL, 'n'},        {"slots", 1, NULL, 'w'},
+    {"paths", 1, NULL, 'r'},    {"prefix", 1, NULL, 'x'},         {"seed", 1, NULL, 's'},
+    {"mean-ms", 1, NULL, 'm'},  {"ack-timeout-ms", 1, NULL, 'a'}, {"max-retransmit", 1, NULL, 'c'},
+    {"grace-ms", 1, NULL, 'e'}, {"patience-ms", 1, NULL, 't'},    {"trace", 1, NULL, 'l'},
+    {"psk", 1, NULL, 'd'},      {"help", 0, NULL, 'h'},           {NULL, 0, NULL, 0},
 };
 
 /* Of options whose value is a number. */
@@ -144,11 +153,17 @@ static void parse_options(int argc, char **argv)
             fleet.options.first = ntohl(first.s_addr);
         } else if (option == 'x') {
             fleet.options.prefix = optarg;
+        } else if (option == 'd') {
+            set_key(optarg);
         } else if (option == 'l') {
             trace_open(optarg);
         } else {
             set_number(option, names[index].name, optarg);
         }
+    }
+    if (fleet.options.key_length && fleet.options.sockets > SOCKETS_MAX / PLACES) {
+        fprintf(stderr, "coapgw-fleet: --sockets: at most %d with --psk\n", SOCKETS_MAX / PLACES);
+        exit(2);
     }
 }
 
@@ -182,6 +197,7 @@ int main(int argc, char **argv)
     parse_options(argc, argv);
     clock_start();
     devices_create();
+    secure_create();
     link_open();
     while (more) {
         if (!link_turn(4))

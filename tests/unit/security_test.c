@@ -184,6 +184,27 @@ static void no_buffer_costs_no_sequence(void **state)
 /* ---- addresses ---- */
 
 /* RFC 9146 6: a newer authentic record moves the association, and nothing else does. */
+/* What packets are steered by: with this number of workers it names this one, and with another one
+ * each of them as often. */
+static void ids_are_shared_by_other_numbers_of_workers(void **state)
+{
+    enum { IDS = 3000, SHARE = IDS / 3 };
+    struct bench *b = *state;
+    struct flow wire = bench_wire(1);
+    unsigned owners[3] = {0};
+
+    for (unsigned i = 0; i < IDS; i++) {
+        struct contact *c = security_contact_make(b->security, &wire, 0, ASSOCIATION_SERVER);
+
+        assert_non_null(c);
+        assert_int_equal(c->id[0] % 4, 3);
+        owners[c->id[0] % 3]++;
+        security_contact_end(b->security, c);
+    }
+    for (unsigned i = 0; i < 3; i++)
+        assert_in_range(owners[i], SHARE * 8 / 10, SHARE * 12 / 10);
+}
+
 static void follows_a_client_with_a_cid(void **state)
 {
     struct bench *b = *state;
@@ -653,6 +674,7 @@ int main(void)
         SMALL(more_records_than_a_burst_has),
         LARGE(room_is_less_than_without),
         SMALL(no_buffer_costs_no_sequence),
+        SMALL(ids_are_shared_by_other_numbers_of_workers),
         SMALL(follows_a_client_with_a_cid),
         SMALL(without_a_cid_the_address_holds),
         SMALL(icmp_errors_have_to_quote_a_record),
