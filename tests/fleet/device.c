@@ -59,7 +59,7 @@ static void new_token(struct watch *w)
     w->token[2] = (uint8_t)(w->generation >> 8);
     memcpy(w->token + 3, &chance, TOKEN_BYTES - 3);
     w->path = random_below(fleet.options.paths);
-    w->has_number = w->has_content = w->reset_next = false;
+    w->has_number = w->has_floor = w->has_content = w->reset_next = false;
 }
 
 /* Until the next registration it is over, and only remembered. */
@@ -69,6 +69,8 @@ static void end_relation(struct watch *w, enum past_how how)
 
     *p = (struct past){.token_length = w->token_length,
                        .how = (uint8_t)how,
+                       .has_number = w->has_number,
+                       .number = w->number,
                        .at = fleet.now,
                        .reset_at = how == PAST_RESET ? fleet.now : 0};
     memcpy(p->token, w->token, TOKEN_BYTES);
@@ -235,6 +237,7 @@ void devices_expire(struct timer *t)
 static void on_registered(struct device *d, struct watch *w, const struct message *m)
 {
     unsigned sends = d->sends;
+    bool newest;
 
     if (m->code != CODE_CONTENT || !message_has(m, SLOT_OBSERVE)) {
         fleet.refused += code_class(m->code) == 2;
@@ -251,8 +254,9 @@ static void on_registered(struct device *d, struct watch *w, const struct messag
     } else {
         fleet.refreshed++;
     }
-    judge_number(d, w, message_uint(m, SLOT_OBSERVE, 0), true, m->type == TYPE_ACK ? sends : 1);
-    judge_content(d, w, m);
+    newest =
+        judge_number(d, w, message_uint(m, SLOT_OBSERVE, 0), true, m->type == TYPE_ACK ? sends : 1);
+    judge_content(d, w, m, newest);
 }
 
 static void on_answer(struct device *d, const struct message *m)
@@ -335,12 +339,10 @@ static void on_notification(struct device *d, struct watch *w, const struct mess
     fleet.notifications++;
     fleet.confirmable += m->type == TYPE_CON;
     fleet.last_heard = fleet.now;
-    if (judge_is_late(d, w, m)) {
+    if (judge_is_late(w, m))
         fleet.late++;
-    } else {
-        judge_number(d, w, message_uint(m, SLOT_OBSERVE, 0), false, 1);
-        judge_content(d, w, m);
-    }
+    else
+        judge_content(d, w, m, judge_number(d, w, message_uint(m, SLOT_OBSERVE, 0), false, 1));
     settle_debt(w, m);
     if (w->reset_next && w->state == WATCH_ACTIVE && !d->request) {
         reject(d, m);
@@ -428,7 +430,6 @@ void device_receive(struct device *d, const uint8_t *data, size_t length)
     }
     switch (judge_mid(d, &m)) {
     case SEEN_NEW:
-        d->late = secure_is_late(d, &m);
         on_message(d, &m);
         break;
     case SEEN_AGAIN:

@@ -66,8 +66,10 @@ enum past_how {
 struct past {
     uint8_t token[TOKEN_BYTES];
     uint8_t token_length;
-    uint8_t how;       /* enum past_how */
-    uint8_t ignored;   /* Resets that did not end it */
+    uint8_t how;     /* enum past_how */
+    uint8_t ignored; /* Resets that did not end it */
+    bool has_number;
+    uint32_t number;   /* the last one */
     uint64_t at;       /* when it ended */
     uint64_t reset_at; /* when it was rejected last; 0: never */
 };
@@ -85,7 +87,9 @@ struct watch {
     bool has_number, has_content;
     bool reset_next; /* the next notification will be rejected */
     bool owed;       /* the gateway was restarted, and has not said anything since */
+    bool has_floor;
     uint32_t number, content;
+    uint32_t floor; /* the last number of before the last kill */
     uint64_t number_at, accepted_at;
     struct past past[PAST_COUNT];
     unsigned past_count;
@@ -105,9 +109,6 @@ struct device {
     uint8_t sends;
     bool acknowledged;
     bool mute; /* it hears, and says nothing any more */
-    bool late; /* the message that it hears now, see secure_is_late() */
-    bool has_newest;
-    uint16_t newest_mid; /* of the gateway's; over DTLS */
     uint32_t wait_us;
     uint64_t asked_at;
 };
@@ -247,9 +248,7 @@ bool secure_connect(const struct device *d);
 /* The device goes on from another port; false for one that cannot (RFC 9146). It sends something to
  * be found: a plain request, unless there is one under way that is going to be repeated. */
 bool secure_move(struct device *d);
-/* A message with a new message ID: what was sent first was lost on the way, since it went where the
- * device was before, or the gateway had no sequence number for it; what came meanwhile is newer. */
-bool secure_is_late(struct device *d, const struct message *m);
+bool secure_is_used(void);
 /* Something came to the place where it is. */
 bool secure_is_found(const struct device *d);
 /* What the store may not know: who was found in a new place from then on lets itself be found
@@ -284,12 +283,16 @@ enum judge_seen judge_mid(const struct device *d, const struct message *m);
 /* That message was answered with a Reset: so will be its repetitions. */
 void judge_mid_reset(const struct device *d, uint16_t mid);
 
-/* A number that came with a token; `answer`: to a registration, which was sent `sends` times. */
-void judge_number(const struct device *d, struct watch *w, uint32_t number, bool answer,
+/* A number that came with a token; `answer`: to a registration, which was sent `sends` times.
+ * Whether it is newer than all before it. */
+bool judge_number(const struct device *d, struct watch *w, uint32_t number, bool answer,
                   unsigned sends);
-/* A notification that is repeated after a newer one has come. */
-bool judge_is_late(const struct device *d, const struct watch *w, const struct message *m);
-void judge_content(const struct device *d, struct watch *w, const struct message *m);
+/* A notification over DTLS that is repeated after a newer one has come. What was sent first was
+ * lost on the way: it went where the device was before, or the gateway had no sequence number for
+ * it, as the store had not confirmed any after the restart. Over a restart, numbers do not go back.
+ */
+bool judge_is_late(const struct watch *w, const struct message *m);
+void judge_content(const struct device *d, struct watch *w, const struct message *m, bool newest);
 /* A notification for a relation that is over. */
 void judge_past(const struct device *d, struct watch *w, const struct message *m);
 

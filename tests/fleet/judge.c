@@ -126,21 +126,32 @@ void judge_mid_reset(const struct device *d, uint16_t mid)
 /* ---- numbers and states ---- */
 
 /* RFC 7641 3.4 */
+static bool is_above(uint32_t v1, uint32_t v2)
+{
+    return (v1 < v2 && v2 - v1 < 1u << 23) || (v1 > v2 && v1 - v2 > 1u << 23);
+}
+
 static bool is_newer(const struct watch *w, uint32_t v2)
 {
-    uint32_t v1 = w->number;
-
-    return (v1 < v2 && v2 - v1 < 1u << 23) || (v1 > v2 && v1 - v2 > 1u << 23) ||
-           fleet.now > w->number_at + NUMBER_LIFETIME;
+    return is_above(w->number, v2) || fleet.now > w->number_at + NUMBER_LIFETIME;
 }
 
-/* What was sent first is older than what has come meanwhile. */
-bool judge_is_late(const struct device *d, const struct watch *w, const struct message *m)
+/* With a number that is not above the last. */
+static bool is_old_repetition(const struct message *m, uint32_t last)
 {
-    return d->late && w->has_number && !is_newer(w, message_uint(m, SLOT_OBSERVE, 0));
+    return secure_is_used() && m->type == TYPE_CON && message_has(m, SLOT_OBSERVE) &&
+           !is_above(last, message_uint(m, SLOT_OBSERVE, 0));
 }
 
-void judge_number(const struct device *d, struct watch *w, uint32_t number, bool answer,
+bool judge_is_late(const struct watch *w, const struct message *m)
+{
+    uint32_t number = message_uint(m, SLOT_OBSERVE, 0);
+
+    return w->has_number && number != w->number && is_old_repetition(m, w->number) &&
+           (!w->has_floor || is_above(w->floor, number));
+}
+
+bool judge_number(const struct device *d, struct watch *w, uint32_t number, bool answer,
                   unsigned sends)
 {
     double age = (double)(fleet.now - w->number_at) / 1e6;
@@ -157,14 +168,15 @@ void judge_number(const struct device *d, struct watch *w, uint32_t number, bool
             judge_complain(d, VIOLATION_number_back, "path %u: %u after %u, %.3f s%s", w->path,
                            number, w->number, age, answer ? ", in an answer" : "");
         }
-        return;
+        return false;
     }
     w->has_number = true;
     w->number = number;
     w->number_at = fleet.now;
+    return true;
 }
 
-void judge_content(const struct device *d, struct watch *w, const struct message *m)
+void judge_content(const struct device *d, struct watch *w, const struct message *m, bool newest)
 {
     char text[32] = "";
     unsigned path, content;
@@ -175,7 +187,7 @@ void judge_content(const struct device *d, struct watch *w, const struct message
         judge_complain(d, VIOLATION_content_wrong, "path %u: \"%s\"", w->path, text);
         return;
     }
-    if (w->has_content && content < w->content && w->has_number && w->number_at == fleet.now)
+    if (w->has_content && content < w->content && newest)
         judge_complain(d, VIOLATION_content_back, "path %u: state %u after %u", w->path, content,
                        w->content);
     if (w->has_content && content < w->content)
@@ -234,6 +246,8 @@ void judge_gateway_down(void)
         struct watch *w = &fleet.watches[i];
         const struct device *d = &fleet.devices[w->device];
 
+        w->has_floor = w->has_number;
+        w->floor = w->number;
         /* Some go on with what they do, and meet the restart in the midst of it. The answer to who
          * asks tells the state as well as a notification. */
         if (w->state != WATCH_ACTIVE || w->owed || d->mute || (d->request && d->slot == w->slot) ||
@@ -266,7 +280,7 @@ void judge_past(const struct device *d, struct watch *w, const struct message *m
         return;
     }
     if (p->how == PAST_CANCELLED && !p->reset_at && fleet.now - p->at > fleet.options.grace_us) {
-        if (d->late)
+        if (p->has_number && is_old_repetition(m, p->number))
             fleet.late++;
         else if (is_excused(p->at))
             fleet.excused++;

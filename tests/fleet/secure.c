@@ -14,13 +14,11 @@
 #define IDENTITY_MAX  24
 #define CID_LENGTHS   4 /* that devices ask for: 0 to 3 bytes */
 #define EPOCH_SHIFT   48
-#define TRANSMIT_WAIT (93 * SECOND) /* RFC 7252 4.8.2 */
 
 struct secure {
     struct timer timer; /* of the handshake */
     struct peer peer;
     struct spans taken; /* numbers of the records that came: epoch and sequence number */
-    uint64_t missed_at; /* something came to a place that it had left; 0: never */
     uint64_t found_at;  /* when something came to this place first; 0: not yet */
     uint32_t refused;   /* by the peer, when it was looked at last */
     uint8_t place;
@@ -140,10 +138,9 @@ static void judge_state(struct secure *s)
 }
 
 /* Nobody is there; the gateway must know after a while of records from the new place. */
-static void judge_old_place(struct secure *s)
+static void judge_old_place(const struct secure *s)
 {
     fleet.left_behind++;
-    s->missed_at = fleet.now;
     if (s->found_at && fleet.now - s->found_at > fleet.options.grace_us)
         judge_complain(device_of(s), VIOLATION_address_left, "%.3f s after it was found",
                        (double)(fleet.now - s->found_at) / 1e6);
@@ -219,18 +216,9 @@ bool secure_move(struct device *d)
     return true;
 }
 
-bool secure_is_late(struct device *d, const struct message *m)
+bool secure_is_used(void)
 {
-    const struct secure *s = secures ? secure_of(d) : NULL;
-    bool behind = d->has_newest && (int16_t)(m->mid - d->newest_mid) < 0;
-
-    if (!s)
-        return false;
-    if (!behind)
-        d->newest_mid = m->mid;
-    d->has_newest = true;
-    return m->type == TYPE_CON &&
-           (behind || (s->missed_at && fleet.now - s->missed_at < TRANSMIT_WAIT));
+    return secures;
 }
 
 bool secure_is_found(const struct device *d)
