@@ -281,7 +281,7 @@ struct config_limits {
     uint32_t async;            /* requests that modules answer later */
     uint32_t module_slow_us;   /* a handler that takes longer is counted and named */
     uint32_t associations;     /* over DTLS, all workers together; divided among them */
-    uint32_t handshakes;       /* under way; a ClientHello beyond is not answered */
+    uint32_t handshakes;       /* of each worker; a ClientHello beyond is not answered */
 };
 
 struct config {

@@ -9,9 +9,12 @@
 
 #include <openssl/crypto.h>
 
+/* Credentials that were replaced, and may be in use still. */
+#define RETIRED_MAX 8
+
 struct renewal {
     const struct config *config;
-    struct credentials *credentials;
+    struct credentials *credentials, *retired[RETIRED_MAX];
     struct rte_mempool *parcels; /* NULL: no worker runs yet */
     uint8_t secret[CREDENTIALS_SECRET_BYTES];
     bool pending[CONFIG_WORKERS_MAX]; /* no parcel was free */
@@ -49,12 +52,34 @@ static void discard(struct renewal *r, struct parcel *parcel)
     parcel_free(r->parcels, parcel);
 }
 
+/* A worker would be held up that dropped a million keys as the last one: that is done here. */
+static void drop_unused(struct renewal *r)
+{
+    for (unsigned i = 0; i < RETIRED_MAX; i++)
+        if (r->retired[i] && credentials_is_last(r->retired[i])) {
+            credentials_drop(r->retired[i]);
+            r->retired[i] = NULL;
+        }
+}
+
+static void retire(struct renewal *r, struct credentials *credentials)
+{
+    for (unsigned i = 0; i < RETIRED_MAX; i++)
+        if (!r->retired[i]) {
+            r->retired[i] = credentials;
+            return;
+        }
+    credentials_drop(credentials);
+}
+
 void renewal_destroy(struct renewal *r)
 {
     if (!r)
         return;
     for (unsigned i = 0; i < CONFIG_WORKERS_MAX; i++)
         discard(r, atomic_exchange(&r->to[i], NULL));
+    for (unsigned i = 0; i < RETIRED_MAX; i++)
+        credentials_drop(r->retired[i]);
     credentials_drop(r->credentials);
     OPENSSL_cleanse(r, sizeof(*r));
     free(r);
@@ -94,7 +119,8 @@ int renewal_run(struct renewal *r, FILE *out)
         fputs("coapgw: the credentials stay as they were\n", out);
         return -EINVAL;
     }
-    credentials_drop(r->credentials);
+    drop_unused(r);
+    retire(r, r->credentials);
     r->credentials = next;
     for (unsigned i = 0; i < r->config->workers && r->parcels; i++)
         post(r, i);
@@ -111,6 +137,7 @@ void renewal_tick(struct renewal *r, uint64_t unix_s)
     if (!r)
         return;
     credentials_set_time(r->credentials, unix_s);
+    drop_unused(r);
     for (unsigned i = 0; i < r->config->workers && r->parcels; i++)
         if (r->pending[i])
             post(r, i);

@@ -35,7 +35,7 @@ void renewal_start(struct renewal *r, struct rte_mempool *parcels);
 int renewal_run(struct renewal *r, FILE *out);
 
 /* To be called about once a second: keys of tickets are turned over by the time of day, and what
- * could not be handed over is tried again. */
+ * could not be handed over is tried again; and credentials that nobody uses any more are freed. */
 void renewal_tick(struct renewal *r, uint64_t unix_s);
 
 /* The worker's side, as lcore_office.take(); `context` is a struct renewal, or NULL. */

@@ -181,6 +181,11 @@ void credentials_drop(struct credentials *credentials)
         free_all(credentials);
 }
 
+bool credentials_is_last(const struct credentials *credentials)
+{
+    return atomic_load_explicit(&credentials->users, memory_order_acquire) == 1;
+}
+
 /* ---- loading ---- */
 
 static void say(struct complaints *c, const char *why)

@@ -41,6 +41,9 @@ bool credentials_wanted(const struct config *config);
 struct credentials *credentials_take(struct credentials *credentials);
 void credentials_drop(struct credentials *credentials);
 
+/* True when the caller is the only user. */
+bool credentials_is_last(const struct credentials *credentials);
+
 /* How many pre-shared keys and certificates (own ones and CAs) it has, for operators. */
 struct credentials_count {
     uint64_t identities;

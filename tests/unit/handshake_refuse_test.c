@@ -347,6 +347,68 @@ static void key_never_comes(void **state)
     SSL_CTX_free(side.context);
 }
 
+/* ---- what it may take ---- */
+
+#define LARGEST   16384u         /* of a message */
+#define KEPT_MOST (256u * 1024u) /* by OpenSSL, for one handshake: what coapgw.yaml says */
+
+/* The first byte of a client's message, as a fragment (RFC 6347 4.2.3). */
+static void write_fragment(struct packet *p, uint8_t type, unsigned number, unsigned whole)
+{
+    uint8_t bytes[26] = {22, 0xfe, 0xfd};
+
+    bytes[9] = 1; /* the record's number, and its length */
+    bytes[10] = bytes[18] = (uint8_t)number;
+    bytes[12] = 13;
+    bytes[13] = type;
+    bytes[15] = (uint8_t)(whole >> 8);
+    bytes[16] = (uint8_t)whole;
+    bytes[24] = 1;
+    p->to = SERVER;
+    p->length = sizeof(bytes);
+    memcpy(p->bytes, bytes, sizeof(bytes));
+}
+
+/* A client that begins as many and as large messages as it can, and ends none. */
+static void what_a_peer_can_have_kept_is_bounded(void **state)
+{
+    struct credentials_side sides[] = {
+        psk_side(CIPHERS_PSK),
+        {.context = make_context(CIPHERS_CERT, &server_own, &ca, SSL_VERIFY_PEER)},
+    };
+    SSL_CTX *peers[] = {psk_peer(CIPHERS_PSK),
+                        make_context(CIPHERS_CERT, &server_own, &ca, SSL_VERIFY_PEER)};
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        struct end *server = &net.ends[SERVER];
+        struct packet p;
+        long kept;
+
+        net_begin(&net);
+        openssl_end(&net, CLIENT, peers[i]);
+        server->side = &sides[i];
+        openssl_work(&net.ends[CLIENT]);
+        for (unsigned n = 0; n < 3 && net.head != net.tail; n++) /* ClientHello, twice */
+            net_step(&net);
+        for (unsigned number = i ? 2 : 3; number < 40; number++) {
+            write_fragment(&p, number == 2 ? 11 : 16, number, LARGEST);
+            ours_work(server, &p);
+        }
+        assert_int_equal(handshake_state(server->h), HANDSHAKE_GOING);
+        kept = live_bytes;
+        handshake_free(server->h);
+        server->h = NULL;
+        kept -= live_bytes;
+        assert_in_range(kept, 10 * LARGEST, KEPT_MOST);
+        net_end(&net);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        SSL_CTX_free(peers[i]);
+        SSL_CTX_free(sides[i].context);
+    }
+}
+
 /* ---- nothing is left ---- */
 
 /* One handshake that is left alone after so many datagrams, or fails. */
@@ -413,10 +475,15 @@ static void nothing_is_left(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(wrong_keys),          cmocka_unit_test(wrong_keys_as_client),
-        cmocka_unit_test(client_certificates), cmocka_unit_test(server_certificates),
-        cmocka_unit_test(nothing_in_common),   cmocka_unit_test(too_many),
-        cmocka_unit_test(key_never_comes),     cmocka_unit_test(nothing_is_left),
+        cmocka_unit_test(wrong_keys),
+        cmocka_unit_test(wrong_keys_as_client),
+        cmocka_unit_test(client_certificates),
+        cmocka_unit_test(server_certificates),
+        cmocka_unit_test(nothing_in_common),
+        cmocka_unit_test(too_many),
+        cmocka_unit_test(key_never_comes),
+        cmocka_unit_test(nothing_is_left),
+        cmocka_unit_test(what_a_peer_can_have_kept_is_bounded),
     };
 
     /* Before OpenSSL has allocated anything. */

@@ -127,6 +127,31 @@ static void test_run(void **state)
     config_free(config);
 }
 
+/* It takes a while to free them: no worker does that. */
+static void test_freed_here(void **state)
+{
+    struct config *config = make_config(true);
+    struct credentials *old;
+    struct renewal *r;
+
+    (void)state;
+    write_keys(3);
+    r = create(config);
+    renewal_start(r, pool);
+    for (unsigned i = 0; i < 12; i++) {
+        old = credentials_take(renewal_credentials(r)); /* a worker's */
+        assert_int_equal(run(r), 0);
+        renewal_tick(r, 1000 + i);
+        assert_false(credentials_is_last(old));
+        credentials_drop(old);
+        assert_true(credentials_is_last(old)); /* it is there still */
+        (void)count_taken(r, 0);
+        (void)count_taken(r, 1);
+    }
+    renewal_destroy(r);
+    config_free(config);
+}
+
 static void test_wrong(void **state)
 {
     struct config *config = make_config(true);
@@ -284,9 +309,10 @@ static void test_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_run),         cmocka_unit_test(test_wrong),
-        cmocka_unit_test(test_slow_worker), cmocka_unit_test(test_later),
-        cmocka_unit_test(test_nothing),     cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_run),        cmocka_unit_test(test_wrong),
+        cmocka_unit_test(test_freed_here), cmocka_unit_test(test_slow_worker),
+        cmocka_unit_test(test_later),      cmocka_unit_test(test_nothing),
+        cmocka_unit_test(test_threads),
     };
     int failed, fd = mkstemp(path);
 
