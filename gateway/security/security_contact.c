@@ -17,6 +17,10 @@
 /* The part of the handshakes that only those with origins may have, where there are any. */
 #define RESERVED_DIVISOR 8u
 
+/* A client that has said nothing for so long may lose its place to another one: it has repeated
+ * what it said three times by then, or is gone (RFC 6347 4.2.4.1). */
+#define SILENT_US UINT64_C(8000000)
+
 /* ---- contacts ---- */
 
 struct contact *security_contact_of(const struct security *s, const struct flow *wire,
@@ -59,16 +63,35 @@ static bool is_kept_back(const struct security *s, enum association_role role)
     return role == ASSOCIATION_SERVER && pool_used(&s->contacts) >= s->contacts.capacity - spare;
 }
 
+/* A client's that has been silent for long; POOL_NONE: there is none. */
+static uint32_t find_silent(const struct security *s)
+{
+    uint32_t index = s->waiting.head;
+
+    return index != POOL_NONE && contact_at(s, index)->heard_us + SILENT_US <= s->now ? index
+                                                                                      : POOL_NONE;
+}
+
 /* One that is done gives its place to one that begins: its peer has nothing to complain of until
- * now. */
+ * now. Otherwise a silent one does: nobody keeps all others out by so many ClientHellos. */
 static struct contact *take_contact(struct security *s, enum association_role role)
 {
     struct contact *c = is_kept_back(s, role) ? NULL : pool_get(&s->contacts);
+    uint32_t victim = s->lingering.head;
 
-    if (c || s->lingering.head == POOL_NONE)
+    if (c)
         return c;
-    security_contact_end(s, contact_at(s, s->lingering.head));
+    if (victim == POOL_NONE && (victim = find_silent(s)) != POOL_NONE)
+        s->setup.counters->dtls_handshakes_failed++;
+    if (victim == POOL_NONE)
+        return NULL;
+    security_contact_end(s, contact_at(s, victim));
     return pool_get(&s->contacts);
+}
+
+static bool is_waiting(const struct contact *c)
+{
+    return c->role == ASSOCIATION_SERVER && c->association == POOL_NONE;
 }
 
 struct contact *security_contact_make(struct security *s, const struct flow *wire, uint16_t place,
@@ -87,6 +110,9 @@ struct contact *security_contact_make(struct security *s, const struct flow *wir
     s->serials[pool_index(&s->contacts, c)] = c->serial;
     c->place = place;
     c->role = (uint8_t)role;
+    c->heard_us = s->now;
+    if (is_waiting(c))
+        list_push_back(&s->waiting, &s->contacts, BY_AGE, pool_index(&s->contacts, c));
     timer_init(&c->timer, TIMER_HANDSHAKE);
     places_add(&s->contacts_by_wire, places_hash_flow(&s->associations.key, wire),
                pool_index(&s->contacts, c));
@@ -98,6 +124,27 @@ void security_contact_rest(struct security *s, struct contact *c)
     if (c->working)
         list_remove(&s->work, &s->contacts, BY_WORK, pool_index(&s->contacts, c));
     c->working = false;
+}
+
+void security_contact_heard(struct security *s, struct contact *c)
+{
+    uint32_t index = pool_index(&s->contacts, c);
+
+    if (!is_waiting(c))
+        return;
+    c->heard_us = s->now;
+    list_remove(&s->waiting, &s->contacts, BY_AGE, index);
+    list_push_back(&s->waiting, &s->contacts, BY_AGE, index);
+}
+
+void security_contact_done(struct security *s, struct contact *c, uint32_t association)
+{
+    uint32_t index = pool_index(&s->contacts, c);
+
+    if (is_waiting(c))
+        list_remove(&s->waiting, &s->contacts, BY_AGE, index);
+    c->association = association;
+    list_push_back(&s->lingering, &s->contacts, BY_AGE, index);
 }
 
 void security_contact_end(struct security *s, struct contact *c)
@@ -113,6 +160,8 @@ void security_contact_end(struct security *s, struct contact *c)
 
         a->contact = POOL_NONE;
         list_remove(&s->lingering, &s->contacts, BY_AGE, index);
+    } else if (is_waiting(c)) {
+        list_remove(&s->waiting, &s->contacts, BY_AGE, index);
     }
     if (c->handshake)
         handshake_free(c->handshake);
@@ -138,6 +187,7 @@ void security_queue(struct security *s, struct contact *c, const uint8_t *data, 
     if (!c->working)
         list_push_back(&s->work, &s->contacts, BY_WORK, pool_index(&s->contacts, c));
     c->working = true;
+    security_contact_heard(s, c);
 }
 
 /* The oldest one, into s->datagram. Its length. */
@@ -168,7 +218,7 @@ int security_contacts_init(struct security *s)
     struct handshakes_setup setup = {.max = max, .ops = {.context = s, .send = send_flight}};
     int err;
 
-    s->work = s->lingering = LIST_NONE;
+    s->work = s->lingering = s->waiting = LIST_NONE;
     if (RAND_bytes(setup.seed, sizeof(setup.seed)) != 1)
         return -EIO;
     if ((err = pool_init(&s->contacts, sizeof(struct contact), max)) ||

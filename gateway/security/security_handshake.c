@@ -10,7 +10,6 @@
 #include "gateway/security/security_parts.h"
 
 #define BY_WORK offsetof(struct contact, by_work)
-#define BY_AGE  offsetof(struct contact, by_age)
 
 /* ---- the beginning ---- */
 
@@ -154,8 +153,7 @@ static struct association *establish(struct security *s, struct contact *c,
     fill(a, c, outcome);
     a->seen_us = a->opened_us = s->now;
     a->contact = pool_index(&s->contacts, c);
-    c->association = association_index(&s->associations, a);
-    list_push_back(&s->lingering, &s->contacts, BY_AGE, a->contact);
+    security_contact_done(s, c, association_index(&s->associations, a));
     (void)aead_prepare(s->aead, (enum suite)a->suite); /* without it it is slower */
     wheel_arm(s->setup.wheel, &a->idle, s->now + s->setup.config->security.idle_us);
     s->setup.counters->associations_opened++;
@@ -285,6 +283,7 @@ static unsigned step(struct security *s, struct contact *c)
     size_t left;
     int err;
 
+    security_contact_heard(s, c); /* nor does it lose its place by what it does */
     if (!c->handshake && (err = security_begin(s, c))) {
         security_fail(s, c, err, "it cannot be begun");
         return 1;
@@ -317,6 +316,7 @@ void security_take_key(struct security *s, uint64_t cookie, int error, const uin
         return;
     }
     wire = c->wire;
+    security_contact_heard(s, c);
     state = handshake_give_key(c->handshake, key, error ? 0 : length, s->now);
     security_settle(s, c, state);
     if (state == HANDSHAKE_DONE)

@@ -37,7 +37,7 @@ struct contact {
     uint8_t id[ASSOCIATION_ID_BYTES]; /* of the association that it will be */
     struct credentials *credentials;  /* that it was begun with: a reference */
     struct handshake *handshake;      /* NULL: not one of its datagrams has been worked on */
-    uint64_t begun_us;
+    uint64_t begun_us, heard_us;      /* the latter: of a client's: when something of it was seen */
     const char
         *server_name;  /* of ours to an origin, until it has begun; NULL: the configured one */
     uint64_t until_us; /* of ours to an origin: how long an answer is waited for */
@@ -86,6 +86,7 @@ struct security {
     struct pool contacts;
     struct places contacts_by_wire;
     struct list work;          /* contacts with datagrams to be worked on */
+    struct list waiting;       /* those of clients that are not done, by when they were heard */
     struct list lingering;     /* those that are done, oldest first */
     uint32_t serial, *serials; /* the last one; of each contact by index, 0: it is not in use */
     struct chunks chunks;      /* their datagrams */
@@ -168,7 +169,7 @@ unsigned security_say_farewell(struct security *s);
 int security_contacts_init(struct security *s);
 void security_contacts_fini(struct security *s);
 
-/* NULL when all are in use, and none of them is done. */
+/* NULL when all are in use, and none of them is done, or silent for long. */
 struct contact *security_contact_make(struct security *s, const struct flow *wire, uint16_t place,
                                       enum association_role role);
 
@@ -178,6 +179,10 @@ struct contact *security_contact_of(const struct security *s, const struct flow 
 /* Lets a datagram wait for its turn. */
 void security_queue(struct security *s, struct contact *c, const uint8_t *data, size_t length);
 void security_contact_end(struct security *s, struct contact *c);
+/* Something of it is seen. */
+void security_contact_heard(struct security *s, struct contact *c);
+/* It is done: it lingers. */
+void security_contact_done(struct security *s, struct contact *c, uint32_t association);
 /* The oldest datagram that waits, into s->datagram. Its length. */
 uint16_t security_unqueue(struct security *s, struct contact *c);
 /* Takes it out of the list of those that have something to do. */

@@ -488,6 +488,51 @@ static size_t write_hello(uint8_t out[HELLO_BYTES + 255], const uint8_t *cookie,
     return whole;
 }
 
+/* A client begins a handshake and is not heard of any more. */
+static void greet_from(struct bench *b, uint32_t client)
+{
+    uint8_t hello[HELLO_BYTES + 255];
+    struct flow wire = bench_wire(client);
+
+    b->sent_count = 0;
+    bench_receive(b, &wire, hello, write_hello(hello, NULL, 0));
+    assert_int_equal(b->sent[0].length, HELLO_VERIFY_BYTES);
+    bench_receive(b, &wire, hello,
+                  write_hello(hello, b->sent[0].bytes + HELLO_VERIFY_BYTES - HELLO_COOKIE_BYTES,
+                              HELLO_COOKIE_BYTES));
+}
+
+static bool has_contact(const struct bench *b, uint32_t client)
+{
+    struct flow wire = bench_wire(client);
+
+    return security_contact_of(b->security, &wire,
+                               places_hash_flow(&b->security->associations.key, &wire));
+}
+
+/* When all places are taken by clients that are silent, the longest silent one's goes. */
+static void silent_clients_keep_nobody_out(void **state)
+{
+    struct bench *b = *state;
+
+    for (uint32_t client = 1; client <= 5; client++, b->now += 100000)
+        greet_from(b, client);
+    assert_int_equal(b->counters.dtls_handshakes_refused, 1);
+    b->now += 6000000;
+    greet_from(b, 1); /* heard again */
+    b->now += 2000000;
+    greet_from(b, 5);
+    assert_true(has_contact(b, 5) && has_contact(b, 1));
+    assert_false(has_contact(b, 2));
+    assert_int_equal(b->counters.dtls_handshakes_failed, 1);
+    greet_from(b, 6);
+    greet_from(b, 7);
+    assert_false(has_contact(b, 3) || has_contact(b, 4));
+    greet_from(b, 8); /* none is silent for so long */
+    assert_int_equal(b->counters.dtls_handshakes_refused, 2);
+    assert_int_equal(pool_used(&b->security->contacts), 4);
+}
+
 /* Nothing would ever end it: neither work nor a timer is due. */
 static void a_handshake_without_room_for_its_hello_is_none(void **state)
 {
@@ -686,6 +731,7 @@ int main(void)
         SMALL(delivering_may_end_it),
         SMALL(what_is_older_than_the_proof_is_refused),
         SMALL(a_handshake_without_room_for_its_hello_is_none),
+        SMALL(silent_clients_keep_nobody_out),
         SMALL(idle_ones_end),
         SMALL(noise_keeps_nothing_alive),
         SMALL(the_longest_idle_one_makes_room),
