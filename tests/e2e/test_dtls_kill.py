@@ -125,7 +125,8 @@ def test_kill(tmp_path, kill, capsys):
                   f"by a NON; at the end {report['active']} in the store and with the last state; "
                   f"{report['accepted']} accepted, {report['refreshed']} again, "
                   f"{report['cancelled']} cancelled, {report['rejected']} rejected "
-                  f"({report['excused']} excused), {report['notifications']} notifications; "
+                  f"({report['excused']} excused), {report['notifications']} notifications, "
+                  f"{report['late']} of them repeated after newer ones; "
                   f"{report['gave_up']} requests without an answer; answers {report['codes']}")
     assert report["handshakes"] == DEVICES
     assert report["records"] > report["notifications"]
