@@ -152,7 +152,9 @@ static void serve_request(struct messaging *m, struct session *s, const struct m
     }
     if (__builtin_expect(!s->proven && s->flow.transport == TRANSPORT_DTLS, 0) &&
         !code_is_safe(msg->code)) {
-        reply_challenge(m, &rq);
+        /* A former process may have carried it out, and the client would send it anew. */
+        if (!request_is_former(m, &rq))
+            reply_challenge(m, &rq);
         return;
     }
     m->ops.request(m->ops.context, &rq);

@@ -165,6 +165,11 @@ struct request {
  * is simply answered again, and needs no memory. */
 bool request_admit(struct messaging *m, struct request *rq, bool pure);
 
+/* True for one that a process before this one has had, as the journal says, and whose second
+ * execution has another effect than the first (RFC 7252 4.5): it has been answered then, and nobody
+ * can say that it had no effect. request_admit() looks itself. */
+bool request_is_former(struct messaging *m, const struct request *rq);
+
 /* An answer being written: add options and payload to `encoder`, then reply_end(). */
 struct reply {
     struct encoder encoder;

@@ -119,21 +119,32 @@ static void refuse_former(struct messaging *m, const struct request *rq)
                "the gateway was restarted: it is not known whether this was carried out");
 }
 
-/* With a journal. False when the request has been done with: it may have been executed before. */
-static bool admit_once(struct messaging *m, const struct request *rq)
+bool request_is_former(struct messaging *m, const struct request *rq)
 {
     const struct message *msg = rq->message;
     const struct flow *flow = &rq->session->flow;
-    uint64_t name = journal_flow(m->journal, flow, &m->config->locals[flow->local].address);
 
-    if (journal_knows(m->journal, name, msg->mid, m->now)) {
-        refuse_former(m, rq);
+    if (!m->journal || !adds_up(msg) ||
+        !journal_knows(m->journal,
+                       journal_flow(m->journal, flow, &m->config->locals[flow->local].address),
+                       msg->mid, m->now))
         return false;
-    }
-    journal_note(
-        &m->noted[rq->dedup], name,
-        journal_stamp(m->now, msg->mid, msg->type == TYPE_CON ? JOURNAL_CON : JOURNAL_NON));
+    refuse_former(m, rq);
     return true;
+}
+
+/* With a journal: it is noted, so that a later process knows it. */
+static void note(struct messaging *m, const struct request *rq)
+{
+    const struct message *msg = rq->message;
+    const struct flow *flow = &rq->session->flow;
+
+    if (!m->journal || !adds_up(msg))
+        return;
+    journal_note(
+        &m->noted[rq->dedup],
+        journal_flow(m->journal, flow, &m->config->locals[flow->local].address),
+        journal_stamp(m->now, msg->mid, msg->type == TYPE_CON ? JOURNAL_CON : JOURNAL_NON));
 }
 
 bool request_admit(struct messaging *m, struct request *rq, bool pure)
@@ -164,8 +175,10 @@ bool request_admit(struct messaging *m, struct request *rq, bool pure)
         reply_busy(m, rq, "too many recent requests");
         return false;
     }
-    if (m->journal && !safe && adds_up(msg) && !admit_once(m, rq))
+    if (!safe && request_is_former(m, rq))
         return false;
+    if (!safe)
+        note(m, rq);
     m->counters->requests++;
     return true;
 }
