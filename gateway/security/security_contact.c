@@ -147,14 +147,14 @@ void security_contact_done(struct security *s, struct contact *c, uint32_t assoc
     list_push_back(&s->lingering, &s->contacts, BY_AGE, index);
 }
 
-void security_contact_end(struct security *s, struct contact *c)
+/* All but the timer's place in the wheel. */
+static void release(struct security *s, struct contact *c)
 {
     uint32_t index = pool_index(&s->contacts, c);
 
     security_contact_rest(s, c);
     for (unsigned i = 0; i < c->queued; i++)
         chunks_free(&s->chunks, c->queue[i].chunk);
-    wheel_cancel(s->setup.wheel, &c->timer);
     if (c->association != POOL_NONE) {
         struct association *a = pool_at(&s->associations.pool, c->association);
 
@@ -169,6 +169,12 @@ void security_contact_end(struct security *s, struct contact *c)
     s->serials[index] = 0;
     places_remove(&s->contacts_by_wire, places_hash_flow(&s->associations.key, &c->wire), index);
     pool_put_at(&s->contacts, index);
+}
+
+void security_contact_end(struct security *s, struct contact *c)
+{
+    wheel_cancel(s->setup.wheel, &c->timer);
+    release(s, c);
 }
 
 /* ---- datagrams that wait ---- */
@@ -233,13 +239,14 @@ int security_contacts_init(struct security *s)
     return s->handshakes ? 0 : -ENOMEM;
 }
 
+/* The wheel is left alone: what else is armed in it may be gone already. */
 void security_contacts_fini(struct security *s)
 {
     for (uint32_t i = 0; s->contacts_by_wire.slots && i <= s->contacts_by_wire.mask;) {
         uint32_t place = s->contacts_by_wire.slots[i].place;
 
         if (place)
-            security_contact_end(s, contact_at(s, place - 1)); /* another one may move up here */
+            release(s, contact_at(s, place - 1)); /* another one may move up here */
         else
             i++;
     }

@@ -706,6 +706,24 @@ static int begin_large(void **state)
     return bench_begin(state, 100);
 }
 
+/* What else was armed may be gone by then, and its memory with it. */
+static void the_end_leaves_the_wheel_alone(void **state)
+{
+    struct bench *b = *state;
+    struct flow wire = bench_wire(1);
+    struct contact *c = security_contact_make(b->security, &wire, 0, ASSOCIATION_SERVER);
+    struct timer gone = {.kind = TIMER_HANDSHAKE};
+
+    assert_non_null(c);
+    wheel_arm(&b->wheel, &gone, b->now + 5000);
+    wheel_arm(&b->wheel, &c->timer, b->now + 5000);
+    gone.link = NULL;
+    security_destroy(b->security);
+    b->security = NULL;
+    assert_null(gone.link);
+    assert_int_equal(b->wheel.armed, 2);
+}
+
 #define SMALL(test) cmocka_unit_test_setup_teardown(test, begin, bench_end)
 #define LARGE(test) cmocka_unit_test_setup_teardown(test, begin_large, bench_end)
 
@@ -739,6 +757,7 @@ int main(void)
         SMALL(a_new_association_takes_the_place_of_the_old_one),
         SMALL(all_are_told_at_the_end),
         SMALL(what_the_store_keeps_is_not_told),
+        SMALL(the_end_leaves_the_wheel_alone),
         cmocka_unit_test(an_association_is_small),
     };
 
