@@ -85,7 +85,12 @@ static void handed(struct stage *s, unsigned from, const struct parcel *parcel)
         f->handed(f, from, parcel);
 }
 
-static const struct stage_cast cast = {emitted, delivered, arrived, told, room, handed};
+static const struct stage_cast cast = {.emitted = emitted,
+                                       .delivered = delivered,
+                                       .arrived = arrived,
+                                       .told = told,
+                                       .room = room,
+                                       .handed = handed};
 
 /* ---- start and end ---- */
 

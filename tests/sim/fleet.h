@@ -108,6 +108,8 @@ struct node_handler {
     void (*ended)(struct node *n, const struct flow *flow, uint64_t cookie, enum node_end how);
     /* A RST that belongs to no CON: to a NON, perhaps. */
     void (*reset)(struct node *n, const struct flow *flow, uint16_t mid);
+    /* In place of the network. */
+    void (*transmit)(struct node *n, const struct flow *flow, const uint8_t *data, size_t length);
 };
 
 struct node_sent;
@@ -184,6 +186,8 @@ struct device {
     uint64_t next_cookie;
     /* A response that no caller waits for. False rejects it. NULL: all are rejected. */
     bool (*unasked)(struct device *d, const struct message *m);
+    /* See struct node_handler. */
+    void (*transmit)(struct node *n, const struct flow *flow, const uint8_t *data, size_t length);
     void *owner;
 };
 
@@ -251,6 +255,7 @@ int balance_run(uint64_t seed, bool trace);
 int restart_run(uint64_t seed, bool trace);
 int resources_run(uint64_t seed, bool trace);
 int once_run(uint64_t seed, bool trace);
+int dtls_run(uint64_t seed, bool trace);
 int twice_run(uint64_t seed, bool trace); /* the same without a journal: it must fail */
 
 #endif

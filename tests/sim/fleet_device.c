@@ -61,7 +61,18 @@ static void on_end(struct node *n, const struct flow *flow, uint64_t cookie, enu
         }
 }
 
-static const struct node_handler handler = {.response = on_response, .ended = on_end};
+static void on_transmit(struct node *n, const struct flow *flow, const uint8_t *data, size_t length)
+{
+    struct device *d = n->owner;
+
+    if (d->transmit)
+        d->transmit(n, flow, data, length);
+    else
+        stage_send(n->stage, 0, flow, data, length);
+}
+
+static const struct node_handler handler = {
+    .response = on_response, .ended = on_end, .transmit = on_transmit};
 
 void device_init(struct device *d, struct fleet *f, void *owner)
 {

@@ -73,6 +73,14 @@ uint16_t node_mid(struct node *n)
 
 /* ---- sending ---- */
 
+static void transmit(struct node *n, const struct flow *flow, const uint8_t *data, size_t length)
+{
+    if (n->handler->transmit)
+        n->handler->transmit(n, flow, data, length);
+    else
+        stage_send(n->stage, 0, flow, data, length);
+}
+
 static struct node_sent **find_id(struct node *n, uint64_t id)
 {
     struct node_sent **at = &n->sent;
@@ -114,7 +122,7 @@ static void on_timer(struct stage *s, void *who, uint64_t id)
     }
     sent->sends++;
     sent->timeout *= 2;
-    stage_send(s, 0, &sent->flow, sent->data, sent->length);
+    transmit(n, &sent->flow, sent->data, sent->length);
     stage_at(s, s->now + sent->timeout, on_timer, n, id);
 }
 
@@ -125,7 +133,7 @@ void node_send(struct node *n, const struct flow *flow, const uint8_t *data, siz
 
     if (n->down)
         return;
-    stage_send(n->stage, 0, flow, data, length);
+    transmit(n, flow, data, length);
     if ((data[0] >> 4 & 3) != TYPE_CON)
         return;
     sent = malloc(sizeof(*sent) + length);
@@ -247,7 +255,7 @@ void node_answer(struct node *n, const struct flow *flow, uint16_t request_mid, 
     h->answer = malloc(length);
     memcpy(h->answer, data, length);
     h->length = (uint16_t)length;
-    stage_send(n->stage, 0, flow, data, length);
+    transmit(n, flow, data, length);
 }
 
 void node_answer_empty(struct node *n, const struct flow *flow, uint16_t request_mid)
@@ -291,7 +299,7 @@ static void receive_new(struct node *n, const struct flow *flow, const struct me
 
     if (h) {
         if (h->length)
-            stage_send(n->stage, 0, flow, h->answer, h->length);
+            transmit(n, flow, h->answer, h->length);
         return;
     }
     remember(n, flow, m->mid);

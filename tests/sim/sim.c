@@ -7,6 +7,7 @@
  *   vault.c    the store that they write through
  *   watch.c    looks at every datagram that the gateway emits
  *   world.c    the scenario "messages"; client.c and origin.c are in it
+ *   dtls*.c    the scenario "dtls"
  *   fleet*.c   devices and servers of the other scenarios, one file and more for each of those
  */
 #include <getopt.h>
@@ -34,6 +35,7 @@ static const struct scenario {
     {"messages", world_run},      {"observe", observe_run}, {"blockwise", blockwise_run},
     {"cache", cache_run},         {"balance", balance_run}, {"restart", restart_run},
     {"resources", resources_run}, {"once", once_run},       {"twice", twice_run},
+    {"dtls", dtls_run},
 };
 
 static const char usage[] =

@@ -26,7 +26,9 @@
 #define STAGE_TELL_US 1000 /* by then all workers have heard what one has to tell them */
 #define STAGE_LIVES   16   /* starts of one gateway, at the most */
 #define STAGE_PARCELS 8191
+#define STAGE_UNIX_S  UINT64_C(1800000000) /* the time of day of tickets */
 
+struct credentials;
 struct stage;
 struct stage_event;
 
@@ -40,6 +42,9 @@ struct stage_cast {
                       const uint8_t *data, size_t length, bool icmp);
     /* A datagram of a worker's has come to the other end of its flow. */
     void (*arrived)(struct stage *s, const struct flow *flow, const uint8_t *data, size_t length);
+    /* The worker has taken it: what it said in return has been emitted. */
+    void (*consumed)(struct stage *s, unsigned worker, const struct flow *flow, const uint8_t *data,
+                     size_t length);
     /* A parcel for the store: as worker_io.tell() and room(). NULL: there is no store. */
     bool (*told)(struct stage *s, unsigned worker, struct parcel *parcel);
     unsigned (*room)(struct stage *s, unsigned worker);
@@ -71,9 +76,11 @@ struct stage {
         clock_ahead_us; /* the workers' clock is so much ahead of `now`; only a start sets it */
     uint64_t mid_key;   /* the same for all lives; 0: random ones */
     uint64_t mid_life;  /* see worker_setup.life */
-    bool forgetful[STAGE_LIVES]; /* lives whose message IDs may be those of another one */
-    uint64_t number_floor;       /* see worker_setup */
-    bool journaled;              /* there is a journal, which outlives the gateway */
+    bool forgetful[STAGE_LIVES];     /* lives whose message IDs may be those of another one */
+    uint64_t number_floor;           /* see worker_setup */
+    struct credentials *credentials; /* of this life; NULL: it has no DTLS */
+    bool muted;                      /* what workers emit does not reach the network */
+    bool journaled;                  /* there is a journal, which outlives the gateway */
     struct journal journal;
     void *journal_memory;
     size_t journal_bytes;
@@ -134,6 +141,9 @@ void stage_icmp(struct stage *s, const struct flow *flow, const void *quoted, si
 /* Reaches the gateway at a moment, whatever the network is like. */
 void stage_deliver(struct stage *s, uint64_t at, const struct flow *flow, const void *data,
                    size_t length);
+
+/* Reaches the gateway at once. */
+void stage_receive(struct stage *s, const struct flow *flow, const void *data, size_t length);
 
 /* Calls `call` then. There is no way to cancel it. */
 void stage_at(struct stage *s, uint64_t at, stage_call *call, void *who, uint64_t what);

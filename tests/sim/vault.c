@@ -150,6 +150,15 @@ unsigned vault_count(const struct vault *v)
     return n;
 }
 
+unsigned vault_count_what(const struct vault *v, enum store_what what)
+{
+    unsigned n = 0;
+
+    for (const struct vault_record *r = v->records; r; r = r->next)
+        n += r->key.what == what;
+    return n;
+}
+
 static void remove_record(struct vault *v, const struct vault_key *key)
 {
     struct vault_record **at = place_of(v, key), *r = *at;
@@ -261,12 +270,20 @@ static void tell_done(struct vault *v, unsigned worker, uint8_t what, uint64_t c
     tell(v, worker, STORE_DONE, &head, NULL);
 }
 
-/* Redis knows nobody. */
-static void tell_key(struct vault *v, unsigned worker, uint64_t cookie)
+static void tell_key(struct vault *v, unsigned worker, uint64_t cookie, const uint8_t *identity,
+                     size_t length)
 {
-    const struct store_head head = {.cookie = cookie, .error = v->connected ? -ENOENT : -ENOTCONN};
+    uint8_t key[STORE_KEY_MAX];
+    struct store_head head = {.cookie = cookie, .error = -ENOTCONN};
+    struct vault_record record = {.bytes = key};
 
-    tell(v, worker, STORE_KEY, &head, NULL);
+    if (v->connected && v->stalled_until > v->stage->now)
+        head.error = -ETIMEDOUT;
+    else if (v->connected && v->key && (record.length = (uint32_t)v->key(identity, length, key)))
+        head.error = 0;
+    else if (v->connected)
+        head.error = -ENOENT; /* Redis knows nobody */
+    tell(v, worker, STORE_KEY, &head, head.error ? NULL : &record);
 }
 
 static void tell_all(struct vault *v, enum store_type type)
@@ -681,12 +698,13 @@ static void take(struct vault *v, unsigned worker, struct parcel *parcel)
             move_mark(v);
         return;
     }
-    if (parcel->type == STORE_KEY_ASK) {
-        tell_key(v, worker, head.cookie);
-        return;
-    }
     bytes = malloc(length + 1);
     (void)parcel_read(parcel, sizeof(head), bytes, length);
+    if (parcel->type == STORE_KEY_ASK) {
+        tell_key(v, worker, head.cookie, bytes, length);
+        free(bytes);
+        return;
+    }
     take_record(v, worker, (enum store_type)parcel->type, &head, bytes, length);
 }
 

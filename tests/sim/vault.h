@@ -13,8 +13,8 @@
 
 #define VAULT_KEY_MAX 160
 
-/* What names a record: the ends of a relation and its token, the name of a resource, or the id of an
- * association. */
+/* What names a record: the ends of a relation and its token, the name of a resource, or the id of
+ * an association. */
 struct vault_key {
     uint8_t what; /* enum store_what */
     uint8_t bytes[VAULT_KEY_MAX];
@@ -74,7 +74,9 @@ struct vault {
     uint32_t read_us;   /* from one record to the next that is read back, at the most */
     unsigned ring_size; /* to the store */
     bool deaf;          /* takes no parcel */
-    bool lossy_marks;   /* for a check of the judges: the mark is never told */
+    /* The pre-shared key of an identity: its length, 0: there is none. NULL: of nobody. */
+    size_t (*key)(const uint8_t *identity, size_t length, uint8_t key[STORE_KEY_MAX]);
+    bool lossy_marks; /* for a check of the judges: the mark is never told */
 };
 
 void vault_init(struct vault *v, struct stage *s);
@@ -117,6 +119,8 @@ struct vault_key vault_relation_key(const struct stage *s, const struct flow *fl
                                     const uint8_t *token, uint32_t token_length);
 const struct vault_record *vault_find(const struct vault *v, const struct vault_key *key);
 unsigned vault_count(const struct vault *v);
+
+unsigned vault_count_what(const struct vault *v, enum store_what what);
 
 /* True when it has taken and kept everything since `at`. */
 bool vault_is_steady(const struct vault *v, uint64_t at);
