@@ -395,15 +395,25 @@ static void fill(struct association *a, const struct keep_state *state)
     set_reserve(a, &r);
 }
 
-/* False: there is no place for it. */
+/* A restart ends what a key or a name was let in by that is not there any more. */
+static bool is_admitted(const struct security *s, const struct config_listener *l,
+                        const struct principal *client)
+{
+    unsigned index = (unsigned)(l - s->setup.config->listeners);
+
+    return !s->credentials ||
+           credentials_admit(credentials_listener(s->credentials, index), client);
+}
+
+/* False: there is no place for it, or its client is not let in any more. */
 static bool restore(struct security *s, const struct store_association *clear,
                     const struct config_listener *l, const struct keep_state *state)
 {
     const struct flow wire = flow_make(l->local, l->port, &clear->peer, TRANSPORT_UDP);
     struct association *a;
 
-    if (state->epoch != ASSOCIATION_EPOCH || !is_newest(s, &wire, state) ||
-        !(a = association_add(&s->associations, &wire, clear->id)))
+    if (state->epoch != ASSOCIATION_EPOCH || !is_admitted(s, l, &state->principal) ||
+        !is_newest(s, &wire, state) || !(a = association_add(&s->associations, &wire, clear->id)))
         return false;
     fill(a, state);
     a->place = (uint16_t)(l - s->setup.config->listeners);

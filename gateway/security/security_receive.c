@@ -89,6 +89,7 @@ static void follow(struct security *s, struct association *a, const struct flow 
 
 /* ---- one record ---- */
 
+/* What is behind it goes, too: who forges records has one try for each datagram. */
 static void count_forged(struct security *s, struct association *a)
 {
     s->setup.counters->drop_dtls_forged++;

@@ -72,7 +72,7 @@ class Posts(TinyOrigin):
 
 
 class Stage:
-    def __init__(self, stack, folder, workers=1, persist=True, limits=None):
+    def __init__(self, stack, folder, workers=1, persist=True, limits=None, ask_store=True):
         folder.mkdir(exist_ok=True)
         (folder / "psk").write_text("".join(f"device-{i}:{KEY}\n" for i in range(1, 60)))
         (folder / "persist").write_text("5a" * 32 + "\n")
@@ -84,7 +84,7 @@ class Stage:
 listeners:
   - uri: coaps://{GATEWAY4}
     dtls:
-      psk: {{file: {folder}/psk, store: true}}
+      psk: {{file: {folder}/psk, store: {str(ask_store).lower()}}}
 upstreams:
   - {{name: o, servers: ["coap://{HOST4}"]}}
 routes:
@@ -229,6 +229,22 @@ def test_an_association_that_ends_is_forgotten(stage):
     wait_until("no relation is left", lambda: not s.keys("observe"))
     s.restart()
     assert s.gateway.counter("associations_restored") == 0
+
+
+def test_a_key_that_has_gone_ends_it(stage):
+    """Who is not let in any more is not taken up again; others are."""
+    s = stage(ask_store=False)
+    observing(s)
+    other = observing(s, identity="device-2", path="/shared/b")
+    s.until_kept(2)
+    s.site.kill()
+    (s.site.folder / "psk").write_text(f"device-2:{KEY}\n")
+    s.start()
+    s.until_kept(1)
+    assert s.gateway.counter("associations_restored") == 1
+    assert s.gateway.counter("associations_unusable") == 1
+    other.say("get /shared/b", "answer 2.05")
+    assert s.gateway.counter("dtls_handshakes") == 0
 
 
 def test_relations_without_their_association_go(stage):
