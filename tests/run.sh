@@ -102,11 +102,42 @@ pytest_run() {
     printf '        %s\n' "$line"
 }
 
-# e2e NAME BINARY [MARK]: side by side, and then those that want the machine for themselves.
+# e2e NAME BINARY [MARK]: side by side.
 e2e() {
-    local mark=${3:+$3 and }
-    pytest_run "e2e-$1" "$2" "${mark}not alone" -n "$(side_by_side)" --dist loadgroup
-    pytest_run "e2e-$1-alone" "$2" "${mark}alone"
+    pytest_run "e2e-$1" "$2" "${3:+$3 and }not alone" -n "$(side_by_side)" --dist loadgroup
+}
+
+# e2e_alone NAME BINARY [MARK]: those that want the machine for themselves.
+e2e_alone() {
+    pytest_run "e2e-$1-alone" "$2" "${3:+$3 and }alone"
+}
+
+# beside COMMAND...: checks in the background, with what the tests in the foreground leave of the
+# CPUs. joined: waits for them and counts them.
+beside() {
+    rm -f "$logs/beside"
+    counted "$@" &
+}
+
+counted() {
+    local passed=0 failed=0
+    renice -n 19 -p "$BASHPID" >/dev/null
+    "$@"
+    echo "$passed $failed" >"$logs/beside"
+}
+
+joined() {
+    local ok=0 bad=1
+    wait
+    read -r ok bad <"$logs/beside" || true
+    passed=$((passed + ok))
+    failed=$((failed + bad))
+}
+
+other_builds() {
+    check build-debug build debug
+    check build-clang build clang
+    check build-fuzz build fuzz --target tests/fuzz/all
 }
 
 # Each behaviour in tests/conformance.tsv, by the results of ctest and of the end-to-end suite.
@@ -176,17 +207,19 @@ check bench-report /usr/bin/python3 -B tests/report_test.py
 check shellcheck shellcheck quickstart.sh tests/run.sh tests/packages.sh .ci/run bench/*.sh
 if [[ $mode == quick ]]; then
     e2e core build/release/coapgw core
+    e2e_alone core build/release/coapgw core
     finish
     exit
 fi
 
-check build-clang build clang
-check compare-smoke bench/compare.sh --smoke --json "$logs/compare.json" --plots "$logs/compare"
-check build-debug build debug
-unit debug
-check build-fuzz build fuzz --target tests/fuzz/all
+beside other_builds
 e2e release build/release/coapgw
+joined
+e2e_alone release build/release/coapgw
 conformance
+check compare-smoke bench/compare.sh --smoke --json "$logs/compare.json" --plots "$logs/compare"
+unit debug
 e2e sanitizers build/debug/coapgw core
+e2e_alone sanitizers build/debug/coapgw core
 fuzz_all
 finish
