@@ -1,13 +1,16 @@
 /* Datagrams of DTLS records. The first byte says what the rest is, the second which suite, the
- * third how long the receiver's Connection IDs are (0 to 32):
+ * third how long the receiver's Connection IDs are (0 to 32).
  *
- *   0  a datagram as it comes, under keys that nothing is sealed with (the fuzzer learns what was
- *      sealed in other cases): nothing in it is authentic, and nothing is opened
- *   1  a type, a count of changes, as many times two bytes of place and one of what is changed
- * there, then the text of one record: it is sealed, opened, changed, and then it is not opened 2
- * the inside of one record, sealed as it is: type and padding are whatever they are 3  many records
- * in one datagram, some of them changed: for each a byte of how far its sequence is from the one
- * before, one that is changed by (0: it is not), one of how long its text is
+ * 0: a datagram as it comes, under keys that nothing is sealed with (the fuzzer learns what was
+ * sealed in other cases). Nothing in it is authentic, and nothing is opened.
+ *
+ * 1: a type, a count of changes, as many times two bytes of place and one of what is changed there,
+ * then the text of one record. It is sealed, opened, changed, and then it is not opened.
+ *
+ * 2: the inside of one record, sealed as it is: type and padding are whatever they are.
+ *
+ * 3: many records in one datagram, some of them changed. For each a byte of how far its sequence is
+ * from the one before, one that is changed by (0: it is not), one of how long its text is.
  *
  * What is opened is what was sealed, once. The inside is read here in another way. */
 #include <stdio.h>
