@@ -136,7 +136,8 @@ static void keep_echo(struct tool *t, const struct message *m)
 {
     const struct option_view *echo = &m->first[SLOT_ECHO];
 
-    if (!message_has(m, SLOT_ECHO) || m->code != CODE_UNAUTHORIZED || echo->length > sizeof(t->echo))
+    if (!message_has(m, SLOT_ECHO) || m->code != CODE_UNAUTHORIZED ||
+        echo->length > sizeof(t->echo))
         return;
     memcpy(t->echo, echo->value, echo->length);
     t->echo_length = echo->length;

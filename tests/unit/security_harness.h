@@ -240,7 +240,7 @@ static void bench_say(struct bench *b, const struct association *a, const struct
 
 /* Opens what was sent as the peer would. The type; the content, ended by a zero, in `text`. */
 static inline uint8_t bench_open(struct bench *b, const struct association *a,
-                          const struct bench_datagram *sent, char text[BENCH_BYTES])
+                                 const struct bench_datagram *sent, char text[BENCH_BYTES])
 {
     struct record_view v;
     uint8_t type;
