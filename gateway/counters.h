@@ -84,8 +84,6 @@
     X(challenges, "clients asked to prove their address with Echo (4.01)")                        \
     X(suppressed_responses, "responses not sent because of No-Response")                          \
     X(forwards, "requests forwarded to an origin")                                                \
-    X(passes, "of those, that took the shortest way: one object until the answer")                \
-    X(unfolded, "of these, that turned out to need more: time, blocks, others that join")         \
     X(forward_timeouts, "forwarded requests without an answer in time (5.04)")                    \
     X(forward_failures, "forwarded requests that the origin refused or answered wrongly (5.02)")  \
     X(retries, "safe requests given to another server because one failed")                        \

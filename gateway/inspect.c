@@ -301,7 +301,7 @@ static void fill_server(const struct page *page, uint32_t index, struct inspect_
         .number = (uint16_t)(index - (configured ? u->first[server->group] : u->server_count)),
         .down = server->down,
         .pings = server->pings,
-        .requests = server->fetch_count + server->pass_count,
+        .requests = server->fetch_count,
         .observations = server->observation_count,
         .outstanding = server->gate.gate.outstanding,
         .waiting = server->gate.gate.waiting,

@@ -6,7 +6,6 @@
 #include "gateway/inspect.h"
 #include "gateway/memory.h"
 #include "gateway/proxy/part.h"
-#include "gateway/proxy/pass.h"
 #include "gateway/proxy/proxy.h"
 #include "gateway/security/credentials.h"
 #include "gateway/security/security.h"
@@ -139,20 +138,6 @@ static bool on_response(void *context, struct session *s, const struct message *
     struct worker *w = context;
 
     return proxy_response(&w->proxy, s, response);
-}
-
-static bool on_piggybacked(void *context, struct session *s, const struct message *response)
-{
-    struct worker *w = context;
-
-    return pass_answered(&w->proxy, s, response);
-}
-
-static void on_unfold(void *context, uint32_t owner)
-{
-    struct worker *w = context;
-
-    pass_unfold(&w->proxy, owner);
 }
 
 static void on_settled(void *context, enum owner_kind kind, uint32_t owner,
@@ -342,8 +327,6 @@ static int worker_init(struct worker *w, const struct worker_setup *setup, uint6
         .ops = {.context = w,
                 .request = on_request,
                 .response = on_response,
-                .piggybacked = on_piggybacked,
-                .unfold = on_unfold,
                 .settled = on_settled,
                 .reset = on_reset,
                 .renew = on_renew,

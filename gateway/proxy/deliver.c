@@ -183,7 +183,7 @@ bool deliver_is_simple(const struct proxy *p, const struct exchange *x, const st
         return false;
     if (wish->observe || wish->has_block1 || wish->has_block2 || wish->etag_count)
         return false;
-    return msg->payload_length <= block_size(&largest) &&
+    return code_is_safe(x->code) && msg->payload_length <= block_size(&largest) &&
            length_with_token(msg, x->token_length) <= messaging_room(p->m, &s->flow);
 }
 

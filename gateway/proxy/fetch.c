@@ -17,9 +17,12 @@ void fetch_arm_deadline(struct proxy *p, struct fetch *f)
     wheel_arm(&p->m->wheel, &f->deadline, p->m->now + f->config->timeout_ms * 1000ull);
 }
 
-void fetch_begin(struct proxy *p, struct fetch *f, const struct fetch_setup *setup,
-                 uint64_t begun_us)
+uint32_t fetch_open(struct proxy *p, const struct fetch_setup *setup)
 {
+    struct fetch *f = pool_get(&p->fetches);
+
+    if (!f)
+        return POOL_NONE;
     *f = (struct fetch){
         .server = SERVER_NONE,
         .session = POOL_NONE,
@@ -42,23 +45,13 @@ void fetch_begin(struct proxy *p, struct fetch *f, const struct fetch_setup *set
         .first = setup->place->first,
         .count = setup->place->count,
         .uri = setup->uri,
-        .begun_us = begun_us,
+        .begun_us = p->m->now,
     };
     if (f->target != TARGET_NONE)
         target_at(&p->targets, f->target)->refs++;
-    if (f->request.length || f->target != TARGET_NONE)
-        fetch_divide(p, f);
+    fetch_divide(p, f);
     timer_init(&f->deadline, TIMER_FETCH);
-    wheel_arm(&p->m->wheel, &f->deadline, begun_us + f->config->timeout_ms * 1000ull);
-}
-
-uint32_t fetch_open(struct proxy *p, const struct fetch_setup *setup)
-{
-    struct fetch *f = pool_get(&p->fetches);
-
-    if (!f)
-        return POOL_NONE;
-    fetch_begin(p, f, setup, p->m->now);
+    fetch_arm_deadline(p, f);
     p->upstreams.outstanding[p->upstreams.servers[f->first].group]++;
     if (setup->server != SERVER_NONE)
         fetch_join_server(p, f, setup->server);

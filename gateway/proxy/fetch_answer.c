@@ -35,18 +35,19 @@ bool fetch_is_cacheable(const struct content *content)
                         content->has_max_age, content->max_age_s);
 }
 
-bool fetch_may_be_stored(const struct message *msg)
+static bool is_message_cacheable(const struct message *msg)
 {
     return is_cacheable(msg->code, message_has(msg, SLOT_ETAG), message_has(msg, SLOT_MAX_AGE),
                         message_uint(msg, SLOT_MAX_AGE, MAX_AGE_DEFAULT_S));
 }
 
-bool fetch_changes_state(uint8_t method, uint8_t code)
+static bool changes_state(const struct fetch *f, uint8_t code)
 {
-    return !code_is_safe(method) && code_class(code) == 2;
+    return !code_is_safe(f->method) && code_class(code) == 2;
 }
 
-void fetch_changed(struct proxy *p, uint64_t uri)
+/* The resource is another one now: here and for the other workers. */
+static void changed(struct proxy *p, uint64_t uri)
 {
     proxy_invalidate(p, uri);
     if (p->m->io.changed)
@@ -62,8 +63,8 @@ static void complete(struct proxy *p, struct fetch *f)
         fetch_finish(p, f);
         return;
     }
-    if (fetch_changes_state(f->method, content->code))
-        fetch_changed(p, f->uri);
+    if (changes_state(f, content->code))
+        changed(p, f->uri);
     if (f->shared && f->target != TARGET_NONE && f->role != FETCH_CANCEL) {
         if (fetch_is_cacheable(content))
             target_store(&p->targets, f->target, f->answer);
@@ -196,8 +197,8 @@ static void created(struct proxy *p, const struct fetch *f, const struct message
             encoder_option(&e, parts[i].uri, view.value, view.length);
     }
     if (!e.failed) /* as that of a key */
-        fetch_changed(p, hash_mix(space_hash(&space, p->hash_seed),
-                                  hash_bytes(names, e.length, p->hash_seed)));
+        changed(p, hash_mix(space_hash(&space, p->hash_seed),
+                            hash_bytes(names, e.length, p->hash_seed)));
 }
 
 /* The first or only message of an answer becomes a content. */
@@ -276,25 +277,21 @@ static bool is_simple(const struct proxy *p, const struct fetch *f, const struct
 {
     const struct wait *wait;
 
-    if (f->role != FETCH_ANSWER || !code_is_safe(f->method) || f->waits.head == POOL_NONE ||
-        f->waits.head != f->waits.tail ||
+    if (f->role != FETCH_ANSWER || f->waits.head == POOL_NONE || f->waits.head != f->waits.tail ||
         (code_class(msg->code) != 2 && code_class(msg->code) != 4))
         return false;
     wait = pool_at(&p->waits, f->waits.head);
     return deliver_is_simple(p, wait->exchange, &wait->wish, msg);
 }
 
-bool fetch_is_of_use(const struct proxy *p, const struct message *msg)
-{
-    return message_uint(msg, SLOT_MAX_AGE, MAX_AGE_DEFAULT_S) > 0 ||
-           p->m->config->cache.stale_if_error_s > 0;
-}
-
 /* True when an answer that one client waits for is to be stored for others. */
 static bool is_to_be_kept(struct proxy *p, const struct fetch *f, const struct message *msg)
 {
-    return f->shared && f->target != TARGET_NONE && fetch_may_be_stored(msg) &&
-           (fetch_is_of_use(p, msg) || target_is_worth_it(&p->targets, f->target, msg->length));
+    if (!f->shared || f->target == TARGET_NONE || !is_message_cacheable(msg))
+        return false;
+    return message_uint(msg, SLOT_MAX_AGE, MAX_AGE_DEFAULT_S) > 0 ||
+           p->m->config->cache.stale_if_error_s > 0 ||
+           target_is_worth_it(&p->targets, f->target, msg->length);
 }
 
 /* An answer that is not kept is passed on at once. */
@@ -384,9 +381,8 @@ static bool take_continue(struct proxy *p, struct fetch *f, const struct message
         fetch_broken(p, f, "the origin acknowledged another block");
         return true;
     }
-    if (fetch_changes_state(f->method, msg->code) &&
-        msg->code != CODE_CONTINUE) /* each has its effect */
-        fetch_changed(p, f->uri);
+    if (changes_state(f, msg->code) && msg->code != CODE_CONTINUE) /* each has its effect */
+        changed(p, f->uri);
     f->body_sent += fetch_block_bytes(f);
     if (block.szx < f->szx)
         f->szx = block.szx;

@@ -1,6 +1,5 @@
 #include "gateway/proxy/hot.h"
 #include "gateway/proxy/local.h"
-#include "gateway/proxy/pass.h"
 
 #include <stddef.h>
 
@@ -43,16 +42,8 @@ bool proxy_response(struct proxy *p, struct session *s, const struct message *ms
                is_bound(p, observation_at(p, index), session) &&
                observation_response(p, index, session, msg);
     }
-    if (index >= p->fetches.capacity || p->fetch_nonces[index] != nonce)
-        return false;
-    if (pass_at(p, index)->open) {
-        if (pass_at(p, index)->session != session)
-            return false;
-        pass_unfold(p, index);
-        if (p->fetch_nonces[index] != nonce)
-            return true; /* the client has been told already */
-    }
-    return fetch_at(p, index)->session == session && fetch_response(p, index, msg);
+    return index < p->fetches.capacity && p->fetch_nonces[index] == nonce &&
+           fetch_at(p, index)->session == session && fetch_response(p, index, msg);
 }
 
 void proxy_settled(struct proxy *p, enum owner_kind kind, uint32_t owner,
@@ -65,7 +56,6 @@ void proxy_settled(struct proxy *p, enum owner_kind kind, uint32_t owner,
     case OWNER_RELATION:
         relation_settled(p, owner, outcome);
         break;
-    case OWNER_PASS: /* it has been unfolded before */
     case OWNER_PING:
     case OWNER_NONE:
         break;
@@ -103,7 +93,6 @@ void proxy_invalidate(struct proxy *p, uint64_t uri)
 {
     uint32_t index = target_of_uri(&p->targets, uri);
 
-    pass_disclaim(p, uri);
     while (index != TARGET_NONE) {
         uint32_t next = target_next_of_uri(&p->targets, index);
 
@@ -114,7 +103,6 @@ void proxy_invalidate(struct proxy *p, uint64_t uri)
 
 void proxy_forget(struct proxy *p)
 {
-    pass_disclaim_all(p);
     for (uint32_t index = 0; index < p->targets.pool.fresh; index++)
         if (target_is_open(&p->targets, index))
             invalidate_target(p, index);
@@ -170,11 +158,6 @@ static unsigned tell_lost(struct proxy *p, unsigned budget)
     return done;
 }
 
-static void unfold_server(void *context, uint32_t server)
-{
-    pass_unfold_server(context, server);
-}
-
 unsigned proxy_advance(struct proxy *p)
 {
     unsigned done = 0;
@@ -227,10 +210,8 @@ static int init_parts(struct proxy *p)
     if ((err = upstreams_init(&p->upstreams, p->m,
                               config->forward.enabled ? config->limits.destinations : 0)))
         return err;
-    p->upstreams.unfold = unfold_server;
-    p->upstreams.context = p;
-    if ((err = fetches_init(p)) || (err = passes_init(p)) || (err = transfers_init(p)) ||
-        (err = observations_init(p)) || (err = relations_init(p)) || (err = persist_init(p)))
+    if ((err = fetches_init(p)) || (err = transfers_init(p)) || (err = observations_init(p)) ||
+        (err = relations_init(p)) || (err = persist_init(p)))
         return err;
     return forward_init(p);
 }
@@ -252,7 +233,6 @@ int proxy_init(struct proxy *p, struct messaging *m)
 void proxy_fini(struct proxy *p)
 {
     forward_fini(p);
-    passes_fini(p);
     persist_fini(p);
     relations_fini(p);
     observations_fini(p);

@@ -6,7 +6,6 @@
  *   deliver.c      an answer to one client: validation, blocks, age
  *   target.c       what is asked for: cache, and requests that can be joined
  *   hot.c          answers of the cache that are asked for all the time
- *   pass.c         a request that is answered in no time
  *   fetch.c        one operation at an origin, with all its blocks and retries
  *   upstream.c     servers, their ports and their health
  *   observation.c  resources observed at origins; observation_request.c: what these are asked
@@ -42,7 +41,6 @@
 
 struct module_host;
 struct hot;
-struct pass;
 
 /* ---- what a client wants of an answer ---- */
 
@@ -277,24 +275,12 @@ struct local_owner {
  * the device's queue overflows and the clients whose ACKs are lost hear nothing for seconds. */
 #define CONFIRMS_PER_TURN 32
 
-/* See pass.h. */
-struct passes {
-    struct pass *at; /* by index, as fetches */
-    size_t bytes;
-    uint32_t *heads; /* by URI, index + 1 */
-    struct list age; /* oldest first */
-    uint32_t count, max;
-    uint64_t life_us; /* for so long one may be under way */
-    struct timer timer;
-};
-
 struct proxy {
     struct messaging *m;
     struct module_host *modules; /* who hears of relations; NULL: nobody */
     struct upstreams upstreams;
     struct contents contents;
     struct targets targets;
-    struct passes passes;
     struct pool fetches, waits, observations, relations, transfers;
     uint32_t *fetch_nonces, *observation_nonces; /* second half of the token; 0: it is not open */
     size_t fetch_nonces_bytes, observation_nonces_bytes;
@@ -407,8 +393,7 @@ bool deliver(struct proxy *p, const struct client *to, uint32_t content, const s
              struct observation *observation);
 void deliver_code(struct proxy *p, const struct client *to, uint8_t code, const char *diagnostic);
 /* True when a client that waits can get an answer of an origin's as it is: it has nothing in it
- * that is between us and the origin, and the client wants nothing that is between it and us. An
- * unsafe request's answer may be too long all the same, for a client whose address is unproven. */
+ * that is between us and the origin, and the client wants nothing that is between it and us. */
 bool deliver_is_simple(const struct proxy *p, const struct exchange *x, const struct wish *wish,
                        const struct message *msg);
 /* Such an answer. */
@@ -477,17 +462,6 @@ bool fetch_overtake(struct proxy *p, uint32_t fetch, const struct message *msg);
 void fetch_settled(struct proxy *p, uint32_t fetch, enum outbound_outcome outcome);
 /* The answer's first block has come with a notification: fetches the rest. */
 void fetch_continue(struct proxy *p, uint32_t fetch, const struct message *first);
-/* What `setup` says becomes of a fetch whose place has been taken; the server is to be joined. */
-void fetch_begin(struct proxy *p, struct fetch *f, const struct fetch_setup *setup,
-                 uint64_t begun_us);
-/* Whether the whole answer to a request may be stored, and whether that would be of use, whoever
- * asks for it: otherwise target_is_worth_it() decides. */
-bool fetch_may_be_stored(const struct message *msg);
-bool fetch_is_of_use(const struct proxy *p, const struct message *msg);
-/* RFC 7252 5.6: the resource is another one now when an unsafe method has had this answer; it is so
- * here and for the other workers. */
-bool fetch_changes_state(uint8_t method, uint8_t code);
-void fetch_changed(struct proxy *p, uint64_t uri);
 /* RFC 7252 5.9: true when an answer may be kept for others. */
 bool fetch_is_cacheable(const struct content *content);
 /* Answers go to those who wait, at most `budget` of them. Returns how many. */

@@ -1,6 +1,5 @@
 /* A client's request: which way it goes. What it wants is read in asked.c. */
 #include "gateway/proxy/hot.h"
-#include "gateway/proxy/pass.h"
 #include "gateway/proxy/request.h"
 #include "gateway/proxy/tell.h"
 
@@ -338,10 +337,6 @@ static void ask_safe(struct proxy *p, struct asked *a)
     if (p->expecting < EXPECTING_MAX)
         p->expecting += EXPECTING_EACH;
     p->expected_base = p->key.base;
-    if (index == TARGET_NONE && pass_unfold_same(p))
-        index = target_find(&p->targets, &p->key);
-    if (index == TARGET_NONE && pass_start(p, a))
-        return;
     if (index == TARGET_NONE)
         index = target_add(&p->targets, &p->key);
     else
@@ -395,7 +390,7 @@ void proxy_pass(struct proxy *p, struct request *rq, const struct place *place)
     } else if (a.wish.block2.number) { /* the rest of an answer: nothing is done a second time */
         if (!asked_serve_pinned(p, &a) && request_admit(p->m, rq, true))
             reply_code(p->m, rq, CODE_REQUEST_ENTITY_INCOMPLETE, "the answer is not kept any more");
-    } else if (request_admit(p->m, rq, false) && !asked_is_limited(p, &a) && !pass_start(p, &a)) {
+    } else if (request_admit(p->m, rq, false) && !asked_is_limited(p, &a)) {
         go_alone(p, &a);
     }
 }

@@ -228,27 +228,19 @@ void target_store(struct targets *t, uint32_t index, uint32_t content)
     target->refs--; /* the caller has one */
 }
 
-bool targets_would_be_worth_it(struct targets *t, uint64_t hash, uint32_t key_length, size_t bytes)
+bool target_is_worth_it(struct targets *t, uint32_t index, size_t bytes)
 {
-    size_t need = (key_length + CHUNK_PAYLOAD - 1) / CHUNK_PAYLOAD +
-                  (bytes + CHUNK_PAYLOAD - 1) / CHUNK_PAYLOAD;
-    uint16_t tag = (uint16_t)(hash >> 48), *place;
+    const struct target *target = target_at(t, index);
+    size_t need = rope_chunks(&target->key) + (bytes + CHUNK_PAYLOAD - 1) / CHUNK_PAYLOAD;
+    uint16_t tag = (uint16_t)(target->hash >> 48), *place;
 
-    if (t->contents->cached + need <= t->cache_max)
+    if (target->content != CONTENT_NONE || t->contents->cached + need <= t->cache_max)
         return true;
-    place = &t->asked[(uint32_t)(hash >> 32) % ASKED_PLACES];
+    place = &t->asked[(uint32_t)(target->hash >> 32) % ASKED_PLACES];
     if (*place == tag)
         return true;
     *place = tag;
     return false;
-}
-
-bool target_is_worth_it(struct targets *t, uint32_t index, size_t bytes)
-{
-    const struct target *target = target_at(t, index);
-
-    return target->content != CONTENT_NONE ||
-           targets_would_be_worth_it(t, target->hash, target->key.length, bytes);
 }
 
 void target_touch(struct targets *t, uint32_t index)

@@ -136,8 +136,6 @@ void target_store(struct targets *t, uint32_t index, uint32_t content);
  * its target was asked for lately, and that it is asked for now is noted: many that are asked for
  * once must not drive all others out. `bytes`: how long it is, at the most. */
 bool target_is_worth_it(struct targets *t, uint32_t index, size_t bytes);
-/* The same for one that there is not, with this hash and length of its key. */
-bool targets_would_be_worth_it(struct targets *t, uint64_t hash, uint32_t key_length, size_t bytes);
 
 /* Gives the stored answer up. */
 void target_forget(struct targets *t, uint32_t index);

@@ -458,8 +458,6 @@ void upstreams_tell_observations(struct upstreams *u, struct server *server)
 
 void upstreams_tell(struct upstreams *u, struct server *server, uint8_t code, const char *why)
 {
-    if (server->pass_count)
-        u->unfold(u->context, server_index(u, server));
     server->lost_fetches = server->fetch_count;
     server->lost_observations = server->observation_count;
     server->lost_code = code;

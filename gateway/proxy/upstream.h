@@ -78,7 +78,6 @@ struct server {
     struct server_dtls dtls;
     struct list fetches, observations; /* links `by_server` of both */
     uint32_t fetch_count, observation_count;
-    uint32_t pass_count;                      /* not among the fetches */
     uint32_t lost_fetches, lost_observations; /* still to be told that it is down, or that what they
                                                  were sent in has ended */
     bool telling;                             /* it is one of upstreams.lost */
@@ -93,12 +92,10 @@ struct upstreams {
     unsigned total;         /* with destinations */
     uint32_t *ports;        /* `sessions` of all servers, one after the other */
     size_t ports_bytes, ports_used;
-    unsigned *first;                                /* by upstream: index of its first server */
-    unsigned *turn;                                 /* by upstream: round robin */
-    uint32_t *outstanding;                          /* by group: fetches and passes that are open */
-    unsigned lost;                                  /* servers that lost_* are to be told of */
-    void (*unfold)(void *context, uint32_t server); /* its passes become fetches */
-    void *context;
+    unsigned *first;         /* by upstream: index of its first server */
+    unsigned *turn;          /* by upstream: round robin */
+    uint32_t *outstanding;   /* by group: fetches that are open */
+    unsigned lost;           /* servers that lost_* are to be told of */
     struct gate_shared left; /* of what is still under way where servers have moved from */
 };
 

@@ -239,10 +239,6 @@ static void receive_response(struct messaging *m, const struct flow *flow, struc
         receive_con_response(m, s, msg);
         return;
     }
-    if (msg->type == TYPE_ACK && m->ops.piggybacked && m->ops.piggybacked(m->ops.context, s, msg)) {
-        m->counters->responses++;
-        return;
-    }
     /* Piggybacked: only with the ACK of a message that is waiting for it. */
     if (msg->type == TYPE_ACK && !outbound_settle(m, s, msg->mid, OUTBOUND_ACKED)) {
         m->counters->drop_unmatched_ack++;

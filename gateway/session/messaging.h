@@ -60,7 +60,6 @@ enum outbound_outcome {
 enum owner_kind {
     OWNER_NONE,     /* a separate response: nobody waits for its end */
     OWNER_FETCH,    /* a request to an origin */
-    OWNER_PASS,     /* the same of a pass, which becomes a fetch before it is told anything */
     OWNER_RELATION, /* a notification */
     OWNER_PING,     /* an Empty CON to a client: this layer waits for its end */
 };
@@ -90,19 +89,6 @@ struct outbound {
 int outbound_submit(struct messaging *m, struct session *s, enum message_type type, uint16_t mid,
                     const void *bytes, uint16_t length, enum owner_kind owner_kind, uint32_t owner,
                     uint32_t *index);
-
-/* A place for a CON to a server that the owner, a pass, has sent now or is about to send: it counts
- * for NSTART and is found by its message ID, but nothing is kept of it and it is not sent again.
- * POOL_NONE when there is no room. */
-uint32_t outbound_reserve(struct messaging *m, struct session *s, uint16_t mid, uint32_t owner);
-
-/* It has been answered. */
-void outbound_give_back(struct messaging *m, uint32_t index);
-
-/* It becomes a message of a fetch that was sent at `sent_us` and is sent again as any. False when
- * memory is short: it is in its place all the same, but it is never sent again. */
-bool outbound_keep(struct messaging *m, uint32_t index, const void *bytes, uint16_t length,
-                   uint64_t sent_us);
 
 /* Ends it without a word to the owner. */
 void outbound_cancel(struct messaging *m, uint32_t index);
@@ -255,10 +241,6 @@ struct exchange {
 /* NULL when the table or the message memory is full. */
 struct exchange *exchange_open(struct messaging *m, const struct request *rq);
 
-/* The same without its Empty ACK, which exchange_watch() sees to. */
-struct exchange *exchange_take(struct messaging *m, const struct request *rq);
-void exchange_watch(struct messaging *m, struct exchange *x, uint64_t at_us);
-
 /* The token of its request, in the exchange or in `buffer`, which has room for MESSAGE_MAX_BYTES.
  */
 const uint8_t *exchange_token(const struct messaging *m, const struct exchange *x, uint8_t *buffer);
@@ -303,11 +285,6 @@ struct messaging_ops {
     void (*request)(void *context, struct request *rq);
     /* True when the response belongs to an open request: the layer then acknowledges a CON. */
     bool (*response)(void *context, struct session *s, const struct message *response);
-    /* The same for an ACK, before anything else is done with it. True: it was what a pass waited
-     * for, which has given its message back. NULL: there are no passes. */
-    bool (*piggybacked)(void *context, struct session *s, const struct message *response);
-    /* A pass becomes a fetch: its message ID has come back otherwise. */
-    void (*unfold)(void *context, uint32_t owner);
     void (*settled)(void *context, enum owner_kind kind, uint32_t owner,
                     enum outbound_outcome outcome);
     /* A RST, or an ICMP error that ends no message that waits for an ACK: it may be about a NON, a

@@ -301,44 +301,6 @@ int outbound_submit(struct messaging *m, struct session *s, enum message_type ty
     return 0;
 }
 
-uint32_t outbound_reserve(struct messaging *m, struct session *s, uint16_t mid, uint32_t owner)
-{
-    struct outbound *ob = pool_get(&m->outbound);
-
-    if (!ob)
-        return POOL_NONE;
-    ob->chunk = CHUNK_NONE;
-    ob->owner_kind = OWNER_PASS;
-    ob->owner = owner;
-    (void)enter(m, s, ob, TYPE_CON, mid);
-    ob->sent = true;
-    gate_of(s)->outstanding++;
-    s->seen_us = m->now;
-    return pool_index(&m->outbound, ob);
-}
-
-bool outbound_keep(struct messaging *m, uint32_t index, const void *bytes, uint16_t length,
-                   uint64_t sent_us)
-{
-    struct outbound *ob = outbound_at(m, index);
-    const struct session *s = session_of(m, ob);
-    uint64_t cap_us = life_keepalive_us(m, s);
-
-    ob->owner_kind = OWNER_FETCH;
-    ob->length = length;
-    ob->sent_us = ob->first_us = sent_us;
-    ob->max_retransmit = s->transmission->max_retransmit;
-    ob->timeout_us = transmission_initial_timeout_ms(s->transmission, &m->random) * 1000ull;
-    do
-        ob->chunk = chunks_write(&m->chunks, bytes, length);
-    while (ob->chunk == CHUNK_NONE && dedup_yield(&m->dedup));
-    if (ob->chunk == CHUNK_NONE)
-        return false;
-    wheel_arm(&m->wheel, &ob->timer,
-              sent_us + (cap_us && cap_us < ob->timeout_us ? cap_us : ob->timeout_us));
-    return true;
-}
-
 bool outbound_ping(struct messaging *m, struct session *s)
 {
     struct outbound *ob;
@@ -378,19 +340,6 @@ static void outbound_free(struct messaging *m, uint32_t index)
     mid_index_remove(&m->outbound_index, index);
     chunks_free(&m->chunks, ob->chunk);
     pool_put(&m->outbound, ob);
-}
-
-void outbound_give_back(struct messaging *m, uint32_t index)
-{
-    struct outbound *ob = outbound_at(m, index);
-    struct session *s = session_of(m, ob);
-
-    gate_of(s)->outstanding--;
-    chain_remove(&s->outbound, &m->outbound, BY_SESSION, index);
-    mid_index_remove(&m->outbound_index, index);
-    pool_put(&m->outbound, ob);
-    if (gate_of(s)->head != POOL_NONE)
-        outbound_pump(m, s);
 }
 
 void outbound_cancel(struct messaging *m, uint32_t index)
@@ -533,11 +482,6 @@ bool outbound_settle(struct messaging *m, const struct session *s, uint16_t mid,
     if (index == POOL_NONE)
         return false;
     ob = outbound_at(m, index);
-    if (ob->owner_kind == OWNER_PASS) {
-        m->ops.unfold(m->ops.context, ob->owner);
-        if (mid_index_find(&m->outbound_index, session_index(&m->sessions, s), mid) != index)
-            return true; /* there was no memory for it: its client has been told */
-    }
     /* What was not sent cannot be acknowledged: a guess must not free a slot. Nor has a NON an ACK.
      */
     if (!ob->sent || (ob->type != TYPE_CON && outcome == OUTBOUND_ACKED))

@@ -468,7 +468,7 @@ void reply_busy(struct messaging *m, const struct request *rq, const char *diagn
 
 /* ---- exchanges ---- */
 
-struct exchange *exchange_take(struct messaging *m, const struct request *rq)
+struct exchange *exchange_open(struct messaging *m, const struct request *rq)
 {
     const struct message *msg = rq->message;
     struct exchange *x = pool_get(&m->exchanges);
@@ -496,25 +496,12 @@ struct exchange *exchange_take(struct messaging *m, const struct request *rq)
     x->acked = rq->resumed; /* by who was here before the restart */
     x->retracted = false;
     timer_init(&x->separate, TIMER_SEPARATE);
+    if (x->type == TYPE_CON && !x->acked)
+        wheel_arm(&m->wheel, &x->separate, m->now + m->config->separate_after_us);
     if (x->dedup != POOL_NONE)
         dedup_at(&m->dedup, x->dedup)->busy = true;
     chain_push(&rq->session->exchanges, &m->exchanges, BY_SESSION, pool_index(&m->exchanges, x));
     rq->session->exchange_count++;
-    return x;
-}
-
-void exchange_watch(struct messaging *m, struct exchange *x, uint64_t at_us)
-{
-    if (x->type == TYPE_CON && !x->acked && !session_at(&m->sessions, x->session)->closing)
-        wheel_arm(&m->wheel, &x->separate, at_us);
-}
-
-struct exchange *exchange_open(struct messaging *m, const struct request *rq)
-{
-    struct exchange *x = exchange_take(m, rq);
-
-    if (x)
-        exchange_watch(m, x, m->now + m->config->separate_after_us);
     return x;
 }
 

@@ -35,7 +35,6 @@ enum timer_kind {
     TIMER_RETRANSMIT,
     TIMER_SEPARATE,    /* an Empty ACK is due: the answer takes longer */
     TIMER_LEISURE,     /* an answer to a multicast request is due */
-    TIMER_PASS,        /* requests on their shortest way have been under way for long */
     TIMER_FETCH,       /* an origin has not answered in time */
     TIMER_SERVER,      /* a server is to be pinged */
     TIMER_PROBE,       /* a server that does not answer may be asked again */
