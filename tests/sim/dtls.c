@@ -201,6 +201,7 @@ static bool open_gateway(struct dtls_world *w)
         if (thing_may_know(&w->things[i]))
             snprintf(only + strlen(only), sizeof(only) - strlen(only), "%s\"psk:dev%02u\"",
                      only[0] ? ", " : "", i);
+    w->started_us = s->now;
     w->workers = 1 + stage_below(s, 3);
     snprintf(
         yaml, sizeof(yaml),

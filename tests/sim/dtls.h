@@ -89,6 +89,7 @@ struct asked {
     uint8_t thing, method;
     uint8_t life;     /* in which it was executed last */
     uint8_t executed; /* times */
+    bool underway;    /* the life before may have sent it: it was on its way to the server */
 };
 
 struct dtls_world {
@@ -114,6 +115,7 @@ struct dtls_world {
     struct flow arriving_from;
     struct sight *arriving_sight; /* which a device has sent; NULL: none has */
     uint64_t records_before;
+    uint64_t started_us; /* when the present life began */
     int psk_fd, keep_fd;
     uint64_t secret;
 };
