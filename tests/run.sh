@@ -1,7 +1,7 @@
 #!/bin/bash
 # All tests of coapgw on a Debian 12 machine, as root:
 #
-#   tests/run.sh         everything, about 20 minutes on two cores
+#   tests/run.sh         everything, about 16 minutes on two cores
 #   tests/run.sh quick   one build, its unit tests and the core of the end-to-end suite
 #
 # Missing packages are installed. Builds go to build/, the output of each step to build/logs/. The
