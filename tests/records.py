@@ -176,7 +176,7 @@ def forged():
     row("cid-sequence-changed", changed(record(cid=CID), 10, 0x10), cid=CID)
     row("aad-of-rfc-5246", record(cid=CID, aad=lambda a: a[13:21] + b"\x19\xfe\xfd\x00\x06"),
         cid=CID, section="RFC 9146 5.3")
-    row("aad-without-placeholder", record(cid=CID, aad=lambda a: a[8:]), cid=CID,
+    row("aad-without-eight-ff", record(cid=CID, aad=lambda a: a[8:]), cid=CID,
         section="RFC 9146 5.3")
     row("aad-of-the-draft",
         record(cid=CID, aad=lambda a: a[13:21] + a[10:13] + CID + a[9:10] + a[-2:]), cid=CID,

@@ -57,8 +57,8 @@ def upstreams(folder, authority, other):
 
 
 class Scene:
-    def __init__(self, rig, folder, authority, library):
-        self.rig, self.folder, self.authority, self.library = rig, folder, authority, library
+    def __init__(self, rig, folder, authority, tls):
+        self.rig, self.folder, self.authority, self.tls = rig, folder, authority, tls
         self.net = rig.hosts.namespace
         self.admin = Admin(rig.transport.inner)
 
@@ -80,7 +80,7 @@ class Scene:
         return {row["state"] for row in self.servers(upstream)} == {state}
 
     def origin(self, port, *arguments):
-        return self.net.popen(f"coap-server-{self.library}", "-A", HOST4, "-p", port, "-d", 100, "-v", 3,
+        return self.net.popen(f"coap-server-{self.tls}", "-A", HOST4, "-p", port, "-d", 100, "-v", 3,
                               *arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                               stderr=subprocess.DEVNULL)
 
